@@ -1,0 +1,77 @@
+# Everything a person or CI needs. `make demo` and `make test` are enough on a fresh Debian 12 or 13
+# where only git and make were installed, as root.
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DELETE_ON_ERROR:
+.DEFAULT_GOAL := help
+
+# Outside the checkout, because the services run as users of their own who may not read /root.
+PREFIX ?= /var/cache/seed/$(shell printf %s '$(CURDIR)' | sha256sum | cut -c1-12)
+SHARED ?= /var/cache/seed/envs
+ENVS := $(PREFIX)/envs
+PY := $(ENVS)/seed/bin/python
+PYTHON ?= /usr/bin/python3
+export PATH := $(PATH):/usr/sbin:/sbin
+unexport PYTHONDONTWRITEBYTECODE
+
+APT_HOST := acl ca-certificates dnsmasq-base genisoimage iproute2 ipmitool ipxe nginx-light \
+	openssh-client python3-venv qemu-utils
+APT_IMAGES := cpio debian-archive-keyring dosfstools dpkg-dev e2fsprogs fdisk grub-efi-amd64-bin \
+	grub-pc-bin grub-common kmod mmdebstrap mtools zstd
+APT_LAB := ipxe-qemu libvirt-clients libvirt-daemon libvirt-daemon-driver-qemu libvirt-daemon-system \
+	openipmi ovmf python3-libvirt qemu-system-x86
+
+.PHONY: help
+help:  ## this list
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
+
+# --- environments -------------------------------------------------------------------------------
+
+.PHONY: packages
+packages:
+	@mkdir -p $(PREFIX); missing=$$( { dpkg-query -W -f '$${db:Status-Status} $${Package}\n' $(APT_HOST) $(APT_IMAGES) $(APT_LAB) \
+	    2>/dev/null || true; } | awk '$$1=="installed"{print $$2}' | sort -u | \
+	    comm -13 - <(printf '%s\n' $(APT_HOST) $(APT_IMAGES) $(APT_LAB) | sort -u)); \
+	if [ -n "$$missing" ]; then \
+	    echo "installing" $$missing; \
+	    apt-get update -qq; \
+	    DEBIAN_FRONTEND=noninteractive SYSTEMD_OFFLINE=1 \
+	        apt-get install -y -qq --no-install-recommends $$missing >$(PREFIX)/apt.log 2>&1 \
+	        || { tail -n 20 $(PREFIX)/apt.log; exit 1; }; \
+	fi
+
+# $(call env,NAME,LOCK,VENV OPTIONS): one locked environment, shared between checkouts by its digest.
+define env
+	@mkdir -p $(ENVS) $(SHARED); \
+	digest=$$( { sha256sum < $(2); $(PYTHON) --version; echo "$(3)"; } | sha256sum | cut -c1-12); \
+	dir=$(SHARED)/$(1)-$$digest; \
+	if [ ! -e $$dir/.ready ]; then \
+	    echo "environment $(1)"; rm -rf $$dir; $(PYTHON) -m venv $(3) $$dir; \
+	    $$dir/bin/pip install -qq --disable-pip-version-check --require-hashes -r $(2); touch $$dir/.ready; \
+	fi; \
+	ln -sfn $$dir $(ENVS)/$(1)
+endef
+
+.PHONY: envs
+envs: packages
+	$(call env,ironic,locks/ironic.txt,)
+	$(call env,lab,locks/lab.txt,--system-site-packages)
+	$(call env,tools,locks/tools.txt,)
+	@digest=$$( { sha256sum < locks/seed-dev.txt; $(PYTHON) --version; } | sha256sum | cut -c1-12); \
+	if [ "$$(cat $(ENVS)/seed/.ready 2>/dev/null)" != $$digest ]; then \
+	    echo "environment seed"; rm -rf $(ENVS)/seed; $(PYTHON) -m venv $(ENVS)/seed; \
+	    $(ENVS)/seed/bin/pip install -qq --disable-pip-version-check --require-hashes -r locks/seed-dev.txt; \
+	    echo $$digest > $(ENVS)/seed/.ready; \
+	fi
+
+.PHONY: setup
+setup: envs  ## packages, environments and this checkout's code, ready to run
+	@$(ENVS)/seed/bin/pip install -qq --disable-pip-version-check --no-deps --no-build-isolation \
+	    --force-reinstall .
+
+.PHONY: locks
+UV_OUT = --no-emit-index-url --no-header --generate-hashes --universal --python-version 3.11 -q
+locks:  ## make locks/*.txt anew from pyproject.toml (needs uv; hashes, no index addresses)
+	uv pip compile pyproject.toml --group dev $(UV_OUT) -o locks/seed-dev.txt
+	uv pip compile pyproject.toml -c locks/seed-dev.txt $(UV_OUT) -o locks/seed.txt
+	for env in ironic agent lab tools; do uv pip compile --group $$env $(UV_OUT) -o locks/$$env.txt; done

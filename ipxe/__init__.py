@@ -1,0 +1,1 @@
+"""Answer network boots."""

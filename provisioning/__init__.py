@@ -1,0 +1,1 @@
+"""The heart: nouns, states, errors, BMCs, discovery, networks, Ironic, claims, reconcile."""

@@ -1,0 +1,83 @@
+"""SeedError and its family: what happened, what to do, and whether a retry makes sense.
+
+SeedError
+    Invalid            422  what was asked for cannot be, as written
+    NotFound           404  no such noun
+    Conflict           409  it exists, but not in a state that allows this
+    Forbidden          403  the caller may not
+    Unauthenticated    401  the caller is nobody
+    NoCapacity         409  fewer nodes than asked for; says which rule rejected each
+    BmcError           502  a BMC refused, lied or answered nonsense
+      BmcUnreachable   504
+      BmcLoginRefused  409  never retried with the same login
+    IronicUnavailable  503  a named dependency is down
+    HostError          500  this machine is not fit (CLI only: never raised inside the API)
+"""
+
+from typing import ClassVar
+
+
+class SeedError(Exception):
+    """Base of all. `str(error)` is one sentence; `remedy` is something a person can type."""
+
+    code: ClassVar[str] = "seed-error"
+    status: ClassVar[int] = 500
+    retryable: ClassVar[bool] = False
+
+    def __init__(self, what: str, remedy: str) -> None:
+        super().__init__(what)
+        self.remedy = remedy
+
+
+class Invalid(SeedError):
+    code, status = "invalid", 422
+
+
+class NotFound(SeedError):
+    code, status = "not-found", 404
+
+
+class Conflict(SeedError):
+    code, status = "conflict", 409
+
+
+class Forbidden(SeedError):
+    code, status = "forbidden", 403
+
+
+class Unauthenticated(SeedError):
+    code, status = "unauthenticated", 401
+
+
+class NoCapacity(Conflict):
+    """Not enough nodes. `reasons` maps a node's name to the rule that rejected it."""
+
+    code = "no-capacity"
+
+    def __init__(self, what: str, remedy: str, reasons: dict[str, str]) -> None:
+        super().__init__(what, remedy)
+        self.reasons = reasons
+
+
+class BmcError(SeedError):
+    code, status = "bmc-error", 502
+
+
+class BmcUnreachable(BmcError):
+    code, status, retryable = "bmc-unreachable", 504, True
+
+
+class BmcLoginRefused(BmcError):
+    """Never retried by itself: a second wrong login may lock the account."""
+
+    code, status = "bmc-login-refused", 409
+
+
+class IronicUnavailable(SeedError):
+    code, status, retryable = "ironic-unavailable", 503, True
+
+
+class HostError(SeedError):
+    """Something on this machine is not as Seed needs it."""
+
+    code, status = "host", 500

@@ -1,0 +1,1 @@
+"""The appliance: CLI, settings, wiring, services on the host, lab, doctor."""

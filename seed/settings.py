@@ -1,0 +1,123 @@
+"""All settings, frozen; the only reader of the environment and of seed.toml."""
+
+import os
+import sys
+from functools import cached_property
+from ipaddress import IPv4Address, IPv4Interface
+from pathlib import Path
+
+from pydantic import BaseModel, ConfigDict
+from pydantic_settings import (
+    BaseSettings,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+    TomlConfigSettingsSource,
+)
+
+
+def config_file() -> Path:
+    """The settings file: $SEED_CONFIG, or /etc/seed/seed.toml."""
+    return Path(os.environ.get("SEED_CONFIG", "/etc/seed/seed.toml"))
+
+
+class Wire(BaseModel):
+    """One of the three networks, as this machine sees it."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    interface: str
+    """Name of the interface. No default: guessing wrong would start a DHCP server on that wire."""
+    address: IPv4Interface
+    """Our address and prefix there, as found by `seed init`, e.g. 172.22.0.1/24."""
+
+
+class ProvisioningWire(Wire):
+    """The wire that servers boot from."""
+
+    pool_start: IPv4Address
+    pool_end: IPv4Address
+    """Addresses given to known nodes, one reservation each."""
+    unknown_start: IPv4Address
+    unknown_end: IPv4Address
+    """A small pool for MACs nobody knows yet; outside the pool above."""
+
+
+class Settings(BaseSettings):
+    """Everything `seed init` writes. Unknown keys are refused: a typo must not be silent."""
+
+    model_config = SettingsConfigDict(env_prefix="SEED_", extra="forbid", frozen=True)
+
+    management: Wire
+    provisioning: ProvisioningWire
+    out_of_band: Wire
+    namespace: str = ""
+    """Named network namespace all services run in; empty: the machine's own."""
+    state_dir: Path = Path("/var/lib/seed")
+    run_dir: Path = Path("/run/seed")
+    log_dir: Path = Path("/var/log/seed")
+    env_dir: Path = Path(sys.prefix).parent
+    """Holds the environments seed, ironic, lab and tools."""
+    api_port: int = 8443
+    """TLS port of API and web page on the management address."""
+    ironic_port: int = 6385
+    """Ironic's port on loopback."""
+    console_args: str = "console=tty0 console=ttyS0,115200n8"
+    """Kernel arguments that make a booting server's output visible on its serial console."""
+    undo_seconds: int = 600
+    """How long a released claim can be taken back before its disks are cleaned."""
+    debian_mirror: str = ""
+    """Mirror that images are built from; empty: the first one in this machine's apt sources."""
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        return init_settings, TomlConfigSettingsSource(settings_cls, config_file())
+
+    @cached_property
+    def http_dir(self) -> Path:
+        """What nginx serves on the provisioning wire."""
+        return self.state_dir / "http"
+
+    @cached_property
+    def image_dir(self) -> Path:
+        """Published images: <name>/<version>/<file>."""
+        return self.http_dir / "images"
+
+    @cached_property
+    def boot_url(self) -> str:
+        """Plain HTTP on the provisioning wire: boot files and images."""
+        return f"http://{self.provisioning.address.ip}"
+
+    @cached_property
+    def gateway_url(self) -> str:
+        """HTTPS on the provisioning wire: the node gateway."""
+        return f"https://{self.provisioning.address.ip}"
+
+    @cached_property
+    def ironic_url(self) -> str:
+        return f"http://127.0.0.1:{self.ironic_port}"
+
+    @cached_property
+    def api_socket(self) -> Path:
+        """For people on this machine: the peer's uid decides."""
+        return self.run_dir / "api.sock"
+
+    @cached_property
+    def web_socket(self) -> Path:
+        """Behind nginx's TLS on the management wire: a token decides."""
+        return self.run_dir / "web.sock"
+
+    @cached_property
+    def gateway_socket(self) -> Path:
+        """Behind nginx on the provisioning wire."""
+        return self.run_dir / "gateway.sock"
+
+    @cached_property
+    def database_url(self) -> str:
+        return f"sqlite:///{self.state_dir / 'db' / 'seed.db'}"
