@@ -1,0 +1,221 @@
+"""Stored nouns. Each column has one writer: the API writes what is wanted, the reconciler what is.
+
+Nodes are not here: they are Ironic's. A row names a node by its Ironic UUID.
+Times are UTC and aware.
+"""
+
+from datetime import UTC, datetime
+from typing import Annotated, Any
+from uuid import UUID, uuid4
+
+from pydantic import StringConstraints
+from sqlalchemy import JSON, Column, DateTime, Index, LargeBinary, text
+from sqlalchemy.types import TypeDecorator
+from sqlmodel import Field, SQLModel
+
+from provisioning.states import BmcGoal, ClaimState, Login, OrderKind, Wanted
+
+# RFC 1123 label: it becomes the host name; "-499" may follow within 63 characters.
+HostLabel = Annotated[str, StringConstraints(pattern=r"^[a-z0-9]([a-z0-9-]{0,57}[a-z0-9])?$")]
+Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,79}$")]
+
+
+def now() -> datetime:
+    return datetime.now(UTC)
+
+
+class Utc(TypeDecorator[datetime]):
+    """SQLite forgets time zones; every time of ours is UTC."""
+
+    impl = DateTime
+    cache_ok = True
+
+    def process_bind_param(self, value: datetime | None, dialect: Any) -> datetime | None:  # noqa: ANN401
+        return None if value is None else value.astimezone(UTC).replace(tzinfo=None)
+
+    def process_result_value(self, value: datetime | None, dialect: Any) -> datetime | None:  # noqa: ANN401
+        return None if value is None else value.replace(tzinfo=UTC)
+
+
+def _time(**kwargs: Any) -> Any:  # noqa: ANN401
+    return Field(sa_type=Utc, **kwargs)
+
+
+def _json(**kwargs: Any) -> Any:  # noqa: ANN401
+    return Field(sa_column=Column(JSON, nullable=False), **kwargs)
+
+
+class Credential(SQLModel, table=True):
+    """A BMC login. The password is sealed to the reconciler's key: the API cannot read it back."""
+
+    id: UUID = Field(default_factory=uuid4, primary_key=True)
+    name: str = Field(unique=True)
+    username: str
+    sealed: bytes = Field(sa_column=Column(LargeBinary, nullable=False))
+    created_at: datetime = _time(default_factory=now)
+
+
+class Discovery(SQLModel, table=True):
+    """A sweep of address ranges, asked for by the API, done by the reconciler."""
+
+    id: UUID = Field(default_factory=uuid4, primary_key=True)
+    ranges: list[str] = _json()
+    credential_id: UUID | None = Field(default=None, foreign_key="credential.id")
+    asked_by: str = ""
+    created_at: datetime = _time(default_factory=now)
+    state: str = "requested"  # requested, running, done, failed
+    addresses: int = 0
+    found: int = 0
+    logged_in: int = 0
+    problems: list[str] = _json(default_factory=list)
+    ended_at: datetime | None = _time(default=None)
+
+
+class Bmc(SQLModel, table=True):
+    """One BMC and the server behind it, as found. It becomes a node only when accepted."""
+
+    id: UUID = Field(default_factory=uuid4, primary_key=True)
+    address: str = Field(unique=True)
+    protocol: str
+    # wanted: written by the API
+    goal: BmcGoal = BmcGoal.OBSERVED
+    node_uuid: UUID | None = Field(default=None, unique=True)
+    node_name: str | None = Field(default=None, unique=True)
+    resource_class: str = "baremetal"
+    accepted_by: str = ""
+    attempt: int = 0  # rises with each "try again" by a person
+    # found: written by the reconciler
+    credential_id: UUID | None = Field(default=None, foreign_key="credential.id")
+    login: Login = Login.NONE
+    fingerprint: str = ""  # SHA-256 of the TLS certificate, hex; empty for IPMI
+    certificate: str = ""  # PEM
+    vendor: str = ""
+    model: str = ""
+    serial: str = ""
+    system_uuid: str = ""
+    system_id: str = ""  # Redfish: path of the ComputerSystem
+    manager_mac: str = ""
+    macs: list[str] = _json(default_factory=list)
+    firmware: str = ""  # "uefi" or "bios", where the BMC says
+    detail: str = ""  # what it waits for
+    problem: str = ""  # why it is stuck
+    remedy: str = ""
+    failed_attempt: int = -1  # the attempt that ended in `problem`
+    found_at: datetime = _time(default_factory=now)
+    seen_at: datetime = _time(default_factory=now)
+
+
+class Address(SQLModel, table=True):
+    """One address of a network, held by one NIC."""
+
+    address: str = Field(primary_key=True)
+    network: str = "provisioning"
+    mac: str = Field(unique=True)
+    node_uuid: UUID = Field(index=True)
+
+
+class Hold(SQLModel, table=True):
+    """Who may act on a node. One row per node; every later write checks `generation`."""
+
+    node_uuid: UUID = Field(primary_key=True)
+    claim_id: UUID | None = Field(default=None, foreign_key="claim.id", index=True)
+    position: int = 0  # n in the host name's "-n"
+    generation: int = 0  # rises at each hold, release and protect
+
+
+class Order(SQLModel, table=True):
+    """A server was told to boot Ironic's ramdisk: while open, the gateway lets its agent in."""
+
+    __table_args__ = (
+        Index("one_open_order", "node_uuid", unique=True, sqlite_where=text("closed_at IS NULL")),
+    )
+    id: UUID = Field(default_factory=uuid4, primary_key=True)
+    node_uuid: UUID = Field(index=True)
+    kind: OrderKind
+    generation: int
+    macs: list[str] = _json(default_factory=list)  # empty: not known before this inspection
+    bmc_address: str = ""
+    serial: str = ""  # what the ramdisk must report, where no MAC is known yet
+    proof_hash: str = ""  # SHA-256 of the one-time token, hex
+    opened_at: datetime = _time(default_factory=now)
+    closed_at: datetime | None = _time(default=None)
+    # written by the gateway
+    agent_address: str = ""
+    agent_macs: list[str] = _json(default_factory=list)
+    lookup_at: datetime | None = _time(default=None)
+    alarm: str = ""
+    proof: dict[str, Any] | None = Field(default=None, sa_column=Column(JSON))
+    proof_at: datetime | None = _time(default=None)
+
+
+class ClaimSpec(SQLModel):
+    """What the caller asks for. Field names are Ironic's, so no translation is needed."""
+
+    name: HostLabel
+    resource_class: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_.-]{1,80}$")] = (
+        "baremetal"
+    )
+    count: int = Field(default=1, ge=1, le=500)
+    image: Name
+    ssh_keys: list[str] = _json(default_factory=list)
+    user_data: str = Field(default="", max_length=48 * 1024)
+
+
+class Claim(ClaimSpec, table=True):
+    """One request for `count` nodes, and how far we got with it."""
+
+    __table_args__ = (
+        Index("living_name", "project", "name", unique=True, sqlite_where=text("ended_at IS NULL")),
+    )
+    id: UUID = Field(default_factory=uuid4, primary_key=True)
+    project: str = Field(default="default", index=True)
+    asked_by: str = ""
+    wanted: Wanted = Wanted.ACTIVE
+    undo_until: datetime | None = _time(default=None)
+    created_at: datetime = _time(default_factory=now)
+    state: ClaimState = ClaimState.REQUESTED
+    since: datetime = _time(default_factory=now)
+    detail: str = ""
+    problem: str = ""
+    remedy: str = ""
+    ended_at: datetime | None = _time(default=None)
+
+    def allocation_name(self, position: int) -> str:
+        """Fixed before the first call: a retry finds its own work."""
+        return f"{self.id}-{position}"
+
+    def hostname(self, position: int) -> str:
+        return self.name if self.count == 1 else f"{self.name}-{position}"
+
+
+class Plan(SQLModel, table=True):
+    """A destructive verb that was shown to a person, and may be applied for a while."""
+
+    hash: str = Field(primary_key=True)
+    verb: str
+    expires_at: datetime = _time()
+
+
+class Token(SQLModel, table=True):
+    """A caller's key. Only its SHA-256 is kept."""
+
+    id: UUID = Field(default_factory=uuid4, primary_key=True)
+    name: str = Field(unique=True)
+    hash: str = Field(unique=True)
+    roles: list[str] = _json()
+    project: str = "default"
+    created_at: datetime = _time(default_factory=now)
+    expires_at: datetime = _time()
+
+
+class Event(SQLModel, table=True):
+    """What happened, appended only."""
+
+    id: int | None = Field(default=None, primary_key=True)
+    at: datetime = _time(default_factory=now)
+    kind: str = Field(index=True)
+    subject: str = Field(default="", index=True)  # a node's or claim's UUID, a BMC's address
+    project: str = ""
+    who: str = ""
+    message: str = ""
+    data: dict[str, Any] = _json(default_factory=dict)

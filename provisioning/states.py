@@ -1,0 +1,82 @@
+"""States of a claim, and groups of Ironic's provision states. Node states are Ironic's alone."""
+
+from enum import StrEnum
+from typing import Final
+
+
+class Wanted(StrEnum):
+    """What the API asks for. Written by the API only."""
+
+    ACTIVE = "active"
+    RELEASED = "released"
+
+
+class ClaimState(StrEnum):
+    """How far the reconciler got. Written by the reconciler only."""
+
+    REQUESTED = "requested"  # holds are ours, allocations are being made
+    ALLOCATED = "allocated"  # Ironic's locks are ours too
+    DEPLOYING = "deploying"  # images are being written
+    PROVING = "proving"  # Ironic says active; waiting for each server's own word
+    ACTIVE = "active"
+    FAILED = "failed"  # keeps its nodes until released, so that people can look at them
+    RELEASING = "releasing"  # undo window: powered off, disks untouched
+    CLEANING = "cleaning"
+    RELEASED = "released"
+
+
+S = ClaimState
+
+TRANSITIONS: Final[frozenset[tuple[ClaimState, ClaimState]]] = frozenset(
+    {
+        (S.REQUESTED, S.ALLOCATED),
+        (S.ALLOCATED, S.DEPLOYING),
+        (S.DEPLOYING, S.PROVING),
+        (S.PROVING, S.ACTIVE),
+        (S.RELEASING, S.CLEANING),
+        # Taken back inside the undo window: the disks were not touched.
+        (S.RELEASING, S.ACTIVE),
+        (S.CLEANING, S.RELEASED),
+        # Nothing was deployed yet: there is nothing to clean.
+        (S.REQUESTED, S.RELEASED),
+        (S.FAILED, S.RELEASING),
+        *((s, S.FAILED) for s in (S.REQUESTED, S.ALLOCATED, S.DEPLOYING, S.PROVING)),
+        *((s, S.RELEASING) for s in (S.ALLOCATED, S.DEPLOYING, S.PROVING, S.ACTIVE)),
+    }
+)
+
+
+class BmcGoal(StrEnum):
+    """How far a BMC's server shall be taken. Written by the API only."""
+
+    OBSERVED = "observed"  # found; nothing but reads
+    MANAGED = "managed"  # accepted: in Ironic, inspected; disks untouched
+    AVAILABLE = "available"  # cleaned and offered to claims
+
+
+class Login(StrEnum):
+    """What is known of the login kept for a BMC."""
+
+    NONE = "none"
+    OK = "ok"
+    REFUSED = "refused"  # never tried again: a second wrong login may lock the account
+
+
+class OrderKind(StrEnum):
+    """What a server was told to boot Ironic's ramdisk for."""
+
+    INSPECT = "inspect"
+    CLEAN = "clean"
+    DEPLOY = "deploy"
+
+
+# Ironic's provision states, ironic/common/states.py of 39.0.0
+WORKING: Final = frozenset(
+    {
+        "verifying", "inspecting", "inspect wait", "cleaning", "clean wait", "deploying",
+        "wait call-back", "deleting", "adopting", "rescuing", "rescue wait", "unrescuing",
+        "servicing", "service wait", "deploy hold", "clean hold", "service hold",
+    }
+)  # fmt: skip
+ABORTABLE: Final = frozenset({"inspect wait", "clean wait"})
+FAILED: Final = frozenset({"inspect failed", "clean failed", "deploy failed", "error"})

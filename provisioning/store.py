@@ -1,0 +1,73 @@
+"""Engine and sessions of our own database.
+
+SQLite in WAL with full sync: an acknowledged write survives a power cut. Writers take the write
+lock at BEGIN, because a deferred transaction that reads first and writes later fails at once with
+"database is locked" in WAL, whatever the busy timeout.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from sqlalchemy import Connection, Engine, create_engine, event
+from sqlmodel import Session, SQLModel
+
+from provisioning import models
+
+BUSY_SECONDS = 30.0
+
+
+class Store:
+    """Read sessions see a snapshot; write sessions exclude each other and commit at their end."""
+
+    def __init__(self, url: str) -> None:
+        self.engine = _engine(url)
+        self._writer = self.engine.execution_options(seed_write=True)
+
+    def create(self) -> None:
+        """Make the tables of an empty database."""
+        SQLModel.metadata.create_all(self.engine)
+
+    @contextmanager
+    def read(self) -> Iterator[Session]:
+        with Session(self.engine, expire_on_commit=False) as session:
+            yield session
+
+    @contextmanager
+    def write(self) -> Iterator[Session]:
+        """Commits when the block ends, rolls back when it raises."""
+        with Session(self._writer, expire_on_commit=False) as session, session.begin():
+            yield session
+
+
+def _engine(url: str) -> Engine:
+    engine = create_engine(url, connect_args={"timeout": BUSY_SECONDS, "check_same_thread": False})
+
+    @event.listens_for(engine, "connect")
+    def _configure(connection: Any, _: object) -> None:  # noqa: ANN401
+        connection.isolation_level = None  # we say BEGIN ourselves
+        for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON"):
+            connection.execute(f"PRAGMA {pragma}")
+
+    @event.listens_for(engine, "begin")
+    def _begin(connection: Connection) -> None:
+        write = connection.get_execution_options().get("seed_write", False)
+        connection.exec_driver_sql("BEGIN IMMEDIATE" if write else "BEGIN")
+
+    return engine
+
+
+def record(
+    session: Session, kind: str, subject: object = "", message: str = "", **more: Any
+) -> None:
+    """Append one event in the caller's transaction. `who`, `project` are columns, the rest data."""
+    session.add(
+        models.Event(
+            kind=kind,
+            subject=str(subject),
+            message=message,
+            who=str(more.pop("who", "")),
+            project=str(more.pop("project", "")),
+            data=more,
+        )
+    )
