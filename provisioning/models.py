@@ -87,6 +87,7 @@ class Bmc(SQLModel, table=True):
     # found: written by the reconciler
     credential_id: UUID | None = Field(default=None, foreign_key="credential.id")
     login: Login = Login.NONE
+    refused: list[str] = _json(default_factory=list)  # marks of logins that were refused
     fingerprint: str = ""  # SHA-256 of the TLS certificate, hex; empty for IPMI
     certificate: str = ""  # PEM
     vendor: str = ""
@@ -100,9 +101,16 @@ class Bmc(SQLModel, table=True):
     detail: str = ""  # what it waits for
     problem: str = ""  # why it is stuck
     remedy: str = ""
-    failed_attempt: int = -1  # the attempt that ended in `problem`
+    failed_attempt: int = 0  # the attempt that was used up
     found_at: datetime = _time(default_factory=now)
     seen_at: datetime = _time(default_factory=now)
+
+    @property
+    def node(self) -> UUID:
+        """Its node's UUID, fixed when it was accepted, before Ironic was first called."""
+        if self.node_uuid is None:
+            raise ValueError(f"BMC {self.address} was never accepted")
+        return self.node_uuid
 
 
 class Address(SQLModel, table=True):
@@ -138,6 +146,7 @@ class Order(SQLModel, table=True):
     serial: str = ""  # what the ramdisk must report, where no MAC is known yet
     proof_hash: str = ""  # SHA-256 of the one-time token, hex
     opened_at: datetime = _time(default_factory=now)
+    ironic_done_at: datetime | None = _time(default=None)
     closed_at: datetime | None = _time(default=None)
     # written by the gateway
     agent_address: str = ""

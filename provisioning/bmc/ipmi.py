@@ -1,0 +1,135 @@
+"""IPMI 2.0: found by Get Channel Authentication Capabilities (section 22.13), used by pyghmi."""
+
+import asyncio
+import threading
+from typing import Any
+
+from pyghmi.exceptions import IpmiException
+from pyghmi.ipmi.command import Command
+
+from provisioning.bmc import Access, Contact, Identity
+from provisioning.errors import BmcError, BmcLoginRefused, BmcUnreachable
+
+PORT = 623
+# RMCP header (13.1.3), session-less IPMI 1.5 header, message to the BMC (0x20) from a remote
+# console (0x81): Get Channel Authentication Capabilities, IPMI 2.0 data wanted, this channel,
+# administrator.
+ASK = bytes.fromhex("0600ff07" + "00" + "00000000" + "00000000" + "09" + "2018c8" + "8100388e04b5")
+ANSWER_COMMAND_AT, ANSWER_CODE_AT = 19, 20
+TRIES = 2
+
+# pyghmi keeps its sockets and sessions in the module: one conversation at a time.
+_one_at_a_time = threading.Lock()
+
+
+class _Listener(asyncio.DatagramProtocol):
+    def __init__(self) -> None:
+        self.answered: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
+
+    def datagram_received(self, data: bytes, addr: object) -> None:
+        good = (
+            len(data) > ANSWER_CODE_AT
+            and data[:4] == ASK[:4]
+            and data[ANSWER_COMMAND_AT] == ASK[19]
+            and data[ANSWER_CODE_AT] == 0
+        )
+        if good and not self.answered.done():
+            self.answered.set_result(True)
+
+    def error_received(self, exc: Exception) -> None:
+        if not self.answered.done():
+            self.answered.set_result(False)  # port unreachable: nobody there
+
+
+class Ipmi:
+    name = "ipmi"
+    driver = "ipmi"
+
+    async def probe(self, address: str, timeout: float) -> Contact | None:
+        loop = asyncio.get_running_loop()
+        try:
+            transport, listener = await loop.create_datagram_endpoint(
+                _Listener, remote_addr=(address, PORT)
+            )
+        except OSError:
+            return None
+        try:
+            for _ in range(TRIES):  # UDP: one loss must not hide a server
+                transport.sendto(ASK)
+                done, _pending = await asyncio.wait({listener.answered}, timeout=timeout / TRIES)
+                if done:
+                    found = listener.answered.result()
+                    return Contact(address=address, protocol=self.name) if found else None
+            return None
+        finally:
+            transport.close()
+
+    def identify(self, contact: Contact, access: Access, timeout: float) -> Identity:
+        with _one_at_a_time:
+            try:
+                return _identify(contact, access)
+            except IpmiException as err:
+                raise _translated(contact.address, err) from err
+            except (ValueError, KeyError, TypeError, AttributeError, IndexError, OSError) as err:
+                raise BmcError(
+                    f"IPMI on BMC {contact.address} answered nonsense",
+                    f"Restart the BMC, then `seed discover {contact.address}`.",
+                ) from err
+
+    def driver_info(
+        self, contact: Contact, identity: Identity, access: Access, ca_path: str
+    ) -> dict[str, Any]:
+        return {
+            "ipmi_address": contact.address,
+            "ipmi_username": access.username,
+            "ipmi_password": access.password.get_secret_value(),
+            # ipmitool asks for the cipher list first; BMCs that do not answer that question
+            # (OpenIPMI's simulator 2.0.33 is one) cost 10 s a command. 3 is what every one has.
+            "ipmi_cipher_suite": "3",
+        }
+
+
+def _identify(contact: Contact, access: Access) -> Identity:
+    command = Command(
+        bmc=contact.address,
+        userid=access.username,
+        password=access.password.get_secret_value(),
+        keepalive=False,
+    )
+    try:
+        fru = command.get_inventory_of_component("System") or {}
+        return Identity(
+            serial=_text(fru, "Serial Number", "Chassis serial number", "Board serial number"),
+            system_uuid=_text(fru, "UUID").lower(),
+            vendor=_text(fru, "Manufacturer", "Board manufacturer"),
+            model=_text(fru, "Product name", "Board product name"),
+            manager_mac=str(
+                command.get_net_configuration(gateway_macs=False).get("mac_address") or ""
+            ).lower(),
+        )
+    finally:
+        command.logout()
+
+
+def _text(fru: dict[str, Any], *names: str) -> str:
+    return next((str(fru[name]).strip() for name in names if fru.get(name)), "")
+
+
+def _translated(address: str, err: IpmiException) -> BmcError:
+    text = str(err).lower()
+    if any(word in text for word in ("password", "unauthorized", "insufficient", "invalid name")):
+        return BmcLoginRefused(
+            f"the BMC {address} refused the login",
+            f"Give the right one: `seed discover {address} --username U --password-stdin`.",
+        )
+    if "timeout" in text or "no connection" in text:
+        return BmcUnreachable(
+            f"IPMI on BMC {address} did not answer",
+            f"Check cable and VLAN of the BMC port (UDP 623), then `seed discover {address}`.",
+        )
+    return BmcError(
+        f"IPMI on BMC {address} gave an error", f"Restart the BMC, then `seed discover {address}`."
+    )
+
+
+PLUGIN = Ipmi()

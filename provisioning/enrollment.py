@@ -1,0 +1,248 @@
+"""One accepted BMC -> one Ironic node: enroll, manage, inspect, and, when told to, provide.
+
+Each step looks at Ironic's provision state and does the one thing it needs. Nothing of the node's
+state is kept here.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+from uuid import uuid4
+
+from sqlmodel import Session
+
+from provisioning import orders
+from provisioning.bmc import Contact, Identity
+from provisioning.errors import Conflict, Invalid
+from provisioning.ironic import Node
+from provisioning.models import Bmc, Hold, HostLabel, Order, now
+from provisioning.networks import mac as checked_mac
+from provisioning.outcome import Done, Stuck, Wait
+from provisioning.parts import Parts
+from provisioning.states import FAILED, WORKING, BmcGoal, Login, OrderKind
+from provisioning.store import record
+
+Result = Wait | Stuck | Done
+
+
+def accept(session: Session, bmc: Bmc, name: HostLabel, resource_class: str, who: str) -> None:
+    """A person says this server is ours. Reads only, until it is provided."""
+    if bmc.goal is not BmcGoal.OBSERVED:
+        if bmc.node_name == name:
+            return
+        raise Conflict(
+            f"BMC {bmc.address} was already accepted as {bmc.node_name}",
+            f"See it: `seed node show {bmc.node_name}`.",
+        )
+    if bmc.login is not Login.OK:
+        raise Conflict(
+            f"no login to BMC {bmc.address} has worked yet",
+            f"Give one: `seed discover {bmc.address} --username U --password-stdin`.",
+        )
+    if not bmc.serial:
+        raise Conflict(
+            f"BMC {bmc.address} does not tell its server's serial number",
+            "Seed must know a server by its serial before it may erase it: set it in the BMC.",
+        )
+    bmc.goal, bmc.node_name, bmc.resource_class = BmcGoal.MANAGED, name, resource_class
+    bmc.node_uuid, bmc.accepted_by = uuid4(), who
+    session.add(Hold(node_uuid=bmc.node_uuid))
+    session.add(bmc)
+    record(session, "bmc.accepted", bmc.address, f"as {name}", who=who, node=str(bmc.node_uuid))
+
+
+def add_mac(bmc: Bmc, text: str) -> None:
+    """A person read a NIC's MAC off the label."""
+    known = checked_mac(text)
+    if bmc.goal is not BmcGoal.OBSERVED and known not in bmc.macs:
+        raise Invalid("an accepted server's NICs are known", "Inspect it: `seed node retry NAME`.")
+    bmc.macs = sorted({*bmc.macs, known})
+
+
+@dataclass(frozen=True)
+class Enrollment:
+    """Takes one BMC's node one step on. Safe to repeat after a crash at any line."""
+
+    parts: Parts
+
+    def step(self, bmc: Bmc) -> Result:
+        with self.parts.store.read() as session:
+            if session.get_one(Hold, bmc.node).claim_id:
+                return Done("held by a claim")
+        if bmc.login is Login.REFUSED:
+            return Stuck(
+                f"BMC {bmc.address} refused its login",
+                f"Give the right one: `seed discover {bmc.address} --username U --password-stdin`.",
+            )
+        node = self.parts.ironic.find_node(bmc.node)
+        return self._enroll(bmc) if node is None else self._onward(bmc, node)
+
+    def _onward(self, bmc: Bmc, node: Node) -> Result:
+        if node.provision_state in WORKING:
+            return self._working(bmc, node)
+        if node.provision_state in FAILED:
+            return self._failed(bmc, node)
+        match node.provision_state:
+            case "enroll":
+                return self._manage(bmc, node)
+            case "manageable":
+                return self._manageable(bmc, node)
+            case "available":
+                return self._available(bmc)
+            case state:
+                return Done(f"is {state}")
+
+    def _enroll(self, bmc: Bmc) -> Result:
+        access = self.parts.login(bmc)
+        identity = Identity(serial=bmc.serial, system_uuid=bmc.system_uuid, system_id=bmc.system_id)
+        contact = Contact(bmc.address, bmc.protocol, bmc.fingerprint, bmc.certificate)
+        ca_file = self.parts.ca_dir / f"{bmc.id}.pem"
+        if bmc.certificate:
+            ca_file.write_text(bmc.certificate)
+            ca_file.chmod(0o644)
+        protocol = self.parts.protocols[bmc.protocol]
+        properties = {"vendor": bmc.vendor}
+        if bmc.firmware:
+            properties["capabilities"] = f"boot_mode:{bmc.firmware}"
+        self.parts.ironic.create_node(
+            uuid=str(bmc.node),
+            name=bmc.node_name,
+            driver=protocol.driver,
+            driver_info=protocol.driver_info(contact, identity, access, str(ca_file)),
+            resource_class=bmc.resource_class,
+            properties=properties,
+            extra={"seed": {"bmc": str(bmc.id), "serial": bmc.serial}},
+        )
+        return Wait("enrolled", 0.5)
+
+    def _manage(self, bmc: Bmc, node: Node) -> Result:
+        if node.last_error and not use_up_attempt(self.parts, bmc):
+            return self.give_up(bmc, node)
+        for mac in bmc.macs:
+            self.parts.ironic.create_port(bmc.node, mac)
+        self._reserve(bmc)
+        self.parts.ironic.provision(bmc.node, "manage")
+        return Wait("Ironic checks the BMC login", 1.0)
+
+    def _manageable(self, bmc: Bmc, node: Node) -> Result:
+        if node.maintenance:
+            self.parts.ironic.set_maintenance(bmc.node, False)
+        inventory = self.parts.ironic.inventory(bmc.node)
+        if inventory is None:
+            return self._inspect(bmc)
+        self._learn(bmc, node, inventory)
+        self._close(bmc, OrderKind.INSPECT)
+        if bmc.goal is not BmcGoal.AVAILABLE:
+            return Done(f"inspected; `seed node provide {bmc.node_name}` cleans and offers it")
+        return self._clean(bmc)
+
+    def _inspect(self, bmc: Bmc) -> Result:
+        macs = self._reserve(bmc)
+        self._order(bmc, OrderKind.INSPECT, macs)
+        self.parts.ironic.provision(bmc.node, "inspect")
+        return Wait("booting the ramdisk for inspection", 2.0)
+
+    def _clean(self, bmc: Bmc) -> Result:
+        macs = self._reserve(bmc)
+        self.parts.verify_identity(bmc, macs)
+        self._order(bmc, OrderKind.CLEAN, macs)
+        self.parts.ironic.provision(bmc.node, "provide")
+        return Wait("booting the ramdisk for cleaning", 2.0)
+
+    def _available(self, bmc: Bmc) -> Result:
+        self._close(bmc, OrderKind.CLEAN)
+        return Done("available")
+
+    def _working(self, bmc: Bmc, node: Node) -> Result:
+        with self.parts.store.read() as session:
+            order = orders.open_for(session, bmc.node)
+        if order and order.alarm:
+            return stop(self.parts, order, node)
+        return Wait(waiting_for(node, order), 2.0)
+
+    def _failed(self, bmc: Bmc, node: Node) -> Result:
+        """A person looks first; `seed node retry` raises `attempt` and we go on."""
+        if not use_up_attempt(self.parts, bmc):
+            return self.give_up(bmc, node)
+        self.parts.ironic.provision(bmc.node, "manage")
+        return Wait("trying again", 1.0)
+
+    def give_up(self, bmc: Bmc, node: Node) -> Stuck:
+        with self.parts.store.write() as session:
+            order = orders.open_for(session, bmc.node)
+            alarm = order.alarm if order else ""
+            if order:
+                orders.close(session, order, "failed")
+            if not alarm:
+                past = orders.last(session, bmc.node, OrderKind.CLEAN)
+                alarm = past.alarm if past else ""
+        self.parts.serve_wire()
+        why = alarm or node.last_error or "Ironic gives no reason"
+        return Stuck(
+            f"{node.provision_state}: {why}",
+            f"Cure the cause, then `seed node retry {bmc.node_name}`.",
+        )
+
+    def _learn(self, bmc: Bmc, node: Node, inventory: dict[str, Any]) -> None:
+        """What only the ramdisk could tell: MACs that the BMC does not know, and the boot mode."""
+        mode = (inventory["inventory"].get("boot") or {}).get("current_boot_mode") or ""
+        if mode and f"boot_mode:{mode}" not in str(node.properties.get("capabilities", "")):
+            properties = {**node.properties, "capabilities": f"boot_mode:{mode}"}
+            self.parts.ironic.patch_node(bmc.node, {"/properties": properties})
+        macs = sorted(self.parts.ironic.ports(bmc.node))
+        if macs != bmc.macs or (mode and mode != bmc.firmware):
+            with self.parts.store.write() as session:
+                row = session.get_one(Bmc, bmc.id)
+                row.macs, row.firmware = macs, mode or row.firmware
+        self._reserve(bmc)
+
+    def _reserve(self, bmc: Bmc) -> list[str]:
+        """Addresses for the NICs that may network-boot; their MACs."""
+        macs = sorted(m for m, pxe in self.parts.ironic.ports(bmc.node).items() if pxe)
+        with self.parts.store.write() as session:
+            for mac in macs:
+                self.parts.pool.reserve(session, mac, bmc.node)
+        return macs
+
+    def _order(self, bmc: Bmc, kind: OrderKind, macs: list[str]) -> None:
+        with self.parts.store.write() as session:
+            hold = session.get_one(Hold, bmc.node)
+            orders.open_order(session, bmc, kind, hold.generation, macs)
+        self.parts.serve_wire()
+
+    def _close(self, bmc: Bmc, kind: OrderKind) -> None:
+        with self.parts.store.write() as session:
+            order = orders.open_for(session, bmc.node)
+            if order is None or order.kind is not kind:
+                return
+            order.ironic_done_at = now()
+            orders.close(session, order, "done")
+        self.parts.serve_wire()
+
+
+def use_up_attempt(parts: Parts, bmc: Bmc) -> bool:
+    """Did a person say "try again" since the last failure? Each such word counts once."""
+    if bmc.attempt <= bmc.failed_attempt:
+        return False
+    with parts.store.write() as session:
+        session.get_one(Bmc, bmc.id).failed_attempt = bmc.attempt
+    return True
+
+
+def stop(parts: Parts, order: Order, node: Node) -> Wait:
+    """Somebody else asked for this server's agent token: end what Ironic is doing."""
+    if node.provision_state in ("inspect wait", "clean wait"):
+        parts.ironic.provision(node.uuid, "abort")
+    elif node.provision_state == "wait call-back":
+        parts.ironic.provision(node.uuid, "deleted")
+    return Wait(f"stopping: {order.alarm}", 1.0)
+
+
+def waiting_for(node: Node, order: Order | None) -> str:
+    """The evidence so far, in a person's words."""
+    if order is None:
+        return node.provision_state
+    if order.lookup_at:
+        return f"{node.provision_state}: the ramdisk works"
+    if order.agent_address:
+        return f"{node.provision_state}: the ramdisk reported its inventory"
+    return f"{node.provision_state}: no word from the ramdisk for {orders.age(order):.0f} s"

@@ -1,0 +1,202 @@
+"""Typed face of Ironic's API; the only importer of openstacksdk.
+
+Every call has a timeout; openstacksdk's default has none. Foreign errors are translated here.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import stamina
+from keystoneauth1 import exceptions as ks
+from openstack import exceptions as os_exc
+from openstack.connection import Connection
+from pydantic import SecretStr
+
+from provisioning.errors import Conflict, IronicUnavailable, NotFound
+
+CALL_TIMEOUT = 60  # seconds; a deploy request with a config drive takes a few
+# Ironic's own server resets a connection now and then under load (cheroot's backlog of 5).
+_retried = stamina.retry(on=IronicUnavailable, attempts=4, timeout=30.0, wait_initial=0.2)
+MICROVERSION = "1.95"
+
+
+@dataclass(frozen=True, slots=True)
+class Node:
+    """One of Ironic's nodes, as it is now."""
+
+    uuid: str
+    name: str
+    driver: str
+    provision_state: str
+    target: str
+    power_state: str
+    resource_class: str
+    last_error: str
+    maintenance: bool
+    allocation: str
+    reservation: str
+    properties: dict[str, Any]
+    extra: dict[str, Any]
+    updated_at: str
+
+
+class Ironic:
+    """What Seed asks of Ironic. Every method is one call, safe to repeat."""
+
+    def __init__(self, url: str, username: str, password: SecretStr) -> None:
+        self._url = url
+        self._username = username
+        self._password = password
+        self._kept: Connection | None = None
+
+    @property
+    def _baremetal(self) -> Any:  # noqa: ANN401
+        if self._kept is None:
+            self._kept = Connection(
+                auth_type="http_basic",
+                auth={
+                    "endpoint": self._url,
+                    "username": self._username,
+                    "password": self._password.get_secret_value(),
+                },
+                baremetal_endpoint_override=self._url,
+                baremetal_default_microversion=MICROVERSION,
+                api_timeout=CALL_TIMEOUT,
+                app_name="seed",
+            )
+        return self._kept.baremetal
+
+    @_retried
+    def nodes(self) -> list[Node]:
+        with _translated("listing the nodes"):
+            return [_node(n) for n in self._baremetal.nodes(details=True)]
+
+    @_retried
+    def node(self, uuid: object) -> Node:
+        with _translated(f"reading node {uuid}"):
+            return _node(self._baremetal.get_node(str(uuid)))
+
+    def find_node(self, uuid: object) -> Node | None:
+        try:
+            return self.node(uuid)
+        except NotFound:
+            return None
+
+    @_retried
+    def create_node(self, **fields: Any) -> None:
+        """`fields` are Ironic's, `uuid` among them: a repeated call finds the first one's node."""
+        if self.find_node(fields["uuid"]) is not None:
+            return
+        with _translated(f"enrolling node {fields['name']}"):
+            self._baremetal.create_node(**fields)
+
+    @_retried
+    def patch_node(self, uuid: object, changes: dict[str, Any]) -> None:
+        """Replace whole fields: {"/instance_info": {...}}."""
+        patch = [{"op": "add", "path": path, "value": value} for path, value in changes.items()]
+        with _translated(f"changing node {uuid}"):
+            self._baremetal.patch_node(str(uuid), patch)
+
+    @_retried
+    def set_maintenance(self, uuid: object, on: bool, reason: str = "") -> None:
+        with _translated(f"changing maintenance of {uuid}"):
+            if on:
+                self._baremetal.set_node_maintenance(str(uuid), reason)
+            else:
+                self._baremetal.unset_node_maintenance(str(uuid))
+
+    @_retried
+    def ports(self, uuid: object) -> dict[str, bool]:
+        """MAC -> may it network-boot."""
+        with _translated(f"reading the ports of {uuid}"):
+            found = self._baremetal.ports(details=True, node=str(uuid))
+            return {p.address.lower(): bool(p.is_pxe_enabled) for p in found}
+
+    @_retried
+    def create_port(self, uuid: object, mac: str) -> None:
+        if mac in self.ports(uuid):
+            return
+        with _translated(f"adding port {mac}"):
+            self._baremetal.create_port(node_uuid=str(uuid), address=mac)
+
+    @_retried
+    def inventory(self, uuid: object) -> dict[str, Any] | None:
+        """What the ramdisk saw ("inventory", "plugin_data"), or None before any inspection."""
+        try:
+            with _translated(f"reading the inventory of {uuid}"):
+                answer = self._baremetal.get(f"/nodes/{uuid}/inventory", microversion="1.81")
+                os_exc.raise_from_response(answer)
+                return dict(answer.json())
+        except NotFound:
+            return None
+
+    def provision(self, uuid: object, target: str, config_drive: Any = None) -> None:  # noqa: ANN401
+        """One of Ironic's targets: manage, inspect, provide, active, deleted, abort."""
+        with _translated(f"asking {target} of node {uuid}"):
+            self._baremetal.set_node_provision_state(
+                str(uuid), target, config_drive=config_drive, wait=False
+            )
+
+    def power(self, uuid: object, target: str) -> None:
+        """ "power on", "power off" or "rebooting"."""
+        with _translated(f"asking {target} of node {uuid}"):
+            self._baremetal.set_node_power_state(str(uuid), target, wait=False)
+
+    @_retried
+    def allocate(self, name: str, node_uuid: object, resource_class: str) -> tuple[str, str]:
+        """Lock this node under `name`; (state, last error). The first call makes it."""
+        with _translated(f"allocating {name}"):
+            found = self._baremetal.find_allocation(name, ignore_missing=True)
+            if found is None:
+                found = self._baremetal.create_allocation(
+                    name=name, resource_class=resource_class, candidate_nodes=[str(node_uuid)]
+                )
+            return str(found.state), str(found.last_error or "")
+
+    @_retried
+    def drop_allocation(self, name: str) -> None:
+        with _translated(f"dropping allocation {name}"):
+            found = self._baremetal.find_allocation(name, ignore_missing=True)
+            if found is not None:
+                self._baremetal.delete_allocation(found, ignore_missing=True)
+
+
+def _node(n: Any) -> Node:  # noqa: ANN401
+    return Node(
+        uuid=str(n.id),
+        name=n.name or "",
+        driver=n.driver or "",
+        provision_state=n.provision_state or "",
+        target=n.target_provision_state or "",
+        power_state=n.power_state or "",
+        resource_class=n.resource_class or "",
+        last_error=n.last_error or "",
+        maintenance=bool(n.is_maintenance),
+        allocation=str(n.allocation_id or ""),
+        reservation=n.reservation or "",
+        properties=dict(n.properties or {}),
+        extra=dict(n.extra or {}),
+        updated_at=str(n.updated_at or ""),
+    )
+
+
+@contextmanager
+def _translated(doing: str) -> Iterator[None]:
+    """Turn foreign errors into ours, once, at the border. The cause stays in the chain."""
+    try:
+        yield
+    except os_exc.NotFoundException as err:
+        raise NotFound(
+            f"Ironic knows no such thing while {doing}", "See what there is: `seed node list`."
+        ) from err
+    except (os_exc.ConflictException, os_exc.BadRequestException) as err:
+        raise Conflict(
+            f"Ironic refused while {doing}", "Look at the node: `seed node show NAME`."
+        ) from err
+    except (ks.ClientException, os_exc.SDKException) as err:
+        raise IronicUnavailable(
+            f"Ironic did not answer as it should while {doing}",
+            "See why: `seed status`, then `seed logs ironic`.",
+        ) from err

@@ -1,0 +1,184 @@
+"""The loop: pick what is due, take it one step on, write down what came of it.
+
+Threads, because openstacksdk, sushy and pyghmi block. One step per object at a time. Nothing is
+kept between passes but when to look again: after a crash everything is simply due.
+"""
+
+import threading
+import time
+from collections.abc import Callable, Hashable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from uuid import UUID
+
+import structlog
+from sqlmodel import col, select
+
+from provisioning.claim_steps import Claiming
+from provisioning.discovery import Finder
+from provisioning.enrollment import Enrollment
+from provisioning.errors import BmcLoginRefused, SeedError
+from provisioning.models import Bmc, Claim, Discovery, now
+from provisioning.outcome import Done, Move, Stuck, Wait
+from provisioning.parts import Parts
+from provisioning.states import TRANSITIONS, BmcGoal, ClaimState, Login
+from provisioning.store import record
+
+log = structlog.get_logger()
+
+PASS_SECONDS = 0.5  # how soon a new wish is seen
+THREADS = 16
+RETRY_SECONDS = 5.0  # after an error that a retry may cure
+
+Outcome = Wait | Move | Stuck | Done
+
+
+@dataclass
+class Reconciler:
+    parts: Parts
+    finder: Finder
+    _due: dict[Hashable, float] = field(default_factory=dict)
+    _busy: set[Hashable] = field(default_factory=set)
+    _lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def run(self, stop: threading.Event) -> None:
+        """Until `stop`; then waits for the running steps."""
+        with ThreadPoolExecutor(THREADS, thread_name_prefix="step") as pool:
+            while not stop.is_set():
+                try:
+                    self.parts.serve_wire()
+                    for key, job in self._jobs():
+                        self._start(pool, key, job)
+                except Exception:  # a pass that fails (disk full, say) must not end the loop
+                    log.exception("pass.failed")
+                stop.wait(PASS_SECONDS)
+
+    def _jobs(self) -> list[tuple[Hashable, Callable[[], float]]]:
+        with self.parts.store.read() as session:
+            sweeps = session.exec(
+                select(Discovery.id).where(col(Discovery.state).in_(["requested", "running"]))
+            ).all()
+            bmcs = session.exec(select(Bmc.id).where(Bmc.goal != BmcGoal.OBSERVED)).all()
+            wishes = session.exec(
+                select(Claim.id, Claim.wanted, Claim.state).where(col(Claim.ended_at).is_(None))
+            ).all()
+            attempts = dict(session.exec(select(Bmc.id, Bmc.attempt)).all())
+            goals = dict(session.exec(select(Bmc.id, Bmc.goal)).all())
+        jobs: list[tuple[Hashable, Callable[[], float]]] = []
+        jobs += [(("sweep", i), self._job(self._sweep, i)) for i in sweeps]
+        # The wish is part of the key: a new wish is due at once, whatever the old one waits for.
+        jobs += [(("bmc", i, goals[i], attempts[i]), self._job(self._bmc, i)) for i in bmcs]
+        jobs += [(("claim", i, w, s), self._job(self._claim, i)) for i, w, s in wishes]
+        return jobs
+
+    @staticmethod
+    def _job(work: Callable[[UUID], float], identity: UUID) -> Callable[[], float]:
+        return lambda: work(identity)
+
+    def _start(self, pool: ThreadPoolExecutor, key: Hashable, job: Callable[[], float]) -> None:
+        assert isinstance(key, tuple)  # noqa: S101
+        one_of_it = key[:2]
+        with self._lock:
+            if one_of_it in self._busy or self._due.get(key, 0.0) > time.monotonic():
+                return
+            self._busy.add(one_of_it)
+        pool.submit(self._work, key, one_of_it, job)
+
+    def _work(self, key: Hashable, one_of_it: Hashable, job: Callable[[], float]) -> None:
+        pause = RETRY_SECONDS
+        try:
+            pause = job()
+        except Exception:
+            log.exception("step.failed", what=str(key))
+        finally:
+            with self._lock:
+                self._due = {k: v for k, v in self._due.items() if v > time.monotonic()}
+                self._due[key] = time.monotonic() + pause
+                self._busy.discard(one_of_it)
+
+    # --- one step of each kind; the answer is the pause in seconds --------------------------------
+
+    def _sweep(self, identity: UUID) -> float:
+        try:
+            self.finder.run(identity)
+        except SeedError as err:
+            with self.parts.store.write() as session:
+                row = session.get_one(Discovery, identity)
+                row.state, row.problems, row.ended_at = "failed", [str(err)], now()
+        return RETRY_SECONDS
+
+    def _bmc(self, identity: UUID) -> float:
+        with self.parts.store.read() as session:
+            bmc = session.get_one(Bmc, identity)
+        outcome = self._guarded(bmc, lambda: Enrollment(self.parts).step(bmc))
+        with self.parts.store.write() as session:
+            row = session.get_one(Bmc, identity)
+            before = (row.detail, row.problem)
+            row.detail, row.problem, row.remedy = _told(outcome)
+            if row.problem and row.problem != before[1]:
+                record(session, "node.stuck", row.node, row.problem, remedy=row.remedy)
+            elif row.detail != before[0] and ":" not in row.detail:
+                record(session, "node.moved", row.node, row.detail)
+        return _pause(outcome)
+
+    def _claim(self, identity: UUID) -> float:
+        with self.parts.store.read() as session:
+            claim = session.get_one(Claim, identity)
+        outcome = self._guarded(None, lambda: Claiming(self.parts).step(claim))
+        if isinstance(outcome, Stuck) and (claim.state, ClaimState.FAILED) in TRANSITIONS:
+            self._write_claim(claim, ClaimState.FAILED, outcome)
+        elif isinstance(outcome, Move):
+            self._write_claim(claim, outcome.state, outcome)
+        else:
+            self._write_claim(claim, claim.state, outcome)
+        return _pause(outcome)
+
+    def _write_claim(self, seen: Claim, state: ClaimState, outcome: Outcome) -> None:
+        with self.parts.store.write() as session:
+            row = session.get_one(Claim, seen.id)
+            if row.state is not seen.state:
+                return  # somebody moved it meanwhile: look again
+            if row.state is not state:
+                if (row.state, state) not in TRANSITIONS:
+                    raise ValueError(f"no claim goes from {row.state} to {state}")
+                row.state, row.since = state, now()
+                record(
+                    session, f"claim.{state}", row.id, row.name, project=row.project,
+                )  # fmt: skip
+            if state is not ClaimState.FAILED or isinstance(outcome, Stuck):
+                row.detail, row.problem, row.remedy = _told(outcome)
+            if state is ClaimState.RELEASED:
+                row.ended_at = now()
+
+    def _guarded(self, bmc: Bmc | None, step: Callable[[], Outcome]) -> Outcome:
+        """An error of ours becomes an outcome: a retry cures it, or a person must."""
+        try:
+            return step()
+        except SeedError as err:
+            log.warning("step.error", code=err.code, problem=str(err), exc_info=not err.retryable)
+            if isinstance(err, BmcLoginRefused) and bmc is not None:
+                self._keep_ironic_off(bmc)
+            if err.retryable:
+                return Wait(str(err), RETRY_SECONDS)
+            return Stuck(str(err), err.remedy)
+
+    def _keep_ironic_off(self, bmc: Bmc) -> None:
+        """Its login no longer works: Ironic's power sync would lock the account."""
+        with self.parts.store.write() as session:
+            session.get_one(Bmc, bmc.id).login = Login.REFUSED
+        if bmc.node_uuid and self.parts.ironic.find_node(bmc.node_uuid):
+            self.parts.ironic.set_maintenance(bmc.node_uuid, True, "the BMC refused its login")
+
+
+def _told(outcome: Outcome) -> tuple[str, str, str]:
+    match outcome:
+        case Stuck(problem=problem, remedy=remedy):
+            return "", problem, remedy
+        case Wait(detail=detail) | Done(detail=detail):
+            return detail, "", ""
+        case Move(state=state):
+            return str(state), "", ""
+
+
+def _pause(outcome: Outcome) -> float:
+    return 0.0 if isinstance(outcome, Move) else outcome.seconds

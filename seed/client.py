@@ -1,0 +1,116 @@
+"""The few lines behind every verb that talks to the API: one call, one problem sentence, one exit.
+
+Exit codes: 0 done, 1 refused (the sentence and its remedy are on stderr), 2 wrong usage,
+3 Seed or something it needs does not answer, 4 waited too long.
+"""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, NoReturn
+
+import httpx
+import typer
+from rich.console import Console
+
+REFUSED, USAGE, UNAVAILABLE, TOO_LONG = 1, 2, 3, 4
+CALL_TIMEOUT = 90.0  # seconds; a claim of many nodes reads each one's inventory
+
+err = Console(stderr=True, highlight=False)
+
+
+def fail(what: str, remedy: str, code: int = REFUSED) -> NoReturn:
+    err.print(f"[red]error:[/red] {_plain(what)}", soft_wrap=True)
+    if remedy:
+        err.print(f"  try: {_plain(remedy)}", soft_wrap=True)
+    raise typer.Exit(code)
+
+
+def _plain(text: str) -> str:
+    return text.replace("[", r"\[")
+
+
+class Client:
+    """$SEED_SERVER (https://..., with $SEED_TOKEN_FILE and $SEED_CA), or the local socket."""
+
+    def __init__(self, socket: Path) -> None:
+        server = os.environ.get("SEED_SERVER", "")
+        if server:
+            self._http = httpx.Client(
+                base_url=server,
+                headers={"Authorization": f"Bearer {_token()}"},
+                verify=_trust(),
+                timeout=CALL_TIMEOUT,
+            )
+        else:
+            self._http = httpx.Client(
+                base_url="http://seed",
+                transport=httpx.HTTPTransport(uds=str(socket)),
+                timeout=CALL_TIMEOUT,
+            )
+        self._where = server or str(socket)
+
+    def get(self, path: str, **params: Any) -> Any:  # noqa: ANN401
+        return self._call("GET", path, params={k: v for k, v in params.items() if v is not None})
+
+    def post(self, path: str, body: Any = None) -> Any:  # noqa: ANN401
+        return self._call("POST", path, json=body if body is not None else {})
+
+    def put(self, path: str, body: Any) -> Any:  # noqa: ANN401
+        return self._call("PUT", path, json=body)
+
+    def delete(self, path: str) -> Any:  # noqa: ANN401
+        return self._call("DELETE", path)
+
+    def _call(self, verb: str, path: str, **kwargs: Any) -> Any:  # noqa: ANN401
+        with self._reachable():
+            answer = self._http.request(verb, f"/v1{path}", **kwargs)
+        if answer.is_success:
+            return answer.json() if answer.content else None
+        problem = _problem(answer)
+        reasons = problem.get("reasons") or {}
+        for name, why in reasons.items():
+            err.print(f"  {_plain(name)}: {_plain(why)}", soft_wrap=True)
+        code = UNAVAILABLE if answer.status_code in (502, 503, 504) else REFUSED
+        fail(
+            str(problem.get("detail") or problem.get("title")), str(problem.get("remedy", "")), code
+        )
+
+    @contextmanager
+    def _reachable(self) -> Iterator[None]:
+        try:
+            yield
+        except httpx.TimeoutException:
+            fail(f"Seed at {self._where} did not answer in time", "`seed status`", UNAVAILABLE)
+        except (httpx.TransportError, OSError):
+            fail(
+                f"Seed does not answer at {self._where}",
+                "Is it up? `seed status`, then `seed up`. Not root? You must be in the group seed.",
+                UNAVAILABLE,
+            )
+
+
+def _problem(answer: httpx.Response) -> dict[str, Any]:
+    try:
+        found = answer.json()
+        return found if isinstance(found, dict) else {"title": str(found)}
+    except ValueError:
+        return {"title": f"HTTP {answer.status_code}", "remedy": "`seed logs seed-api`"}
+
+
+def _token() -> str:
+    path = os.environ.get("SEED_TOKEN_FILE", "")
+    if not path:
+        fail("no token", "Set SEED_TOKEN_FILE to the file `seed token create` printed.", USAGE)
+    try:
+        return Path(path).read_text().strip()
+    except OSError as problem:
+        fail(f"cannot read the token file {path}: {problem.strerror}", f"ls -l {path}", USAGE)
+
+
+def _trust() -> Any:  # noqa: ANN401
+    import ssl
+
+    ca = os.environ.get("SEED_CA", "")
+    return ssl.create_default_context(cafile=ca) if ca else ssl.create_default_context()

@@ -1,0 +1,69 @@
+"""Tables that fit a terminal, and `-o json|yaml` of the very same data."""
+
+import json
+from enum import StrEnum
+from typing import Annotated, Any
+
+import typer
+import yaml
+from rich.console import Console
+from rich.table import Table
+
+out = Console(highlight=False)
+
+
+class Format(StrEnum):
+    TABLE = "table"
+    JSON = "json"
+    YAML = "yaml"
+
+
+Output = Annotated[Format, typer.Option("--output", "-o", help="How to print it.")]
+
+
+def rows(data: list[dict[str, Any]], columns: dict[str, str], output: Format) -> None:
+    """`columns`: key -> heading. An empty list says so instead of an empty frame."""
+    if output is not Format.TABLE:
+        return one(data, output)
+    if not data:
+        out.print("none")
+        return None
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for heading in columns.values():
+        table.add_column(heading, overflow="fold")
+    for row in data:
+        table.add_row(*(cell(row.get(key)) for key in columns))
+    out.print(table)
+    return None
+
+
+def one(data: Any, output: Format) -> None:  # noqa: ANN401
+    if output is Format.JSON:
+        typer.echo(json.dumps(data, indent=2, default=str))
+    elif output is Format.YAML:
+        typer.echo(yaml.safe_dump(json.loads(json.dumps(data, default=str)), sort_keys=False))
+    else:
+        fields(data)
+
+
+def fields(data: dict[str, Any]) -> None:
+    """One noun as `name  value` lines; empty values are left out."""
+    table = Table(box=None, show_header=False, pad_edge=False)
+    table.add_column(style="bold")
+    table.add_column(overflow="fold")
+    for key, value in data.items():
+        if value not in (None, "", [], {}):
+            table.add_row(key.replace("_", " "), cell(value))
+    out.print(table)
+
+
+def cell(value: Any) -> str:  # noqa: ANN401
+    if value is None:
+        return ""
+    if isinstance(value, list):
+        text = ", ".join(cell(v) for v in value)
+    elif isinstance(value, dict):
+        text = ", ".join(f"{k}={cell(v)}" for k, v in value.items())
+    else:
+        text = str(value)
+    return text.replace("[", r"\[")
