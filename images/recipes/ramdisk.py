@@ -1,0 +1,287 @@
+"""The ramdisk that inspects, cleans and writes servers: Debian with ironic-python-agent.
+
+Kernel and initramfs, no initramfs-tools and no second root: the whole system runs from memory.
+Every MB costs each boot of each server, so what no server needs is left out.
+"""
+
+import fnmatch
+import inspect
+import shutil
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+from images import bootstrap, drivers
+from images.bootstrap import SUITE, mask, write
+from images.drivers import FIRMWARE_PACKAGES, Modules
+from images.recipes import Made
+from images.workbench import Workbench, remove, size_of
+from provisioning.image import Firmware, Format
+
+LOCK = Path(__file__).with_name("agent.lock.txt")
+AGENT = "opt/ironic-python-agent"
+PYTHON = "3.13"  # of Debian trixie; the lock is made for it
+
+PACKAGES = (
+    # the system
+    ("systemd-sysv", "udev", "iproute2", "kmod", "python3", "procps", "psmisc", "ca-certificates")
+    # disks: what the agent runs to list, erase, partition and write them
+    + ("util-linux-extra", "fdisk", "gdisk", "parted", "dosfstools", "e2fsprogs", "mdadm")
+    + ("hdparm", "nvme-cli", "smartmontools", "qemu-utils", "bsdextrautils", "efibootmgr")
+    # what is in the server, and its BMC from inside
+    + ("dmidecode", "lshw", "pciutils", "usbutils", "ethtool", "ipmitool", "chrony")
+)
+
+MODULES = (
+    ("drivers/net/ethernet/*", "drivers/net/phy/*", "drivers/net/mdio/*", "drivers/net/virtio_net*")
+    + ("drivers/net/bonding/*", "drivers/net/vmxnet3/*", "drivers/net/hyperv/*", "net/8021q/*")
+    + ("drivers/net/usb/cdc_ether*", "drivers/net/usb/rndis_host*")  # a BMC's USB network
+    + ("net/802/*", "net/packet/*", "net/ipv6/ipv6.*", "net/llc/*", "net/core/*")
+    + ("drivers/scsi/*", "drivers/ata/*", "drivers/nvme/*", "drivers/message/*", "drivers/md/*")
+    + ("drivers/block/loop.*", "drivers/block/virtio_blk.*", "drivers/block/xen-blkfront.*")
+    + ("drivers/cdrom/*", "drivers/nvdimm/*", "drivers/dax/*", "drivers/ufs/*", "drivers/mmc/*")
+    + ("drivers/char/ipmi/*", "drivers/char/hw_random/*", "drivers/virtio/*", "drivers/hv/*")
+    + ("drivers/usb/host/*", "drivers/usb/storage/*", "drivers/usb/core/*", "drivers/usb/common/*")
+    + ("drivers/hid/hid.*", "drivers/hid/hid-generic.*", "drivers/hid/usbhid/*")
+    + ("drivers/dca/*", "drivers/dma/ioat/*", "drivers/ptp/ptp.*", "drivers/pps/*", "drivers/dma/*")
+    + ("drivers/i2c/busses/i2c-i801*", "drivers/i2c/i2c-smbus*", "drivers/edac/*", "drivers/acpi/*")
+    + ("drivers/pci/*", "drivers/firmware/*", "drivers/watchdog/iTCO_wdt*", "drivers/mfd/lpc_ich*")
+    + ("fs/ext4/*", "fs/fat/*", "fs/nls/nls_ascii*", "fs/nls/nls_cp437*", "fs/nls/nls_iso8859-1.*")
+    + ("fs/nls/nls_utf8*", "fs/isofs/*", "fs/xfs/*", "fs/squashfs/*", "fs/efivarfs/*", "fs/udf/*")
+    + ("crypto/crc*", "crypto/xts*", "arch/x86/crypto/crc*", "arch/x86/crypto/*aesni*")
+)
+UNWANTED_FIRMWARE = ("liquidio/*", "netronome/*", "ct*fw*", "cbfw*")
+"""Blobs of MBs each for cards that are not sold for years now; the cards run without them or not
+at all, and every other server would pay for them at each boot."""
+
+MASKED = (
+    # nobody logs in here
+    ("getty@.service", "serial-getty@.service", "container-getty@.service", "getty.target")
+    + ("console-getty.service", "autovt@.service", "systemd-logind.service", "debug-shell.service")
+    + ("systemd-ask-password-console.path", "systemd-ask-password-wall.path")
+    # nothing is kept, so there is nothing to tidy, flush or refresh
+    + ("apt-daily.timer", "apt-daily-upgrade.timer", "dpkg-db-backup.timer", "fstrim.timer")
+    + ("e2scrub_all.timer", "e2scrub_reap.service", "systemd-tmpfiles-clean.timer")
+    + ("systemd-journal-flush.service", "systemd-random-seed.service", "systemd-pstore.service")
+    + ("systemd-hwdb-update.service", "systemd-firstboot.service", "systemd-sysusers.service")
+    + ("systemd-machine-id-commit.service", "systemd-remount-fs.service", "ldconfig.service")
+    + ("systemd-update-done.service", "systemd-journal-catalog-update.service")
+    + ("systemd-timesyncd.service", "systemd-user-sessions.service", "modprobe@.service")
+    # these watch or change disks on their own, which here is the agent's work alone
+    + ("smartmontools.service", "smartd.service", "mdmonitor.service", "mdmonitor-oneshot.timer")
+    + ("mdcheck_start.timer", "mdcheck_continue.timer", "nvmf-autoconnect.service", "chrony.service")
+    + ("nvmefc-boot-connections.service", "openipmi.service", "ipmitool.service")
+    + ("hdparm.service", "systemd-hibernate-clear.service")
+    + ("systemd-pcrmachine.service", "systemd-pcrphase.service", "systemd-pcrphase-sysinit.service")
+    + ("systemd-tpm2-setup.service", "systemd-tpm2-setup-early.service", "systemd-binfmt.service")
+    + ("proc-sys-fs-binfmt_misc.automount", "sys-fs-fuse-connections.mount")
+)
+
+DROPPED = (
+    ("usr/share/doc", "usr/share/man", "usr/share/locale", "usr/share/info", "usr/share/lintian")
+    + ("usr/share/bash-completion", "usr/share/zsh", "usr/share/perl5", "usr/share/zoneinfo")
+    + ("usr/share/pixmaps", "usr/share/common-licenses", "usr/share/i18n", "usr/share/debconf")
+    + ("usr/share/bug", "usr/share/metainfo", "usr/lib/python3.13/test", "usr/lib/python3.13/idlelib")
+    + ("usr/lib/python3.13/ensurepip", "usr/lib/python3.13/turtledemo", "usr/lib/python3.13/tkinter")
+    + ("usr/lib/python3.13/pydoc_data", "usr/lib/udev/hwdb.bin", "usr/lib/udev/hwdb.d")
+    + ("usr/lib/x86_64-linux-gnu/perl-base", "usr/bin/perl", "usr/lib/x86_64-linux-gnu/gconv")
+    + ("var/lib/apt", "var/lib/dpkg", "var/cache", "var/log", "etc/apt", "etc/cron.daily", "boot")
+    + ("usr/lib/apt", "usr/bin/apt", "usr/bin/apt-get", "usr/bin/apt-cache", "usr/lib/dpkg")
+    + ("usr/bin/dpkg", "usr/bin/dpkg-deb", "usr/bin/dpkg-query", "usr/bin/sqv", "usr/bin/perl5*")
+    + ("usr/lib/x86_64-linux-gnu/libapt-p*", "usr/lib/x86_64-linux-gnu/libdb-5*")
+    + ("usr/bin/qemu-storage-daemon", "usr/bin/qemu-nbd", "usr/bin/qemu-io", "usr/bin/localedef")
+    + ("usr/bin/openssl", "usr/sbin/smartd", "usr/sbin/ipmievd", "usr/sbin/debugfs", "usr/sbin/tc")
+    # No login, swap, root or resume to be generated; the one for ESPs would mount a server's disk.
+    + ("usr/lib/systemd/system-generators",)
+)
+
+UNIT = """\
+[Unit]
+Description=Ironic Python Agent
+Wants=network-online.target
+After=network-online.target
+[Service]
+ExecStart=/usr/bin/python3 /usr/lib/ironic-python-agent --config-dir /etc/ironic-python-agent
+Restart=always
+RestartSec=5
+StandardOutput=journal+console
+StandardError=journal+console
+[Install]
+WantedBy=multi-user.target
+"""
+NETWORK = """\
+[Match]
+Type=ether
+Kind=!*
+[Link]
+RequiredForOnline=routable
+[Network]
+DHCP=ipv4
+LinkLocalAddressing=ipv6
+LLDP=no
+[DHCPv4]
+ClientIdentifier=mac
+"""
+# One wired port of many is on the provisioning wire; the others never come up.
+WAIT = """\
+[Service]
+ExecStart=
+ExecStart=/usr/lib/systemd/systemd-networkd-wait-online --any --ipv4 --timeout=120
+"""
+FILES = {
+    "etc/hostname": "ramdisk\n",
+    "etc/machine-id": "",
+    "etc/fstab": "",
+    # 5 MB that ipmitool reads at each start to name vendors; empty keeps it from complaining.
+    "usr/share/misc/enterprise-numbers.txt": "",
+    "etc/ironic-python-agent/10-base.conf": "[DEFAULT]\nuse_stderr = true\n",
+    "etc/systemd/system/ironic-python-agent.service": UNIT,
+    "etc/systemd/network/80-dhcp.network": NETWORK,
+    "etc/systemd/system/systemd-networkd-wait-online.service.d/any.conf": WAIT,
+    "usr/lib/ironic-python-agent": "from ironic_python_agent.cmd.agent import run\n\nrun()\n",
+    # The journal goes with the deploy logs; memory is all there is.
+    "etc/systemd/journald.conf.d/memory.conf": "[Journal]\nStorage=volatile\nRuntimeMaxUse=32M\n",
+    # qemu-img is started through `python3 -m oslo_concurrency.prlimit` with an empty environment:
+    # PYTHONPATH does not reach it, a .pth file does.
+    "usr/lib/python3/dist-packages/ironic-python-agent.pth": f"/{AGENT}\n",
+}
+ENABLED = {
+    "multi-user.target.wants": ("/etc/systemd/system", "ironic-python-agent.service"),
+    "sysinit.target.wants": ("/usr/lib/systemd/system", "systemd-networkd.service"),
+    "network-online.target.wants": (
+        "/usr/lib/systemd/system",
+        "systemd-networkd-wait-online.service",
+    ),
+}
+
+# Unpacked on this side of the chroot: installing a kernel would pull in initramfs-tools.
+FETCH = f"""\
+set -eu; export APT_CONFIG="$MMDEBSTRAP_APT_CONFIG"
+apt-get -qq -y --no-install-recommends --download-only install linux-image-amd64 {" ".join(FIRMWARE_PACKAGES)}
+for deb in "$1"/var/cache/apt/archives/linux-image-[0-9]*.deb "$1"/var/cache/apt/archives/firmware-*.deb; do
+    dpkg-deb -x "$deb" "$1"/../extra
+done
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Ramdisk:
+    """Boots over the network or from virtual media, by BIOS and UEFI."""
+
+    name: str = "ramdisk"
+    suite: str = SUITE
+    architecture: str = "amd64"
+    firmware: tuple[Firmware, ...] = ("bios", "uefi")
+    format: Format = "ramdisk"
+    packages: tuple[str, ...] = PACKAGES
+    ssh_user: str | None = None
+    min_disk_gib: int = 0
+    scratch_gib: int = 3
+
+    @property
+    def inputs(self) -> tuple[Path, ...]:
+        helpers = (inspect.getfile(bootstrap), inspect.getfile(drivers))
+        return (Path(__file__), LOCK, *(Path(file) for file in helpers))
+
+    def make(self, bench: Workbench) -> Made:
+        bench.step("Debian packages")
+        packages = bootstrap.bootstrap(bench, self.packages, FETCH)
+        modules = _kernel(bench)
+        _agent(bench)
+        _configure(bench.root)
+        contents = drivers.contents(modules, bench.root / "usr/lib/firmware")
+        weights = _weights(bench)
+        bench.step("packing the initramfs")
+        _pack(bench)
+        files = {"kernel": "kernel", "initramfs": "initramfs"}
+        return Made(files, 0, weights, contents, packages)
+
+
+def _kernel(bench: Workbench) -> Modules:
+    """Kernel to out/, the modules and firmware a server may need to the root."""
+    bench.step("kernel modules and firmware")
+    extra = bench.work / "extra"
+    (kernel,) = (extra / "boot").glob("vmlinuz-*")
+    version = kernel.name.removeprefix("vmlinuz-")
+    shutil.copyfile(kernel, bench.out / "kernel")
+    shutil.copytree(
+        extra / "usr/lib/modules" / version,
+        bench.root / "usr/lib/modules" / version,
+        symlinks=True,
+    )
+    bench.run(["depmod", "-b", bench.root, version], 120)
+    modules = Modules(bench, bench.root, version)
+    modules.keep(MODULES)
+    bench.run(["depmod", "-b", bench.root, version], 120)
+    named = {
+        name
+        for name in modules.firmware()
+        if not any(fnmatch.fnmatch(name, unwanted) for unwanted in UNWANTED_FIRMWARE)
+    }
+    drivers.copy_firmware(named, extra / "usr/lib/firmware", bench.root / "usr/lib/firmware")
+    return modules
+
+
+def _agent(bench: Workbench) -> None:
+    """ironic-python-agent for the ramdisk's own Python, fetched from here: no chroot has network."""
+    bench.step("ironic-python-agent")
+    target = bench.root / AGENT
+    pip = [sys.executable, "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
+    # The lock is complete for PYTHON; pip would ask this Python, not that one, about markers.
+    pip += ["--no-deps", "--ignore-requires-python", "--require-hashes", "--no-compile"]
+    pip += ["--only-binary=:all:", "--implementation=cp", f"--python-version={PYTHON}"]
+    pip += [f"--abi=cp{PYTHON.replace('.', '')}", "--abi=abi3", "--abi=none"]
+    pip += [f"--platform=manylinux_2_{minor}_x86_64" for minor in (34, 28, 17)]
+    pip += ["--platform=manylinux2014_x86_64", f"--target={target}", "-r", str(LOCK)]
+    bench.run(pip, 900)
+    for folder in [*target.rglob("tests"), target / "bin"]:
+        remove(folder)
+    argv = ["chroot", bench.root, "python3", "-m", "compileall", "-q", "-j0", f"/{AGENT}"]
+    bench.run(argv, 600)
+
+
+def _configure(root: Path) -> None:
+    for pattern in DROPPED:
+        for path in root.glob(pattern):
+            remove(path)
+    write(root, FILES)
+    mask(root, MASKED)
+    for wants, (folder, unit) in ENABLED.items():
+        link = root / "etc/systemd/system" / wants / unit
+        link.parent.mkdir(parents=True, exist_ok=True)
+        link.unlink(missing_ok=True)
+        link.symlink_to(f"{folder}/{unit}")
+    (root / "var/log").mkdir(exist_ok=True)
+    (root / "init").symlink_to("/usr/lib/systemd/systemd")
+
+
+def _weights(bench: Workbench) -> dict[str, int]:
+    root = bench.root
+    parts = {
+        "modules": size_of(root / "usr/lib/modules"),
+        "firmware": size_of(root / "usr/lib/firmware"),
+        "agent": size_of(root / AGENT),
+        "python": size_of(root / "usr/lib/python3.13") + size_of(root / "usr/lib/python3"),
+        "libraries": size_of(root / "usr/lib/x86_64-linux-gnu"),
+        "programs": size_of(root / "usr/bin") + size_of(root / "usr/sbin"),
+        "systemd and udev": size_of(root / "usr/lib/systemd") + size_of(root / "usr/lib/udev"),
+    }
+    everything = size_of(root)
+    return {
+        "kernel": size_of(bench.out / "kernel"),
+        **parts,
+        "other": everything - sum(parts.values()),
+    }
+
+
+def _pack(bench: Workbench) -> None:
+    """newc cpio, then zstd: the kernel unpacks both."""
+    archive = bench.work / "initramfs.cpio"
+    names = sorted(str(path.relative_to(bench.root)) for path in bench.root.rglob("*"))
+    argv = ["cpio", "--quiet", "-o", "-H", "newc", "-F", archive]
+    bench.run(argv, 300, given="\n".join([".", *names]) + "\n", cwd=bench.root)
+    zstd = ["zstd", "-q", "-T0", "-15", archive, "-o", bench.out / "initramfs"]
+    bench.run(zstd, 900)
+
+
+PLUGIN = Ramdisk()

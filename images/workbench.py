@@ -1,0 +1,130 @@
+"""Where one build happens: a folder, a kept log, and commands with a time limit."""
+
+import os
+import shutil
+import signal
+import subprocess
+import time
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import IO
+
+from provisioning.errors import HostError
+
+Progress = Callable[[str], None]
+
+# Debian's own tools, whatever the caller's PATH and language are.
+SBIN = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+
+
+@dataclass(frozen=True, slots=True)
+class Workbench:
+    """What a recipe builds with.
+
+    work:     scratch folder, removed afterwards.
+    out:      folder for the files that make up the image.
+    sources:  apt source lines (images.mirror).
+    log:      file that everything said by external commands is appended to.
+    progress: told one short line per step.
+    """
+
+    name: str
+    work: Path
+    out: Path
+    sources: tuple[str, ...]
+    log: Path
+    progress: Progress
+    environment: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def root(self) -> Path:
+        """The image's root file system while it is being made."""
+        return self.work / "root"
+
+    def step(self, what: str) -> None:
+        """Say what comes next, to the person who waits and to the log."""
+        self.progress(f"{self.name}: {what}")
+        with self.log.open("a") as log:
+            log.write(f"--- {time.strftime('%H:%M:%S')} {what}\n")
+
+    def run(
+        self, argv: Sequence[str | Path], seconds: float, given: str = "", cwd: Path | None = None
+    ) -> str:
+        """Run a command for at most `seconds`; return its standard output.
+
+        given: its standard input. Raises HostError if it is missing, fails or takes too long; no
+        process of it is left then.
+        """
+        command = [str(word) for word in argv]
+        with self.log.open("a") as log:
+            log.write(f"$ {' '.join(command)[:2000]}\n")
+            log.flush()
+            process = self._start(command, log, cwd)
+            try:
+                said, _ = process.communicate(given, timeout=seconds)
+            except BaseException as error:
+                _end(process)
+                if isinstance(error, subprocess.TimeoutExpired):
+                    raise self._failed(command[0], f"took longer than {seconds:.0f} s") from error
+                raise
+        if process.returncode != 0:
+            raise self._failed(command[0], f"failed with exit code {process.returncode}")
+        return said
+
+    def _start(self, command: list[str], log: IO[str], cwd: Path | None) -> subprocess.Popen[str]:
+        environment = {
+            **os.environ,
+            "PATH": SBIN,
+            "LC_ALL": "C.UTF-8",
+            "DEBIAN_FRONTEND": "noninteractive",
+            **self.environment,
+        }
+        try:
+            return subprocess.Popen(
+                command,
+                cwd=cwd or self.work,
+                env=environment,
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=log,
+                text=True,
+                start_new_session=True,
+            )
+        except FileNotFoundError as error:
+            raise HostError(
+                f"{command[0]} is needed to build {self.name} and is not installed", "make packages"
+            ) from error
+
+    def _failed(self, program: str, why: str) -> HostError:
+        return HostError(
+            f"building {self.name}: {Path(program).name} {why}", f"tail -n 50 {self.log}"
+        )
+
+
+def _end(process: subprocess.Popen[str]) -> None:
+    """Kill the command and all it started: mmdebstrap has children of its own."""
+    with suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
+    process.wait(timeout=30)
+
+
+def size_of(path: Path) -> int:
+    """Bytes in the files of a folder (or of one file), counted once per hard link, links unread."""
+    if not path.is_dir() or path.is_symlink():
+        return path.lstat().st_size if path.exists() or path.is_symlink() else 0
+    seen: dict[tuple[int, int], int] = {}
+    for entry in path.rglob("*"):
+        status = entry.lstat()
+        if not entry.is_dir():
+            seen[status.st_dev, status.st_ino] = status.st_size
+    return sum(seen.values())
+
+
+def remove(path: Path) -> None:
+    """Delete a file or a whole folder; being absent already is fine."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
