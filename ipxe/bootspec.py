@@ -1,0 +1,154 @@
+"""What one network boot does: a closed set of answers, and the choice between them.
+
+Every value ends in an iPXE script that a firmware runs, so every value is checked here against a
+strict grammar: no line end, no `;`, no `${`, no space gets through.
+"""
+
+import re
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+from provisioning.errors import Invalid
+
+# EUI-48, lower case, colons: as Ironic stores ports.
+MAC = re.compile(r"[0-9a-f]{2}(:[0-9a-f]{2}){5}")
+# RFC 3986 without userinfo, query and fragment; `$`, `;`, quotes and blanks are not in it.
+URL = re.compile(r"https?://[0-9A-Za-z.\-]+(:[0-9]{1,5})?(/[0-9A-Za-z._~%+:@-]+)*/?")
+# The kernel's own quoting is not offered: no argument of ours needs a blank.
+ARGUMENT = re.compile(r"[0-9A-Za-z][0-9A-Za-z._-]*(=[0-9A-Za-z._~%+:@,/=-]*)?")
+
+
+def _matches(pattern: re.Pattern[str], value: str, what: str, remedy: str) -> str:
+    if not pattern.fullmatch(value):
+        raise Invalid(f"{value!r} is not {what}", remedy)
+    return value
+
+
+def checked_mac(mac: str) -> str:
+    """`mac` itself. Raises Invalid unless it is EUI-48 in lower case with colons."""
+    return _matches(MAC, mac, "a MAC address", "write it like 52:54:00:12:34:56")
+
+
+def checked_url(url: str) -> str:
+    """`url` itself. Raises Invalid unless it is a plain http or https address."""
+    return _matches(URL, url, "a boot URL", "write it like http://192.0.2.1/images/ramdisk/kernel")
+
+
+def checked_argument(argument: str) -> str:
+    """`argument` itself. Raises Invalid unless it is one kernel argument without blanks."""
+    return _matches(
+        ARGUMENT, argument, "a kernel argument", "write each one alone: quiet, console=ttyS0,115200"
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Nothing:
+    """Answer the machine with nothing: its firmware goes on to the next boot entry."""
+
+
+@dataclass(frozen=True, slots=True)
+class LocalDisk:
+    """Start what is on the first disk."""
+
+
+@dataclass(frozen=True, slots=True)
+class Chain:
+    """Go on with another script, and with the local disk where that script does not exist.
+
+    The latter matters: Ironic takes its file away before the last boot of a deployment, and many
+    servers go to the network first whatever they were told.
+
+    url: absolute http(s) URL of an iPXE script.
+    """
+
+    url: str
+
+    def __post_init__(self) -> None:
+        checked_url(self.url)
+
+
+@dataclass(frozen=True, slots=True)
+class Ramdisk:
+    """Load a kernel and its initrds and start them.
+
+    kernel:  absolute http(s) URL.
+    initrds: one or more URLs, loaded in this order.
+    args:    kernel arguments, one per item. `BOOTIF` and `initrd` are added by the template.
+    """
+
+    kernel: str
+    initrds: tuple[str, ...]
+    args: tuple[str, ...] = field(default=())
+
+    def __post_init__(self) -> None:
+        if not self.initrds:
+            raise Invalid("a ramdisk boot needs an initrd", "name at least one initrd URL")
+        for url in (self.kernel, *self.initrds):
+            checked_url(url)
+        for argument in self.args:
+            checked_argument(argument)
+
+
+BootSpec = Nothing | LocalDisk | Chain | Ramdisk
+
+
+class Standing(StrEnum):
+    """How a MAC stands with us."""
+
+    UNKNOWN = "unknown"
+    """No node has it."""
+    IDLE = "idle"
+    """A node has it and nobody ordered anything."""
+    ORDERED = "ordered"
+    """Ironic is inspecting, cleaning or deploying the node."""
+
+
+def hyphened(mac: str) -> str:
+    """52:54:00:12:34:56 as 52-54-00-12-34-56: Ironic's file names and iPXE's `hexhyp`."""
+    return checked_mac(mac).replace(":", "-")
+
+
+def ironic_script(boot_url: str, mac: str) -> str:
+    """URL of the script that Ironic keeps for `mac` while it works on the node.
+
+    Ironic links http_root/pxelinux.cfg/<mac with hyphens> (ironic.common.pxe_utils).
+    """
+    return f"{boot_url}/ironic/pxelinux.cfg/{hyphened(mac)}"
+
+
+def discovery(boot_url: str, gateway_url: str, console_args: str) -> Ramdisk:
+    """The published ramdisk, reporting what it finds to the node gateway.
+
+    console_args: kernel arguments separated by blanks, as in the settings.
+    """
+    folder = f"{boot_url}/images/ramdisk/current"
+    return Ramdisk(
+        kernel=f"{folder}/kernel",
+        initrds=(f"{folder}/initramfs",),
+        args=(
+            f"ipa-inspection-callback-url={gateway_url}/v1/continue_inspection",
+            f"ipa-api-url={gateway_url}",
+            "nofb",
+            "vga=normal",
+            *console_args.split(),
+            "quiet",
+            "systemd.show_status=false",
+        ),
+    )
+
+
+def choose(
+    standing: Standing, mac: str, boot_url: str, unknown: Ramdisk | Nothing | None = None
+) -> BootSpec:
+    """What a machine with `mac` boots.
+
+    boot_url: plain HTTP address of this appliance on the provisioning wire.
+    unknown:  the discovery ramdisk where that is switched on; else nothing.
+    """
+    match standing:
+        case Standing.ORDERED:
+            return Chain(ironic_script(boot_url, mac))
+        case Standing.IDLE:
+            return LocalDisk()
+        case Standing.UNKNOWN:
+            return unknown or Nothing()

@@ -1,0 +1,238 @@
+"""`seed up`, `down`, `status`, `logs`: everything this machine does, as functions to call."""
+
+import os
+import shutil
+import subprocess
+import time
+from collections.abc import Callable, Collection, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+from ipxe import dnsmasq
+from ipxe.bootspec import Nothing
+from ipxe.render import DEFAULT, render_first, write_atomic, write_default
+from provisioning.errors import HostError, NotFound
+from provisioning.secrets import make_keys
+from seed.host import checks, ironic_conf, nginx_conf, supervisor, tls, users
+from seed.host.paths import Paths
+from seed.host.services import Service, table
+from seed.host.setup import init
+from seed.host.supervisor import ServiceStatus
+from seed.settings import Settings
+
+Progress = Callable[[str, float], None]
+"""Called after each step: what was done, and the seconds it took."""
+
+READY_SECONDS = 60.0
+
+
+def silent(_step: str, _seconds: float) -> None:
+    """A Progress that says nothing."""
+
+
+def up(
+    settings: Settings,
+    progress: Progress = silent,
+    prepare_database: Callable[[], None] | None = None,
+    names: Collection[str] | None = None,
+    extra_hardware: Sequence[str] = (),
+) -> float:
+    """Bring the appliance up; return the seconds until everything answered.
+
+    Safe to repeat: a running appliance is left alone. The wait for the answers of foreign DHCP
+    servers is not counted. prepare_database makes or upgrades our own database, as root, before
+    the services start. names: only these services. extra_hardware: Ironic hardware types for tests.
+    Raises HostError with a remedy; then nothing of ours runs.
+    """
+    _need_root()
+    if supervisor.pid(settings):
+        return 0.0
+    services = table(settings, names)
+    with _timed("checks", progress):
+        for findings in (checks.packages(), checks.disk(settings), checks.interfaces(settings)):
+            checks.require(findings)
+        checks.require(checks.ports(settings))
+    probe = checks.start_probe(settings) if _has(services, "dnsmasq") else None
+    begin = time.monotonic()
+    try:
+        prepare(settings, progress, prepare_database, extra_hardware)
+        waited = _await_probe(settings, probe, progress)
+    finally:
+        if probe:
+            probe.kill()
+            probe.communicate()
+    try:
+        with _timed("services", progress):
+            supervisor.start(settings, services)
+        wait_ready(services, progress)
+    except BaseException:
+        supervisor.stop(settings)
+        raise
+    return time.monotonic() - begin - waited
+
+
+def _await_probe(
+    settings: Settings, probe: "subprocess.Popen[str] | None", progress: Progress
+) -> float:
+    """Wait for the DHCP probe; return the seconds waited. Raises HostError if somebody answered."""
+    if probe is None:
+        return 0.0
+    begin = time.monotonic()
+    with _timed("no other DHCP server", progress):
+        checks.require(iter([checks.finish_probe(settings, probe)]))
+    return time.monotonic() - begin
+
+
+def prepare(
+    settings: Settings,
+    progress: Progress = silent,
+    prepare_database: Callable[[], None] | None = None,
+    extra_hardware: Sequence[str] = (),
+) -> None:
+    """Users, folders, keys, loaders, configuration and databases; starts nothing. Repeatable."""
+    with _timed("users and folders", progress):
+        users.ensure(settings)
+    with _timed("keys and certificates", progress):
+        paths = Paths(settings)
+        tls.ensure(settings)
+        ironic_conf.ensure_accounts(settings)
+        make_keys(paths.master_key, paths.master_pub)
+    with _timed("configuration", progress):
+        write_configuration(settings, extra_hardware)
+        users.fix_files(settings)
+    with _timed("Ironic's database", progress):
+        (ironic,) = table(settings, ["ironic"])
+        ironic_conf.ensure_database(settings, ironic)
+    with _timed("our database", progress):
+        if prepare_database:
+            prepare_database()
+        users.fix_files(settings)
+
+
+def write_configuration(settings: Settings, extra_hardware: Sequence[str] = ()) -> None:
+    """Write everything that follows from the settings alone."""
+    paths = Paths(settings)
+    wire = settings.provisioning
+    dhcp = dnsmasq.Dhcp(
+        interface=wire.interface,
+        address=wire.address,
+        unknown_start=wire.unknown_start,
+        unknown_end=wire.unknown_end,
+        boot_url=settings.boot_url,
+        hosts_dir=paths.hosts,
+        lease_file=paths.leases,
+        tftp_dir=paths.tftp,
+    )
+    write_atomic(paths.dnsmasq_conf, dnsmasq.render(dhcp))
+    write_atomic(paths.nginx_conf, nginx_conf.render(settings))
+    write_atomic(paths.ironic_conf, ironic_conf.render(settings, extra_hardware))
+    write_atomic(settings.http_dir / "boot.ipxe", render_first(settings.boot_url))
+    if not (paths.boot / DEFAULT).exists():  # kept if discovery was switched on
+        write_default(settings.http_dir, Nothing())
+    for name in dnsmasq.LOADERS:
+        _copy(checks.LOADER_DIR / name, paths.tftp / name)
+
+
+def _copy(source: Path, target: Path) -> None:
+    if target.exists() and target.read_bytes() == source.read_bytes():
+        return
+    temporary = target.with_name(f".{target.name}")
+    shutil.copyfile(source, temporary)
+    temporary.chmod(0o644)
+    temporary.replace(target)
+
+
+def wait_ready(
+    services: Sequence[Service], progress: Progress, limit: float = READY_SECONDS
+) -> None:
+    """Wait until every service answers. Raises HostError naming those that do not."""
+    begin = time.monotonic()
+    waiting = list(services)
+    while True:
+        for service in [s for s in waiting if s.ready()]:
+            waiting.remove(service)
+            progress(f"{service.name} answers", time.monotonic() - begin)
+        if not waiting:
+            return
+        if time.monotonic() - begin > limit:
+            names = ", ".join(service.name for service in waiting)
+            raise HostError(
+                f"{names} did not answer within {limit:.0f} s", f"seed logs {waiting[0].name}"
+            )
+        time.sleep(0.1)
+
+
+def down(settings: Settings, progress: Progress = silent) -> None:
+    """Stop everything. Raises HostError if a process remains. Safe to repeat."""
+    _need_root()
+    with _timed("services stopped", progress):
+        supervisor.stop(settings)
+    for socket in (settings.api_socket, settings.web_socket, settings.gateway_socket):
+        socket.unlink(missing_ok=True)
+
+
+def status(settings: Settings) -> list[ServiceStatus]:
+    """How each service is. Raises HostError if the appliance is down."""
+    return supervisor.status(settings)
+
+
+def reload_dhcp(settings: Settings) -> None:
+    """Make dnsmasq forget the hosts whose files were removed. Needs root."""
+    supervisor.reload(settings, "dnsmasq")
+
+
+def log_file(settings: Settings, service: str) -> Path:
+    """Where `service` logs. Raises NotFound if it never did."""
+    table(settings, [service])
+    path = settings.log_dir / f"{service}.log"
+    if not path.exists():
+        raise NotFound(f"{service} has not logged anything yet", "seed up")
+    return path
+
+
+def logs(settings: Settings, service: str, follow: bool = False, lines: int = 100) -> Iterator[str]:
+    """The last `lines` lines of a service's log, and with `follow` what is added, for ever."""
+    path = log_file(settings, service)
+    with path.open(encoding="utf-8", errors="replace") as file:
+        yield from file.readlines()[-lines:]
+        while follow:
+            line = file.readline()
+            if line:
+                yield line
+                continue
+            time.sleep(0.2)
+            if path.stat().st_ino != os.fstat(file.fileno()).st_ino:  # rotated
+                yield from logs(settings, service, follow, lines)
+                return
+
+
+def _has(services: Sequence[Service], name: str) -> bool:
+    return any(service.name == name for service in services)
+
+
+def _need_root() -> None:
+    if os.geteuid() != 0:
+        raise HostError("this needs root", "sudo seed up")
+
+
+@contextmanager
+def _timed(step: str, progress: Progress) -> Iterator[None]:
+    begin = time.monotonic()
+    yield
+    progress(step, time.monotonic() - begin)
+
+
+__all__ = [
+    "Progress",
+    "ServiceStatus",
+    "down",
+    "init",
+    "log_file",
+    "logs",
+    "prepare",
+    "reload_dhcp",
+    "status",
+    "up",
+    "wait_ready",
+    "write_configuration",
+]

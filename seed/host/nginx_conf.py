@@ -1,0 +1,22 @@
+"""nginx.conf: boot files, the node gateway, and TLS in front of the API."""
+
+from seed.host.paths import Paths
+from seed.host.templating import templates
+from seed.settings import Settings
+
+# The ramdisk's routes (Ironic 39 without a login) and ours: method, nginx location.
+GATEWAY_ROUTES = (
+    ("GET", "= /"),
+    ("GET", "= /v1"),
+    ("GET", "= /v1/lookup"),
+    ("POST", '~ "^/v1/heartbeat/[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$"'),
+    ("POST", "= /v1/continue_inspection"),
+    ("POST", "= /v1/phone-home"),
+)
+
+
+def render(settings: Settings) -> str:
+    """nginx.conf. Everything that no location names answers 404."""
+    return templates.get_template("nginx.conf").render(
+        settings=settings, paths=Paths(settings), routes=GATEWAY_ROUTES
+    )

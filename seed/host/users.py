@@ -1,0 +1,157 @@
+"""System users and groups, and who owns which folder and file, with which mode."""
+
+import grp
+import os
+import pwd
+import subprocess
+from dataclasses import dataclass
+from pathlib import Path
+
+from provisioning.errors import HostError
+from seed.host.paths import Paths
+from seed.settings import Settings
+
+GROUPS = ("seed", "seed-db")
+"""Groups besides one per user. `seed`: people who may use the API's socket."""
+
+USERS: dict[str, tuple[str, ...]] = {
+    "seed-ironic": (),
+    "seed-dnsmasq": (),
+    "seed-nginx": (),
+    "seed-api": ("seed", "seed-db", "seed-nginx"),
+    "seed-reconciler": ("seed-db",),
+}
+"""User to its supplementary groups."""
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """A folder or file: owner, group, mode."""
+
+    path: Path
+    owner: str
+    group: str
+    mode: int
+
+
+def folders(settings: Settings) -> tuple[Place, ...]:
+    """Every folder, parents first."""
+    paths = Paths(settings)
+    log = settings.log_dir
+    return (
+        Place(paths.state, "root", "root", 0o755),
+        # Sticky: the API makes and removes its own sockets here and nobody else's.
+        Place(settings.run_dir, "root", "seed-api", 0o1775),
+        Place(log, "root", "root", 0o755),
+        Place(log / "nginx", "seed-nginx", "seed-nginx", 0o750),
+        Place(log / "ironic", "seed-ironic", "seed-ironic", 0o750),
+        Place(paths.config, "root", "root", 0o755),
+        Place(paths.secrets, "root", "root", 0o711),
+        Place(paths.tls, "root", "root", 0o755),
+        Place(paths.keys, "root", "root", 0o755),
+        Place(paths.db, "root", "seed-db", 0o2770),
+        Place(paths.bmc_ca, "seed-reconciler", "seed-reconciler", 0o755),
+        Place(paths.tftp, "root", "root", 0o755),
+        Place(paths.leases.parent, "root", "root", 0o755),
+        Place(paths.hosts, "seed-reconciler", "seed-dnsmasq", 0o2750),
+        Place(paths.nginx, "seed-nginx", "seed-nginx", 0o700),
+        Place(settings.http_dir, "root", "root", 0o755),
+        Place(paths.boot, "seed-reconciler", "seed-reconciler", 0o755),
+        Place(settings.image_dir, "seed-reconciler", "seed-reconciler", 0o755),
+        Place(paths.ironic_http, "seed-ironic", "seed-ironic", 0o755),
+        Place(paths.ironic, "seed-ironic", "seed-ironic", 0o700),
+        *(
+            Place(paths.ironic / name, "seed-ironic", "seed-ironic", 0o700)
+            for name in ("tmp", "master", "images", "certificates", "tftp", "lock")
+        ),
+    )
+
+
+def files(settings: Settings) -> tuple[Place, ...]:
+    """Files whose owner matters. Those that do not exist are passed over."""
+    paths = Paths(settings)
+    api, reconciler = map(paths.ironic_password, ("seed-api", "seed-reconciler"))
+    return (
+        Place(api, "root", "seed-api", 0o640),
+        Place(reconciler, "root", "seed-reconciler", 0o640),
+        Place(paths.htpasswd, "root", "seed-ironic", 0o640),
+        Place(paths.master_key, "seed-reconciler", "seed-reconciler", 0o600),
+        Place(paths.master_pub, "root", "root", 0o644),
+        Place(paths.tls / "ca.key", "root", "root", 0o600),
+        Place(paths.tls / "gateway.key", "seed-nginx", "seed-nginx", 0o600),
+        Place(paths.tls / "management.key", "seed-nginx", "seed-nginx", 0o600),
+        Place(paths.leases, "seed-dnsmasq", "seed-dnsmasq", 0o644),
+        Place(paths.ironic_db, "seed-ironic", "seed-ironic", 0o600),
+        *(
+            Place(paths.db / f"seed.db{suffix}", "root", "seed-db", 0o660)
+            for suffix in ("", "-wal", "-shm")
+        ),
+    )
+
+
+def ensure(settings: Settings) -> None:
+    """Make users, groups and folders, and put owners and modes right. Safe to repeat."""
+    for group in (*GROUPS, *USERS):
+        _ensure_group(group)
+    for user, groups in USERS.items():
+        _ensure_user(user, groups)
+    for place in folders(settings):
+        place.path.mkdir(parents=True, exist_ok=True)
+        _apply(place)
+    Paths(settings).leases.touch()
+    fix_files(settings)
+
+
+def fix_files(settings: Settings) -> None:
+    """Put owners and modes of single files right."""
+    for place in files(settings):
+        if place.path.exists():
+            _apply(place)
+
+
+def wrong(place: Place) -> str:
+    """What is wrong with the owner or mode of `place`; empty if nothing."""
+    try:
+        status = place.path.stat()
+        owner = pwd.getpwnam(place.owner).pw_uid
+        group = grp.getgrnam(place.group).gr_gid
+    except (OSError, KeyError) as error:
+        return f"{place.path}: {error}"
+    if (status.st_uid, status.st_gid, status.st_mode & 0o7777) == (owner, group, place.mode):
+        return ""
+    return f"{place.path} is not {place.owner}:{place.group} {place.mode:o}"
+
+
+def _apply(place: Place) -> None:
+    """chown, then chmod (chown clears setgid). Never through a symlink."""
+    flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
+    fd = os.open(place.path, flags)
+    try:
+        os.fchown(fd, pwd.getpwnam(place.owner).pw_uid, grp.getgrnam(place.group).gr_gid)
+        os.fchmod(fd, place.mode)
+    finally:
+        os.close(fd)
+
+
+def _ensure_group(name: str) -> None:
+    try:
+        grp.getgrnam(name)
+    except KeyError:
+        _run("groupadd", "--system", name)
+
+
+def _ensure_user(name: str, groups: tuple[str, ...]) -> None:
+    try:
+        pwd.getpwnam(name)
+    except KeyError:
+        options = ("--home-dir", "/nonexistent", "--no-create-home", "--shell", "/usr/sbin/nologin")
+        _run("useradd", "--system", "--gid", name, *options, name)
+    missing = [group for group in groups if name not in grp.getgrnam(group).gr_mem]
+    if missing:
+        _run("usermod", "--append", "--groups", ",".join(missing), name)
+
+
+def _run(*argv: str) -> None:
+    done = subprocess.run(argv, capture_output=True, text=True, timeout=30, check=False)
+    if done.returncode != 0:
+        raise HostError(f"{argv[0]} failed: {done.stderr.strip()}", f"try: {' '.join(argv)}")
