@@ -1,0 +1,178 @@
+"""`seed lab`: emulated servers to try Seed on."""
+
+import json
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from provisioning.errors import NotFound, SeedError
+from seed.lab.lab import Lab, locked, stored
+from seed.lab.scenario import load
+
+app = typer.Typer(
+    help="A lab of emulated servers with BMCs.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+)
+
+LABS = Path("/var/lib/seed-lab")
+
+ScenarioOption = Annotated[
+    Path, typer.Option("--scenario", "-s", help="Scenario file (see docs/lab.md).")
+]
+StateOption = Annotated[
+    Path | None,
+    typer.Option("--state-dir", help=f"Where the lab lives; else {LABS}/<namespace>."),
+]
+EnvOption = Annotated[
+    Path, typer.Option("--env-dir", envvar="SEED_ENV_DIR", help="Holds the environment `lab`.")
+]
+NameArgument = Annotated[str, typer.Argument(help="Name of a server of the lab.")]
+DEFAULT_SCENARIO = Path("vagrant/lab.yaml")
+DEFAULT_ENVS = Path(sys.prefix).parent
+
+
+class Output(StrEnum):
+    TABLE = "table"
+    JSON = "json"
+
+
+class Button(StrEnum):
+    ON = "on"
+    OFF = "off"
+    RESET = "reset"
+
+
+@contextmanager
+def sentences() -> Iterator[None]:
+    """Print an error as its sentence and its remedy, and exit with 1."""
+    try:
+        yield
+    except SeedError as error:
+        typer.secho(f"error: {error}", fg="red", err=True)
+        typer.secho(f"  try: {error.remedy}", err=True)
+        raise typer.Exit(1) from error
+
+
+def open_lab(scenario: Path, state_dir: Path | None, env_dir: Path = DEFAULT_ENVS) -> Lab:
+    """The lab that exists: its scenario is the one it was started with."""
+    root = state_dir or LABS / load(scenario).namespace
+    return Lab(stored(root), root, env_dir)
+
+
+@app.command()
+def up(
+    scenario: ScenarioOption = DEFAULT_SCENARIO,
+    state_dir: StateOption = None,
+    env_dir: EnvOption = DEFAULT_ENVS,
+) -> None:
+    """Start the lab: wires, servers (off, with blank disks), BMCs. May be repeated.
+
+    Example: seed lab up --scenario vagrant/lab.yaml
+    """
+    with sentences():
+        wanted = load(scenario)
+        root = (state_dir or LABS / wanted.namespace).absolute()
+        lab = Lab(wanted, root, env_dir)
+        begun = time.monotonic()
+        with locked(root):
+            lab.begin()
+            for title, step in lab.steps_up():
+                since = time.monotonic()
+                typer.echo(f"{title} ... ", nl=False)
+                step()
+                typer.echo(f"{time.monotonic() - since:.1f} s")
+        typer.echo(f"lab up in {time.monotonic() - begun:.1f} s; BMC password in", nl=False)
+        typer.echo(f" {lab.layout.password_file}")
+
+
+@app.command()
+def down(scenario: ScenarioOption = DEFAULT_SCENARIO, state_dir: StateOption = None) -> None:
+    """Stop the lab and remove everything of it, disks included. May be repeated."""
+    with sentences():
+        root = (state_dir or LABS / load(scenario).namespace).absolute()
+        with locked(root):
+            try:
+                lab = open_lab(scenario, root)
+            except NotFound:
+                if state_dir is None or root.exists():
+                    lab = Lab(load(scenario), root, DEFAULT_ENVS)
+                else:
+                    typer.echo("there is no lab")
+                    return
+            lab.down()
+        typer.echo("lab down")
+
+
+@app.command()
+def status(
+    scenario: ScenarioOption = DEFAULT_SCENARIO,
+    state_dir: StateOption = None,
+    output: Annotated[Output, typer.Option("--output", "-o")] = Output.TABLE,
+) -> None:
+    """Show the lab's servers and their BMCs."""
+    with sentences():
+        rows = open_lab(scenario, state_dir).status()
+    if output is Output.JSON:
+        typer.echo(json.dumps(rows, indent=2))
+        return
+    table = Table()
+    for heading in ("server", "power", "BMC", "address", "firmware", "serial", "MACs"):
+        table.add_column(heading)
+    table.add_column("refused logins", justify="right")
+    for row in rows:
+        bmc = row["protocol"] if row["bmc_up"] else f"{row['protocol']} (down)"
+        table.add_row(
+            *(row["name"], row["power"], bmc, row["bmc_address"], row["firmware"], row["serial"]),
+            *("\n".join(row["macs"]), str(row["failed_logins"])),
+        )
+    Console().print(table)
+    typer.echo("consoles: " + " ".join(row["console"] for row in rows))
+
+
+@app.command()
+def power(
+    name: NameArgument,
+    button: Button,
+    scenario: ScenarioOption = DEFAULT_SCENARIO,
+    state_dir: StateOption = None,
+) -> None:
+    """Press a server's power button: its BMC is not asked."""
+    with sentences():
+        lab = open_lab(scenario, state_dir)
+        lab.hypervisor.power(lab.scenario.server(name).name, button.value)
+
+
+@app.command()
+def console(
+    name: NameArgument,
+    scenario: ScenarioOption = DEFAULT_SCENARIO,
+    state_dir: StateOption = None,
+) -> None:
+    """Follow a server's serial console, from its beginning, until interrupted."""
+    with sentences():
+        lab = open_lab(scenario, state_dir)
+        path = lab.layout.console(lab.scenario.server(name).name)
+    path.touch()
+    with path.open("rb") as log:
+        try:
+            while True:
+                chunk = log.read(65536)
+                sys.stdout.buffer.write(chunk)
+                sys.stdout.buffer.flush()
+                if not chunk:
+                    time.sleep(0.2)
+        except (KeyboardInterrupt, BrokenPipeError):
+            return
+
+
+if __name__ == "__main__":
+    app()
