@@ -1,0 +1,73 @@
+"""The API of one door, put together."""
+
+from importlib.metadata import PackageNotFoundError, version
+from typing import Any, Final
+
+from fastapi import APIRouter, FastAPI, Request
+
+from api import baremetal, declared
+from api.auth import Anyone, Authenticate
+from api.ironic_door import IronicDoor, closing
+from api.limits import Limits
+from api.parts import Door, Parts
+from api.problems import Safety, install
+from api.routes import ca, credentials, events, health, images, tokens
+
+ROUTERS: Final[tuple[APIRouter, ...]] = (
+    health.router,
+    ca.router,
+    tokens.router,
+    credentials.router,
+    images.router,
+    events.router,
+    # One more noun: its router here, and a row per route in tests/contract/test_api_roles.py.
+    baremetal.router,
+)
+
+_spec = APIRouter()
+
+
+@_spec.get("/v1/openapi.json", include_in_schema=False)
+def openapi(request: Request, caller: Anyone) -> dict[str, Any]:
+    """This API's own description, OpenAPI 3.1."""
+    app: FastAPI = request.app
+    return app.openapi()
+
+
+def create_app(parts: Parts, door: Door) -> FastAPI:
+    """The application behind `door`. Raises TypeError for a route that declares no role."""
+    routers = (*ROUTERS, _spec)
+    declared.table(routers)
+    ironic = IronicDoor(
+        parts.ironic_url, (parts.ironic_user, parts.ironic_password.get_secret_value())
+    )
+    app = FastAPI(
+        title="Seed",
+        version=_version(),
+        openapi_url=None,  # ours demands a role
+        docs_url=None,
+        redoc_url=None,
+        redirect_slashes=False,
+        lifespan=closing(ironic),
+    )
+    app.state.parts, app.state.ironic, app.state.door = parts, ironic, door
+    install(app)
+    for router in routers:
+        app.include_router(router)
+    # The last one added is the outermost.
+    app.add_middleware(Limits)
+    app.add_middleware(Authenticate, door=door, parts=parts)
+    app.add_middleware(Safety)
+    return app
+
+
+def route_table() -> declared.Table:
+    """Every route of the API with the roles it demands, for tests and documentation."""
+    return declared.table((*ROUTERS, _spec))
+
+
+def _version() -> str:
+    try:
+        return version("seed-undercloud")
+    except PackageNotFoundError:  # run from a checkout
+        return "0"

@@ -1,0 +1,155 @@
+"""The node gateway: exactly what a server's ramdisk, and a deployed server once, may ask for.
+
+nginx on the provisioning wire is in front and says who calls in X-Real-IP.
+"""
+
+import json
+from typing import Annotated
+from uuid import UUID
+
+from anyio.to_thread import run_sync
+from fastapi import APIRouter, Body, Depends, FastAPI, Query, Request, Response
+from pydantic import BaseModel, ConfigDict, StringConstraints
+
+from api import guard, proof
+from api.baremetal import public_url, rewritten
+from api.inventory import clean_macs, parse, plain_ip
+from api.ironic_door import Answer, IronicDoor, closing
+from api.limits import Limits
+from api.parts import Here, Parts
+from api.problems import Safety, install
+from provisioning.errors import Forbidden, SeedError
+
+LARGER = {"/v1/continue_inspection": 2 * 1024 * 1024}
+_PLAIN = ("accept", "user-agent", "x-openstack-request-id")
+
+router = APIRouter(redirect_slashes=False)
+
+
+async def _source(request: Request) -> str:
+    address = plain_ip(request.headers.get("x-real-ip", ""))
+    if not address:
+        raise Forbidden("the caller's address is not known", "seed doctor")
+    return address
+
+
+async def _raw(request: Request) -> bytes:
+    return await request.body()
+
+
+async def _ironic(request: Request) -> IronicDoor:
+    door: IronicDoor = request.app.state.ironic
+    return door
+
+
+Source = Annotated[str, Depends(_source)]
+Raw = Annotated[bytes, Depends(_raw)]
+Ironic = Annotated[IronicDoor, Depends(_ironic)]
+
+
+class Heartbeat(BaseModel):
+    """As ironic-python-agent 13.0 sends it; what else there may be is not passed on."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    callback_url: Annotated[str, StringConstraints(max_length=255)]
+    agent_token: Annotated[str, StringConstraints(max_length=255)] | None = None
+    agent_version: Annotated[str, StringConstraints(max_length=64)] | None = None
+    agent_verify_ca: Annotated[str, StringConstraints(max_length=64 * 1024)] | None = None
+    agent_status: Annotated[str, StringConstraints(max_length=64)] | None = None
+    agent_status_message: Annotated[str, StringConstraints(max_length=4096)] | None = None
+
+
+def _passed(answer: Answer) -> Response:
+    return Response(answer.body, answer.status, answer.headers)
+
+
+@router.get("/")
+@router.get("/v1")
+async def versions(request: Request, source: Source, ironic: Ironic) -> Response:
+    """Ironic's versions: the agent reads which one to speak."""
+    answer = await ironic.call("GET", request.url.path, headers=request.headers)
+    body = rewritten(answer.body, ironic.url, public_url(request))
+    return Response(body, answer.status, answer.headers)
+
+
+@router.get("/v1/lookup")
+async def lookup(
+    request: Request,
+    source: Source,
+    ironic: Ironic,
+    parts: Here,
+    addresses: Annotated[str, Query(max_length=4096)] = "",
+    node_uuid: UUID | None = None,
+) -> Response:
+    """The agent asks who it is, and gets its token: once per order."""
+    macs = clean_macs(addresses.split(","))
+    before = await run_sync(guard.lookup, parts.store, macs, node_uuid, source)
+    # Never the caller's words: Ironic would look for a node by every MAC that is named.
+    query = [("node_uuid", str(before.node_uuid))]
+    try:
+        answer = await ironic.call("GET", "/v1/lookup", query=query, headers=request.headers)
+    except SeedError:
+        await run_sync(guard.take_back, parts.store, before)
+        raise
+    if answer.status != 200:
+        await run_sync(guard.take_back, parts.store, before)
+    return _passed(answer)
+
+
+@router.post("/v1/heartbeat/{node_uuid}")
+async def heartbeat(
+    node_uuid: UUID,
+    beat: Heartbeat,
+    request: Request,
+    source: Source,
+    ironic: Ironic,
+    parts: Here,
+) -> Response:
+    """The agent says that it is there, and where."""
+    await run_sync(guard.heartbeat, parts.store, node_uuid, beat.callback_url, source)
+    body = beat.model_dump_json(exclude_unset=True).encode()
+    path = f"/v1/heartbeat/{node_uuid}"
+    return _passed(await ironic.call("POST", path, headers=request.headers, body=body))
+
+
+@router.post("/v1/continue_inspection")
+async def continue_inspection(
+    request: Request, source: Source, ironic: Ironic, parts: Here, body: Raw
+) -> Response:
+    """The agent's inventory, of a server that was told to give one."""
+    document, seen = await run_sync(parse, body)
+    await run_sync(guard.inspection, parts.store, seen, source)
+    # Without a microversion: from 1.84 on Ironic would answer with an agent token. Written anew,
+    # so that Ironic reads what was checked.
+    answer = await ironic.call(
+        "POST",
+        "/v1/continue_inspection",
+        headers=request.headers,
+        body=json.dumps(document).encode(),
+        forward=_PLAIN,
+    )
+    return _passed(answer)
+
+
+@router.post("/v1/phone-home", status_code=204)
+def phone_home(told: Annotated[proof.PhoneHome, Body()], source: Source, parts: Here) -> None:
+    """A deployed server's own word, with the one-time token of its order."""
+    proof.accept(parts.store, told, source)
+
+
+def create_gateway(parts: Parts) -> FastAPI:
+    """The gateway's application. It has no documentation route: exactly the above."""
+    door = IronicDoor(parts.ironic_url)  # no login: these routes of Ironic's take none
+    app = FastAPI(
+        title="Seed node gateway",
+        openapi_url=None,
+        redirect_slashes=False,
+        lifespan=closing(door),
+    )
+    app.state.parts, app.state.ironic = parts, door
+    install(app)
+    app.include_router(router)
+    app.add_middleware(Limits, larger=LARGER)
+    app.add_middleware(Safety)
+    return app

@@ -1,0 +1,100 @@
+"""Bodies are measured on their raw bytes, before anything parses them."""
+
+import re
+from collections.abc import Mapping
+from typing import Final
+
+from anyio.to_thread import run_sync
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from api.problems import Malformed, TooLarge
+
+MAX_BYTES: Final = 1024 * 1024
+MAX_DEPTH: Final = 25
+# A whole string, closed or not, or one bracket. Possessive, and a string always matches once its
+# quote is seen: linear time, whatever is sent.
+_TOKEN = re.compile(rb'"(?:[^"\\]++|\\.)*+"?|[\[{]|[\]}]', re.DOTALL)
+
+
+def depth(body: bytes) -> int:
+    """How deep brackets nest outside of strings; stops counting above MAX_DEPTH."""
+    deepest = level = 0
+    for token in _TOKEN.finditer(body):
+        match body[token.start()]:
+            case 0x5B | 0x7B:  # [ {
+                level += 1
+                deepest = max(deepest, level)
+                if deepest > MAX_DEPTH:
+                    return deepest
+            case 0x5D | 0x7D:  # ] }
+                level -= 1
+    return deepest
+
+
+def check(body: bytes) -> None:
+    """Raises Malformed for what no JSON parser should see."""
+    if b"\0" in body:  # UTF-16 and UTF-32, which JSON parsers guess and `depth` cannot read
+        raise Malformed("the body is not UTF-8 text", "send JSON in UTF-8, without NUL bytes")
+    if depth(body) > MAX_DEPTH:
+        raise Malformed(
+            f"the body nests deeper than {MAX_DEPTH} levels", "send a flatter JSON document"
+        )
+
+
+class Limits:
+    """Reads the whole body, refuses what is too large or too deep, and hands on the rest."""
+
+    def __init__(self, app: ASGIApp, larger: Mapping[str, int] | None = None) -> None:
+        """larger: path -> bytes, for the few that need more than MAX_BYTES."""
+        self.app = app
+        self.larger = larger or {}
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        cap = self.larger.get(scope["path"], MAX_BYTES)
+        _check_announced(scope, cap)
+        body = await _read(receive, cap)
+        if body is None:
+            return  # the caller hung up
+        if body:
+            await run_sync(check, body)
+        await self.app(scope, _Replay(body, receive), send)
+
+
+def _too_large(cap: int) -> TooLarge:
+    return TooLarge(f"the body is larger than {cap // 1024} KiB", "send less")
+
+
+def _check_announced(scope: Scope, cap: int) -> None:
+    length = dict(scope["headers"]).get(b"content-length", b"0")
+    if length.isdigit() and int(length) > cap:
+        raise _too_large(cap)
+
+
+async def _read(receive: Receive, cap: int) -> bytes | None:
+    chunks = bytearray()
+    while True:
+        message = await receive()
+        if message["type"] == "http.disconnect":
+            return None
+        chunks += message.get("body", b"")
+        if len(chunks) > cap:
+            raise _too_large(cap)
+        if not message.get("more_body", False):
+            return bytes(chunks)
+
+
+class _Replay:
+    """`receive` that gives the body once more, then what the server says."""
+
+    def __init__(self, body: bytes, receive: Receive) -> None:
+        self._body: bytes | None = body
+        self._receive = receive
+
+    async def __call__(self) -> Message:
+        if self._body is None:
+            return await self._receive()
+        body, self._body = self._body, None
+        return {"type": "http.request", "body": body, "more_body": False}

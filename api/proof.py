@@ -1,0 +1,102 @@
+"""Phone-home: a deployed server's own word, good for one use."""
+
+import hmac
+from typing import Annotated
+
+from pydantic import BaseModel, ConfigDict, Field, IPvAnyAddress, StringConstraints
+from sqlalchemy import update
+from sqlmodel import col, select
+
+from provisioning.errors import NotFound
+from provisioning.models import Address, Order, now
+from provisioning.secrets import digest
+from provisioning.states import OrderKind
+from provisioning.store import Store, record
+
+Text = Annotated[str, StringConstraints(max_length=255)]
+Mac = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{2}(:[0-9a-f]{2}){5}$")]
+HostKey = Annotated[
+    str,
+    StringConstraints(
+        max_length=2048,
+        # One line: it becomes one of known_hosts.
+        pattern=r"^(ssh-ed25519|ssh-rsa|ecdsa-sha2-nistp(256|384|521))"
+        r" [A-Za-z0-9+/]+={0,3}( [!-~]*)?$",
+    ),
+]
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+
+class Nic(_Strict):
+    name: Text
+    mac: Mac
+    addresses: list[IPvAnyAddress] = Field(max_length=32)
+
+
+class Disk(_Strict):
+    name: Text
+    serial: Text | None = None
+    wwn: Text | None = None
+    size_bytes: int = Field(ge=0, le=2**60)
+
+
+class CloudInit(_Strict):
+    status: Text
+    errors: list[Annotated[str, StringConstraints(max_length=1000)]] = Field(max_length=50)
+
+
+class Proof(_Strict):
+    """What the server says of itself."""
+
+    hostname: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9]([A-Za-z0-9.-]{0,252})$")]
+    nics: list[Nic] = Field(min_length=1, max_length=64)
+    disks: list[Disk] = Field(max_length=512)
+    cloud_init: CloudInit
+    boot_id: Annotated[str, StringConstraints(pattern=r"^[0-9a-f-]{1,64}$")]
+    host_keys: list[HostKey] = Field(min_length=1, max_length=8)
+    kernel: Text
+
+
+class PhoneHome(Proof):
+    """A proof with the one-time token of its order."""
+
+    token: Annotated[str, StringConstraints(min_length=16, max_length=128)]
+
+
+def accept(store: Store, told: PhoneHome, source: str) -> None:
+    """Keep the proof and burn the token. Raises NotFound, whatever was wrong."""
+    proof = told.model_dump(mode="json", exclude={"token"})
+    with store.write() as session:
+        owner = session.get(Address, source)
+        order = (
+            owner
+            and session.exec(
+                select(Order).where(
+                    Order.node_uuid == owner.node_uuid,
+                    Order.kind == OrderKind.DEPLOY,
+                    col(Order.closed_at).is_(None),
+                )
+            ).first()
+        )
+        wanted = order.proof_hash if order else ""
+        right = hmac.compare_digest(wanted, digest(told.token))
+        if not (order and right and not order.alarm):
+            raise _nothing()
+        # proof_at, not proof: an empty JSON column is not NULL for SQL.
+        burned = session.execute(
+            update(Order)
+            .where(col(Order.id) == order.id, col(Order.proof_at).is_(None))
+            .values(proof=proof, proof_at=now())
+        )
+        if getattr(burned, "rowcount", 0) != 1:
+            raise _nothing()
+        record(
+            session, "order.proof", order.node_uuid, f"{told.hostname} is up", order=str(order.id)
+        )
+
+
+def _nothing() -> NotFound:
+    return NotFound("no deployment waits for this proof", "seed claim list")
