@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from typing import Annotated, Final
 
 import structlog
-from anyio.to_thread import run_sync
 from fastapi import Depends, Request
+from fastapi.concurrency import run_in_threadpool
 from sqlmodel import select
 from starlette.types import ASGIApp, Receive, Scope, Send
 
@@ -43,7 +43,7 @@ class Authenticate:
             return local_caller(scope.get("client"), self.parts)
         header = dict(scope["headers"]).get(b"authorization", b"").decode("latin-1")
         try:
-            return await run_sync(token_caller, self.parts.store, header)
+            return await run_in_threadpool(token_caller, self.parts.store, header)
         except Unauthenticated as error:
             log.info("caller.refused", why=str(error), path=scope["path"])
             raise

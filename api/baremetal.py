@@ -10,6 +10,7 @@ from fastapi.responses import JSONResponse
 from api import allowed
 from api.auth import Insider
 from api.ironic_door import IronicDoor
+from api.parts import Door
 from api.problems import problem
 from provisioning.errors import Forbidden, NotFound
 
@@ -35,7 +36,7 @@ async def raw_ironic(path: str, request: Request, caller: Insider) -> Response:
     except Forbidden as error:
         return _refused(request, error)
     door: IronicDoor = request.app.state.ironic
-    answer = await door.call("GET", plain, query=query, headers=request.headers)
+    answer = await door.read(plain, request.headers, query)
     body = rewritten(answer.body, door.url, public_url(request) + PREFIX)
     return Response(body, answer.status, answer.headers)
 
@@ -49,12 +50,12 @@ def _refused(request: Request, error: Forbidden) -> JSONResponse:
 
 
 def public_url(request: Request) -> str:
-    """scheme://host[:port] as the caller wrote it; nginx passes both on."""
+    """scheme://host[:port] as the caller wrote it: all but our own socket is behind nginx's TLS."""
     host = request.headers.get("host", "")
     if not _HOST.fullmatch(host):
         host = "localhost"
-    scheme = request.headers.get("x-forwarded-proto", request.url.scheme)
-    return f"{'https' if scheme == 'https' else 'http'}://{host}"
+    scheme = "http" if request.app.state.door is Door.LOCAL else "https"
+    return f"{scheme}://{host}"
 
 
 def rewritten(body: bytes, ironic: str, public: str) -> bytes:

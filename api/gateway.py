@@ -7,8 +7,8 @@ import json
 from typing import Annotated
 from uuid import UUID
 
-from anyio.to_thread import run_sync
 from fastapi import APIRouter, Body, Depends, FastAPI, Query, Request, Response
+from fastapi.concurrency import run_in_threadpool
 from pydantic import BaseModel, ConfigDict, StringConstraints
 
 from api import guard, proof
@@ -16,7 +16,7 @@ from api.baremetal import public_url, rewritten
 from api.inventory import clean_macs, parse, plain_ip
 from api.ironic_door import Answer, IronicDoor, closing
 from api.limits import Limits
-from api.parts import Here, Parts
+from api.parts import Door, Here, Parts
 from api.problems import Safety, install
 from provisioning.errors import Forbidden, SeedError
 
@@ -68,7 +68,7 @@ def _passed(answer: Answer) -> Response:
 @router.get("/v1")
 async def versions(request: Request, source: Source, ironic: Ironic) -> Response:
     """Ironic's versions: the agent reads which one to speak."""
-    answer = await ironic.call("GET", request.url.path, headers=request.headers)
+    answer = await ironic.read(request.url.path, request.headers)
     body = rewritten(answer.body, ironic.url, public_url(request))
     return Response(body, answer.status, answer.headers)
 
@@ -84,16 +84,16 @@ async def lookup(
 ) -> Response:
     """The agent asks who it is, and gets its token: once per order."""
     macs = clean_macs(addresses.split(","))
-    before = await run_sync(guard.lookup, parts.store, macs, node_uuid, source)
+    before = await run_in_threadpool(guard.lookup, parts.store, macs, node_uuid, source)
     # Never the caller's words: Ironic would look for a node by every MAC that is named.
     query = [("node_uuid", str(before.node_uuid))]
     try:
         answer = await ironic.call("GET", "/v1/lookup", query=query, headers=request.headers)
     except SeedError:
-        await run_sync(guard.take_back, parts.store, before)
+        await run_in_threadpool(guard.take_back, parts.store, before)
         raise
     if answer.status != 200:
-        await run_sync(guard.take_back, parts.store, before)
+        await run_in_threadpool(guard.take_back, parts.store, before)
     return _passed(answer)
 
 
@@ -107,7 +107,7 @@ async def heartbeat(
     parts: Here,
 ) -> Response:
     """The agent says that it is there, and where."""
-    await run_sync(guard.heartbeat, parts.store, node_uuid, beat.callback_url, source)
+    await run_in_threadpool(guard.heartbeat, parts.store, node_uuid, beat.callback_url, source)
     body = beat.model_dump_json(exclude_unset=True).encode()
     path = f"/v1/heartbeat/{node_uuid}"
     return _passed(await ironic.call("POST", path, headers=request.headers, body=body))
@@ -118,8 +118,8 @@ async def continue_inspection(
     request: Request, source: Source, ironic: Ironic, parts: Here, body: Raw
 ) -> Response:
     """The agent's inventory, of a server that was told to give one."""
-    document, seen = await run_sync(parse, body)
-    await run_sync(guard.inspection, parts.store, seen, source)
+    document, seen = await run_in_threadpool(parse, body)
+    await run_in_threadpool(guard.inspection, parts.store, seen, source)
     # Without a microversion: from 1.84 on Ironic would answer with an agent token. Written anew,
     # so that Ironic reads what was checked.
     answer = await ironic.call(
@@ -147,7 +147,7 @@ def create_gateway(parts: Parts) -> FastAPI:
         redirect_slashes=False,
         lifespan=closing(door),
     )
-    app.state.parts, app.state.ironic = parts, door
+    app.state.parts, app.state.ironic, app.state.door = parts, door, Door.GATEWAY
     install(app)
     app.include_router(router)
     app.add_middleware(Limits, larger=LARGER)

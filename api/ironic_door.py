@@ -7,6 +7,7 @@ from typing import Final
 from urllib.parse import quote
 
 import httpx
+import stamina
 import structlog
 from fastapi import FastAPI
 
@@ -50,6 +51,8 @@ class IronicDoor:
             auth=auth,
             timeout=httpx.Timeout(READ_SECONDS, connect=CONNECT_SECONDS),
             headers={"accept-encoding": "identity"},
+            # Ironic's server drops idle connections without a word; on loopback a new one is cheap.
+            limits=httpx.Limits(max_keepalive_connections=0),
             trust_env=False,
             follow_redirects=False,
         )
@@ -93,6 +96,17 @@ class IronicDoor:
         kept = {name: answer.headers[name] for name in _DOWN if name in answer.headers}
         return Answer(answer.status_code, kept, content)
 
+    async def read(
+        self, path: str, headers: Mapping[str, str], query: Sequence[tuple[str, str]] = ()
+    ) -> Answer:
+        """A GET that changes nothing, so it is asked again when the connection breaks."""
+        async for attempt in stamina.retry_context(
+            on=_broke, attempts=4, timeout=CONNECT_SECONDS, wait_initial=0.1
+        ):
+            with attempt:
+                return await self.call("GET", path, headers=headers, query=query)
+        raise AssertionError("stamina tries at least once")
+
     async def alive(self) -> bool:
         """Whether Ironic answers at all, within 3 seconds."""
         try:
@@ -100,6 +114,12 @@ class IronicDoor:
         except httpx.HTTPError:
             return False
         return answer.status_code == 200
+
+
+def _broke(error: Exception) -> bool:
+    """Ironic's server resets connections now and then under load."""
+    cause = error.__cause__
+    return isinstance(cause, (httpx.NetworkError, httpx.RemoteProtocolError))
 
 
 async def _bounded(answer: httpx.Response) -> bytes:

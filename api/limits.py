@@ -4,7 +4,7 @@ import re
 from collections.abc import Mapping
 from typing import Final
 
-from anyio.to_thread import run_sync
+from fastapi.concurrency import run_in_threadpool
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from api.problems import Malformed, TooLarge
@@ -59,7 +59,7 @@ class Limits:
         if body is None:
             return  # the caller hung up
         if body:
-            await run_sync(check, body)
+            await run_in_threadpool(check, body)
         await self.app(scope, _Replay(body, receive), send)
 
 

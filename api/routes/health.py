@@ -2,8 +2,8 @@
 
 from typing import Any
 
-from anyio.to_thread import run_sync
 from fastapi import APIRouter, Request
+from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import JSONResponse
 from sqlalchemy import text
 from sqlalchemy.exc import SQLAlchemyError
@@ -26,7 +26,8 @@ async def healthz() -> dict[str, str]:
 async def readyz(request: Request, parts: Here) -> Any:  # noqa: ANN401
     """The database and Ironic answer too; 503 says which one does not."""
     ironic: IronicDoor = request.app.state.ironic
-    found = {"store": await run_sync(_answers, parts.store), "ironic": await ironic.alive()}
+    store = await run_in_threadpool(_answers, parts.store)
+    found = {"store": store, "ironic": await ironic.alive()}
     if all(found.values()):
         return {"status": "ok", **found}
     return _not_ready(request.state.request_id, found)
