@@ -1,0 +1,53 @@
+"""`seed <noun> <verb>`. Verbs about this machine act here; all others are calls of the API."""
+
+import sys
+
+import structlog
+import typer
+
+from provisioning.errors import SeedError
+from seed.commands import bmc, claim, host, image, node, token
+from seed.lab import cli as lab
+
+app = typer.Typer(
+    help="Seed: the one box that starts a room of blank servers.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    epilog="First: seed init, seed up, seed discover RANGE, seed bmc accept, seed claim create.",
+)
+host.add_to(app)
+app.command("discover")(bmc.discover)
+app.add_typer(bmc.app, name="bmc")
+app.add_typer(node.app, name="node")
+app.add_typer(claim.app, name="claim")
+app.add_typer(image.app, name="image")
+app.add_typer(token.app, name="token")
+app.add_typer(lab.app, name="lab")
+
+
+def main() -> None:
+    """Run one verb. Exit codes: seed/client.py."""
+    structlog.configure(
+        processors=[
+            structlog.processors.add_log_level,
+            structlog.processors.TimeStamper(fmt="iso"),
+            structlog.processors.format_exc_info,
+            structlog.processors.LogfmtRenderer(key_order=["timestamp", "level", "event"]),
+        ],
+        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+    )
+    from seed.client import fail
+
+    try:
+        app()
+    except SeedError as problem:
+        try:
+            fail(str(problem), problem.remedy)
+        except typer.Exit as done:
+            sys.exit(done.exit_code)
+    except KeyboardInterrupt:
+        sys.exit(130)
+
+
+if __name__ == "__main__":
+    main()

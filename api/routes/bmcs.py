@@ -1,0 +1,124 @@
+"""BMCs, and the sweeps that find them."""
+
+from typing import Annotated, Any
+from uuid import UUID
+
+from fastapi import APIRouter, Path
+from pydantic import BaseModel, ConfigDict, Field
+from sqlmodel import Session, col, select
+
+from api.auth import Insider, Operator
+from api.parts import Here
+from provisioning import discovery, enrollment
+from provisioning.errors import NotFound
+from provisioning.models import Bmc, Credential, Discovery, HostLabel, Name
+
+router = APIRouter(tags=["bmcs"])
+
+
+class DiscoveryAsk(BaseModel):
+    """ranges: networks, addresses or first-last; at most a /16 in all. credential: its name."""
+
+    model_config = ConfigDict(
+        extra="forbid",
+        json_schema_extra={"example": {"ranges": ["172.22.1.0/24"], "credential": "rack-a"}},
+    )
+    ranges: list[str] = Field(max_length=256)
+    credential: str | None = None
+
+
+class BmcOut(BaseModel):
+    """A BMC as people see it. No login has a field here."""
+
+    address: str
+    protocol: str
+    state: str
+    login: str
+    credential: str
+    vendor: str
+    model: str
+    serial: str
+    system_uuid: str
+    firmware: str
+    manager_mac: str
+    macs: list[str]
+    fingerprint: str
+    node: str
+    resource_class: str
+    detail: str
+    problem: str
+    remedy: str
+    seen_at: str
+
+
+class AcceptAsk(BaseModel):
+    """name: the node's name; by default its serial number's."""
+
+    model_config = ConfigDict(extra="forbid")
+    name: HostLabel
+    resource_class: Name = "baremetal"
+    mac: str | None = None
+
+
+@router.post("/v1/discoveries", status_code=202)
+def discover(ask: DiscoveryAsk, caller: Operator, parts: Here) -> Discovery:
+    """Sweep address ranges for BMCs; follow it until `state` is done or failed."""
+    with parts.store.write() as session:
+        return discovery.request(session, ask.ranges, ask.credential, caller.name)
+
+
+@router.get("/v1/discoveries/{discovery_id}")
+def show_discovery(discovery_id: UUID, caller: Insider, parts: Here) -> Discovery:
+    """One sweep and how far it is."""
+    with parts.store.read() as session:
+        found = session.get(Discovery, discovery_id)
+    if found is None:
+        raise NotFound("there is no such sweep", "Start one: `seed discover RANGE`.")
+    return found
+
+
+@router.get("/v1/bmcs")
+def list_bmcs(caller: Insider, parts: Here) -> list[BmcOut]:
+    """Every BMC ever found, by address."""
+    with parts.store.read() as session:
+        rows = session.exec(select(Bmc).order_by(col(Bmc.address))).all()
+        return [_out(session, b) for b in rows]
+
+
+@router.get("/v1/bmcs/{address}")
+def show_bmc(address: str, caller: Insider, parts: Here) -> BmcOut:
+    """One BMC."""
+    with parts.store.read() as session:
+        return _out(session, find(session, address))
+
+
+@router.post("/v1/bmcs/{address}:accept", status_code=202)
+def accept_bmc(
+    address: Annotated[str, Path()], ask: AcceptAsk, caller: Operator, parts: Here
+) -> BmcOut:
+    """This server is ours: enroll and inspect it. Its disks are not touched."""
+    with parts.store.write() as session:
+        bmc = find(session, address)
+        if ask.mac:
+            enrollment.add_mac(bmc, ask.mac)
+        enrollment.accept(session, bmc, ask.name, ask.resource_class, caller.name)
+        return _out(session, bmc)
+
+
+def find(session: Session, address: str) -> Bmc:
+    found = session.exec(select(Bmc).where(Bmc.address == address)).first()
+    if found is None:
+        raise NotFound(f"no BMC {address} was found yet", f"Look there: `seed discover {address}`.")
+    return found
+
+
+def _out(session: Session, bmc: Bmc) -> BmcOut:
+    credential = session.get(Credential, bmc.credential_id) if bmc.credential_id else None
+    facts: dict[str, Any] = {f: getattr(bmc, f) for f in BmcOut.model_fields if hasattr(bmc, f)}
+    facts |= {
+        "state": "accepted" if bmc.node_uuid else "observed",
+        "node": bmc.node_name or "",
+        "credential": credential.name if credential else "",
+        "seen_at": bmc.seen_at.isoformat(timespec="seconds"),
+    }
+    return BmcOut(**facts)

@@ -1,0 +1,5 @@
+"""python -m seed."""
+
+from seed.cli import main
+
+main()

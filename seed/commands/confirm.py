@@ -1,0 +1,28 @@
+"""Show a plan, then ask."""
+
+from typing import Any
+
+import typer
+
+from seed import show
+from seed.client import err
+
+
+def confirm(plan: dict[str, Any], yes: bool) -> None:
+    """Print what will be erased; without `yes`, ask. The count must be typed for several nodes."""
+    err.print(show.cell(plan["sentence"]), soft_wrap=True)
+    for node in plan["nodes"]:
+        disks = ", ".join(
+            f"{d['name']} {d['serial']} {d['size_bytes'] // 10**9} GB" for d in node["disks"]
+        )
+        err.print(
+            show.cell(f"  {node['name']}  serial {node['serial']}  {disks or 'disks unknown'}"),
+            soft_wrap=True,
+        )
+    if yes:
+        return
+    count = str(len(plan["nodes"]))
+    typed = typer.prompt(f"Type {count} to erase {count} node(s)", default="", show_default=False)
+    if typed.strip() != count:
+        err.print("nothing was done")
+        raise typer.Exit(1)

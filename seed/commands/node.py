@@ -1,0 +1,109 @@
+"""seed node ..."""
+
+import time
+from typing import Annotated, Any
+
+import typer
+from rich.live import Live
+from rich.table import Table
+
+from seed import show
+from seed.client import REFUSED, TOO_LONG, err, fail
+from seed.commands.bmc import client
+from seed.commands.confirm import confirm
+
+app = typer.Typer(no_args_is_help=True, help="The accepted servers.")
+COLUMNS = {
+    "name": "NODE", "provision_state": "STATE", "power_state": "POWER", "protocol": "PROTOCOL",
+    "firmware": "FIRMWARE", "address": "ADDRESS", "claim": "CLAIM", "detail": "NOW",
+    "problem": "PROBLEM",
+}  # fmt: skip
+Names = Annotated[list[str], typer.Argument(help="Names as in `seed node list`.")]
+
+
+@app.command("list")
+def listed(output: show.Output = show.Format.TABLE) -> None:
+    """Every accepted server."""
+    show.rows(client().get("/nodes"), COLUMNS, output)
+
+
+@app.command("show")
+def shown(name: str, output: show.Output = show.Format.TABLE) -> None:
+    """One server: where it is, what it waits for, what to do about it."""
+    node = client().get(f"/nodes/{name}")
+    if output is show.Format.TABLE:
+        inventory = node.pop("inventory") or {}
+        node["phases"] = [f"{p['name']} {p['seconds']:.0f} s" for p in node["phases"]]
+        node["disks"] = [
+            f"{d.get('name')} {d.get('serial') or ''} {int(d.get('size') or 0) // 10**9} GB"
+            for d in inventory.get("disks") or []
+        ]
+        node["nics"] = [
+            f"{i.get('name')} {i.get('mac_address')}" for i in inventory.get("interfaces") or []
+        ]
+    show.one(node, output)
+
+
+@app.command()
+def watch(
+    names: Annotated[list[str] | None, typer.Argument(help="All, if none is named.")] = None,
+    until: Annotated[str, typer.Option(help="Stop when all are in this state.")] = "",
+    timeout: Annotated[int, typer.Option(min=1, help="Seconds before giving up.")] = 3600,
+) -> None:
+    """Follow servers live; ends with 1 when one is stuck and a state was waited for."""
+    api = client()
+    deadline = time.monotonic() + timeout
+    with Live(console=err, refresh_per_second=4) as live:
+        while True:
+            rows = [n for n in api.get("/nodes") if not names or n["name"] in names]
+            live.update(_table(rows))
+            if until and rows and all(reached(n, until) for n in rows):
+                return
+            stuck = [n for n in rows if n["problem"]]
+            if until and stuck:
+                break
+            if time.monotonic() > deadline:
+                fail(f"not all are {until} after {timeout} s", "`seed node list`", TOO_LONG)
+            time.sleep(1)
+    for node in stuck:
+        err.print(f"[red]{node['name']}:[/red] {show.cell(node['problem'])}", soft_wrap=True)
+        err.print(f"  try: {show.cell(node['remedy'])}", soft_wrap=True)
+    raise typer.Exit(REFUSED)
+
+
+def reached(node: dict[str, Any], state: str) -> bool:
+    """`manageable` counts once inspected: the state alone comes before the inspection, too."""
+    if node["provision_state"] != state:
+        return False
+    return state != "manageable" or node["detail"].startswith("inspected")
+
+
+def _table(rows: list[dict[str, Any]]) -> Table:
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for heading in COLUMNS.values():
+        table.add_column(heading, overflow="fold")
+    for row in rows:
+        table.add_row(*(show.cell(row.get(key)) for key in COLUMNS))
+    return table
+
+
+@app.command()
+def provide(
+    names: Names,
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+    output: show.Output = show.Format.TABLE,
+) -> None:
+    """Clean inspected servers and offer them to claims. Shows what is erased, then asks.
+
+    Example: seed node provide sn-0001 sn-0002
+    """
+    api = client()
+    plan = api.post("/nodes:plan-provide", {"nodes": names})
+    confirm(plan, yes)
+    show.rows(api.post("/nodes:provide", {"nodes": names, "plan": plan["hash"]}), COLUMNS, output)
+
+
+@app.command()
+def retry(name: str, output: show.Output = show.Format.TABLE) -> None:
+    """The cause of a failure is cured: go on."""
+    show.rows([client().post(f"/nodes/{name}:retry")], COLUMNS, output)

@@ -1,0 +1,82 @@
+"""seed token ..."""
+
+import os
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from ipxe.render import write_atomic
+from seed import show
+from seed.client import fail
+from seed.commands.bmc import client
+from seed.config import settings
+
+app = typer.Typer(no_args_is_help=True, help="Keys for programs and people elsewhere.")
+COLUMNS = {"name": "TOKEN", "roles": "ROLES", "project": "PROJECT", "expires_at": "EXPIRES"}
+HOME = Path.home() / ".config" / "seed"
+CLOUDS = """\
+clouds:
+  seed:
+    auth_type: http_basic
+    auth:
+      endpoint: {url}/baremetal
+      username: {name}
+      password: {secret}
+    baremetal_endpoint_override: {url}/baremetal
+    cacert: {ca}
+"""
+
+
+@app.command()
+def create(
+    name: str,
+    role: Annotated[list[str], typer.Option(help="viewer, claimer, operator or destroyer.")],
+    project: Annotated[str, typer.Option(help="Where its claims live.")] = "default",
+    days: Annotated[int, typer.Option(min=1, max=3650, help="Until it expires.")] = 90,
+    directory: Annotated[
+        Path, typer.Option(help="Where its files go.", envvar="SEED_TOKEN_DIR")
+    ] = HOME,
+    output: show.Output = show.Format.TABLE,
+) -> None:
+    """Make a token: two files only you can read, the token and a clouds.yaml; prints their paths.
+
+    Example: seed token create ci --role claimer --project web
+    """
+    directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+    paths = {"token": directory / f"{name}.token", "clouds": directory / f"{name}-clouds.yaml"}
+    if paths["token"].exists():
+        fail(f"{paths['token']} exists", f"Revoke it first: seed token revoke {name}")
+    made = client().post("/tokens", {"name": name, "roles": role, "project": project, "days": days})
+    secret = made["token"]
+    write_atomic(paths["token"], secret + "\n", 0o600)
+    here = settings()
+    text = CLOUDS.format(
+        url=f"https://{here.management.address.ip}:{here.api_port}",
+        name=name,
+        secret=secret,
+        ca=here.state_dir / "tls" / "ca.pem",
+    )
+    write_atomic(paths["clouds"], text, 0o600)
+    show.one({**{k: v for k, v in made.items() if k != "token"}, **paths}, output)
+
+
+@app.command("list")
+def listed(output: show.Output = show.Format.TABLE) -> None:
+    """Every token; never its secret."""
+    show.rows(client().get("/tokens"), COLUMNS, output)
+
+
+@app.command()
+def revoke(
+    name: str,
+    directory: Annotated[
+        Path, typer.Option(help="Where its files are.", envvar="SEED_TOKEN_DIR")
+    ] = HOME,
+) -> None:
+    """From now on this token opens nothing."""
+    client().delete(f"/tokens/{name}")
+    for path in (directory / f"{name}.token", directory / f"{name}-clouds.yaml"):
+        if os.access(path, os.W_OK):
+            path.unlink()
+    typer.echo(f"{name} is revoked")
