@@ -14,11 +14,13 @@ UNREAD = ("man", "doc", "info", "locale", "lintian", "bug", "metainfo")
 MINUTES = 60.0
 
 
-def bootstrap(bench: Workbench, packages: tuple[str, ...], hook: str = "") -> dict[str, str]:
+def bootstrap(
+    bench: Workbench, packages: tuple[str, ...], *, early: str = "", late: str = ""
+) -> dict[str, str]:
     """Fill bench.root with `packages` and all they need; return package -> version.
 
-    hook: shell text that mmdebstrap runs at the end with the root's path as $1 and apt configured
-    for it in MMDEBSTRAP_APT_CONFIG.
+    early, late: shell text that mmdebstrap runs before `packages` are unpacked and after they are
+    configured, with the root's path as $1 and apt set up for it in MMDEBSTRAP_APT_CONFIG.
     """
     argv = ["mmdebstrap", "--variant=minbase", "--mode=root", "--architectures=amd64", "--quiet"]
     argv += ["--aptopt=APT::Install-Recommends false", "--aptopt=Acquire::Languages none"]
@@ -27,7 +29,8 @@ def bootstrap(bench: Workbench, packages: tuple[str, ...], hook: str = "") -> di
     # The licence texts stay: they are what allows passing these files on.
     argv += ["--dpkgopt=path-include=/usr/share/doc/*/copyright"]
     argv += [f"--include={','.join(packages)}"]
-    argv += [f"--customize-hook={hook}"] if hook else []
+    argv += [f"--essential-hook={early}"] if early else []
+    argv += [f"--customize-hook={late}"] if late else []
     bench.run([*argv, SUITE, bench.root, "-"], 30 * MINUTES, given="\n".join(bench.sources) + "\n")
     return _versions(bench)
 

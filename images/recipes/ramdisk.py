@@ -185,7 +185,7 @@ class Ramdisk:
 
     def make(self, bench: Workbench) -> Made:
         bench.step("Debian packages")
-        packages = bootstrap.bootstrap(bench, self.packages, FETCH)
+        packages = bootstrap.bootstrap(bench, self.packages, late=FETCH)
         modules = _kernel(bench)
         _agent(bench)
         _configure(bench.root)

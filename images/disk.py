@@ -1,0 +1,175 @@
+"""A bootable whole disk in a file: one GPT for BIOS and UEFI, without loop devices or mounts.
+
+Layout, in sectors of 512 bytes: partition 1 "bios" (1 MiB, GRUB's core), 2 "esp" (FAT, UEFI's
+loaders), 3 "root" (ext4, last, so that it can grow on first boot).
+"""
+
+import struct
+from dataclasses import dataclass
+from pathlib import Path
+from uuid import uuid4
+
+from images.workbench import Workbench
+
+SECTOR = 512
+MIB = 1 << 20
+BIOS_START, ESP_START, ESP_MIB = 1 * MIB, 2 * MIB, 64
+ROOT_START = ESP_START + ESP_MIB * MIB
+GPT_TAIL = MIB  # the backup table needs 33 sectors; a whole MiB keeps the end aligned
+
+# GPT type codes: UEFI 2.10, section 5.3.3, and the Discoverable Partitions Specification.
+TABLE = """\
+label: gpt
+start={bios}, size=2048, name=bios, type=21686148-6449-6E6F-744E-656564454649
+start={esp}, size={esp_size}, name=esp, type=C12A7328-F81F-11D2-BA4B-00A0C93EC93B
+start={root}, size={root_size}, name=root, type=4F68BCE3-E8CD-4DB1-96E7-FBCAF984B709
+"""
+
+# Everything the menu written by update-grub loads is inside already, so that no module file has
+# to be found on disk.
+BIOS_MODULES = (
+    "biosdisk part_gpt part_msdos ext2 search search_fs_uuid search_label normal configfile linux "
+    "gzio echo test serial terminal loadenv regexp sleep reboot halt ls cat minicmd all_video "
+    "gfxterm true"
+).split()
+
+# GRUB before 2.12-9 cannot read these; mkfs of newer hosts would switch them on.
+EXT4_FEATURES = "^metadata_csum_seed,^orphan_file"
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """What partitions are found by. New for each image, never a label: a server may have two
+    disks with an image of ours on them."""
+
+    root: str
+    esp: str
+
+    @classmethod
+    def new(cls) -> "Identity":
+        serial = uuid4().hex[:8].upper()
+        return cls(str(uuid4()), f"{serial[:4]}-{serial[4:]}")
+
+    def early_config(self) -> str:
+        """What GRUB runs first, however it was started: find the root, read its menu."""
+        return (
+            f"search --no-floppy --fs-uuid --set=root {self.root}\n"
+            "set prefix=($root)/boot/grub\nconfigfile $prefix/grub.cfg\n"
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Loaders:
+    """GRUB and shim, as files of Debian's packages in the image.
+
+    bios: folder with GRUB's modules for i386-pc. efi: path on the ESP -> file.
+    """
+
+    bios: Path
+    efi: dict[str, Path]
+
+
+def assemble(
+    bench: Workbench, root_mib: int, identity: Identity, loaders: Loaders
+) -> tuple[Path, int]:
+    """Make the disk of bench.root; return its sparse raw file and its size in bytes."""
+    raw = bench.work / "disk.raw"
+    size = ROOT_START + root_mib * MIB + GPT_TAIL
+    with raw.open("wb") as disk:
+        disk.truncate(size)
+    table = TABLE.format(
+        bios=BIOS_START // SECTOR,
+        esp=ESP_START // SECTOR,
+        esp_size=ESP_MIB * MIB // SECTOR,
+        root=ROOT_START // SECTOR,
+        root_size=root_mib * MIB // SECTOR,
+    )
+    bench.run(["sfdisk", "--quiet", raw], 60, given=table)
+    _insert(raw, _esp(bench, identity, loaders), ESP_START)
+    _insert(raw, _root(bench, root_mib, identity), ROOT_START)
+    _bios(bench, raw, identity, loaders)
+    return raw, size
+
+
+def _root(bench: Workbench, mib: int, identity: Identity) -> Path:
+    part = bench.work / "root.part"
+    with part.open("wb") as file:
+        file.truncate(mib * MIB)
+    argv = ["mkfs.ext4", "-q", "-F", "-L", "root", "-U", identity.root, "-O", EXT4_FEATURES]
+    bench.run([*argv, "-m", "1", "-d", bench.root, part], 300)
+    return part
+
+
+def _esp(bench: Workbench, identity: Identity, loaders: Loaders) -> Path:
+    part = bench.work / "esp.part"
+    config = bench.work / "esp-grub.cfg"
+    config.write_text(identity.early_config())
+    serial = identity.esp.replace("-", "")
+    kib = ESP_MIB * MIB // 1024
+    bench.run(["mkfs.vfat", "-F", "32", "-n", "ESP", "-i", serial, "-C", part, str(kib)], 60)
+    bench.run(["mmd", "-i", part, "::/EFI", "::/EFI/BOOT", "::/EFI/debian"], 60)
+    for target, source in {**loaders.efi, "EFI/debian/grub.cfg": config}.items():
+        bench.run(["mcopy", "-i", part, source, f"::/{target}"], 60)
+    return part
+
+
+def _insert(disk: Path, part: Path, offset: int) -> None:
+    """Copy a partition into the disk; zeros stay holes, so the file stays sparse."""
+    with part.open("rb") as source, disk.open("r+b") as target:
+        target.seek(offset)
+        while chunk := source.read(MIB):
+            if any(chunk):
+                target.write(chunk)
+            else:
+                target.seek(len(chunk), 1)
+    part.unlink()
+
+
+def _bios(bench: Workbench, disk: Path, identity: Identity, loaders: Loaders) -> None:
+    """GRUB for BIOS: boot.img in the first sector, its core in partition 1.
+
+    What grub-bios-setup would do, which wants a real block device. Offsets from GRUB's
+    include/grub/i386/pc/boot.h and grub-core/boot/i386/pc/diskboot.S.
+    """
+    config, core = bench.work / "bios-grub.cfg", bench.work / "core.img"
+    config.write_text(identity.early_config())
+    argv = ["grub-mkimage", "-d", loaders.bios, "-O", "i386-pc", "-p", "/boot/grub"]
+    bench.run([*argv, "-c", config, "-o", core, *BIOS_MODULES], 120)
+    with disk.open("r+b") as target:
+        protective = target.read(SECTOR)
+        boot = (loaders.bios / "boot.img").read_bytes()
+        target.seek(0)
+        target.write(boot_sector(boot, protective, BIOS_START // SECTOR))
+        target.seek(BIOS_START)
+        target.write(core_image(core.read_bytes(), BIOS_START // SECTOR))
+
+
+def boot_sector(boot: bytes, protective: bytes, core_sector: int) -> bytes:
+    """GRUB's boot.img over the MBR that sfdisk wrote, told where its core starts.
+
+    The disk's signature and partition table, from byte 440 on, stay. At 0x66 lies a jump that
+    is only right on floppies; on hard disks it is two NOPs.
+    """
+    sector = bytearray(boot[:440] + protective[440:SECTOR])
+    struct.pack_into("<Q", sector, 0x5C, core_sector)
+    sector[0x66:0x68] = b"\x90\x90"
+    return bytes(sector)
+
+
+def core_image(core: bytes, core_sector: int) -> bytes:
+    """GRUB's core, told where its second sector and all that follow are. At most 1 MiB.
+
+    The last 12 bytes of its first sector are its block list: start (8), count (2), segment (2).
+    """
+    if len(core) > ESP_START - BIOS_START:
+        raise ValueError(f"GRUB's core has {len(core)} bytes and does not fit its partition")
+    patched = bytearray(core)
+    struct.pack_into("<Q", patched, SECTOR - 12, core_sector + 1)
+    return bytes(patched)
+
+
+def compress(bench: Workbench, raw: Path, name: str) -> None:
+    """raw -> compressed qcow2 in out/; the raw file goes."""
+    options = ["-c", "-o", "compression_type=zstd", "-m", "8", "-W"]
+    bench.run(["qemu-img", "convert", "-O", "qcow2", *options, raw, bench.out / name], 1200)
+    raw.unlink()
