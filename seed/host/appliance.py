@@ -146,7 +146,7 @@ def wait_ready(
     services: Sequence[Service], progress: Progress, limit: float = READY_SECONDS
 ) -> None:
     """Wait until every service answers. Raises HostError naming those that do not."""
-    begin = time.monotonic()
+    begin, limit = time.monotonic(), READY_SECONDS
     waiting = list(services)
     while True:
         for service in [s for s in waiting if s.ready()]:

@@ -29,6 +29,7 @@ def render(services: Sequence[Service], settings: Settings) -> dict[str, str]:
         unit_name(service): template.render(
             service=service,
             settings=settings,
+            capabilities=[f"CAP_{name}" for name in service.capabilities],
             command=" ".join(map(_word, service.argv)),
             environment=[_word(f"{k}={v}") for k, v in service.env.items()],
             after=[unit_name(by_name[name]) for name in service.needs if name in by_name],

@@ -1,0 +1,483 @@
+"""The appliance for real: Ironic, dnsmasq and nginx in a namespace of their own, seen from a wire.
+
+Needs root and the Debian packages of the Makefile; without them these tests fail.
+"""
+
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from ipaddress import IPv4Address
+from pathlib import Path
+
+import httpx
+import pytest
+
+from ipxe import dnsmasq
+from ipxe.bootspec import LocalDisk
+from ipxe.render import render, write_boot_file
+from provisioning.errors import Conflict, HostError, Invalid
+from seed.host import appliance, checks, netns, ready, supervisor, tls
+from seed.host.paths import Paths
+from seed.settings import Settings
+from tests.fakes.wire import appliance_namespace, client_namespace, discover, ip
+
+SERVICES = ["ironic", "dnsmasq", "nginx"]
+KNOWN, STRANGER = "52:54:00:22:00:01", "52:54:00:22:00:99"
+BIOS, UEFI, UEFI_TOO, ARM64 = 0, 7, 9, 11
+
+
+def environments() -> Path:
+    """Folder of the environments that this test runs in."""
+    return Path(sys.prefix).parent
+
+
+def until(condition: Callable[[], bool], seconds: float, what: str) -> float:
+    """Wait for `condition`; return the seconds it took, fail after `seconds`."""
+    begin = time.monotonic()
+    while not condition():
+        assert time.monotonic() - begin < seconds, f"{what} not within {seconds} s"
+        time.sleep(0.05)
+    return time.monotonic() - begin
+
+
+@contextmanager
+def base_folder() -> Iterator[Path]:
+    """A folder that the services' users may enter (pytest's own are root's alone)."""
+    base = Path(tempfile.mkdtemp(prefix="seed-test-", dir="/var/tmp"))
+    base.chmod(0o755)
+    try:
+        yield base
+    finally:
+        shutil.rmtree(base)
+
+
+def initialised(base: Path, namespace: str) -> Settings:
+    settings, _ = appliance.init(
+        management="mgmt0",
+        provisioning="prov0",
+        out_of_band="oob0",
+        namespace=namespace,
+        path=base / "seed.toml",
+        state_dir=base / "state",
+        run_dir=base / "run",
+        log_dir=base / "log",
+        env_dir=environments(),
+    )
+    return settings
+
+
+@pytest.fixture(scope="module")
+def running() -> Iterator[Settings]:
+    """The appliance, up; and down again without a process left."""
+    with base_folder() as base, appliance_namespace(f"seed-ta-{os.getpid()}") as namespace:
+        settings = initialised(base, namespace)
+        try:
+            seconds = appliance.up(settings, names=SERVICES)
+            print(f"ready after {seconds:.1f} s")
+            yield settings
+        finally:
+            mine = supervisor.tree(supervisor.pid(settings)) if supervisor.pid(settings) else set()
+            appliance.down(settings)
+            assert not [number for number in mine if supervisor._alive(number)]
+
+
+@pytest.fixture(scope="module")
+def client(running: Settings) -> Iterator[str]:
+    with client_namespace(running.namespace, f"seed-tc-{os.getpid()}-c1") as namespace:
+        ip("-n", namespace, "address", "add", "172.22.0.9/24", "dev", "eth0")
+        yield namespace
+
+
+def get(namespace: str, url: str, ca: Path | None = None, method: str = "GET") -> httpx.Response:
+    import ssl
+
+    context = ssl.create_default_context(cafile=str(ca)) if ca else True
+    return netns.call(
+        namespace,
+        lambda: httpx.request(method, url, verify=context, timeout=10, trust_env=False),
+    )
+
+
+# --- DHCP and TFTP ------------------------------------------------------------------------------
+
+
+def test_a_known_mac_gets_its_address_at_once(running: Settings, client: str) -> None:
+    dnsmasq.write_host(Paths(running).hosts, KNOWN, IPv4Address("172.22.0.11"), "node-1")
+    until(lambda: (discover(client, KNOWN) or _none).address == "172.22.0.11", 10, "the address")
+    # Firmware, iPXE and the installed system name themselves differently: still one machine.
+    for identifier in (b"\x01firmware", b"\xff\x00\x02system"):
+        offer = discover(client, KNOWN, client_id=identifier)
+        assert offer is not None
+        assert offer.address == "172.22.0.11"
+    assert offer.options["lease_time"] == 3600
+    assert "router" not in offer.options
+    assert "name_server" not in offer.options
+
+
+def test_a_changed_reservation_holds_at_once(running: Settings, client: str) -> None:
+    mac = "52:54:00:22:00:02"
+    for address in ("172.22.0.12", "172.22.0.13"):
+        dnsmasq.write_host(Paths(running).hosts, mac, IPv4Address(address), "node-2")
+        until(lambda a=address: (discover(client, mac) or _none).address == a, 10, address)
+
+
+def test_a_removed_reservation_is_forgotten_after_reload(running: Settings, client: str) -> None:
+    mac = "52:54:00:22:00:03"
+    dnsmasq.write_host(Paths(running).hosts, mac, IPv4Address("172.22.0.14"), "node-3")
+    until(lambda: (discover(client, mac) or _none).address == "172.22.0.14", 10, "the address")
+    dnsmasq.remove_host(Paths(running).hosts, mac)
+    appliance.reload_dhcp(running)
+    until(lambda: in_unknown_pool(running, (discover(client, mac) or _none).address), 20, "pool")
+
+
+def in_unknown_pool(settings: Settings, address: str) -> bool:
+    wire = settings.provisioning
+    return wire.unknown_start <= IPv4Address(address) <= wire.unknown_end
+
+
+class _none:
+    address = "0.0.0.0"  # noqa: S104
+
+
+def test_a_stranger_gets_an_address_of_the_small_pool(running: Settings, client: str) -> None:
+    offer = discover(client, STRANGER)
+    assert offer is not None
+    assert in_unknown_pool(running, offer.address)
+
+
+@pytest.mark.parametrize(
+    ("architecture", "user_class", "file"),
+    [
+        pytest.param(BIOS, b"", "undionly.kpxe", id="BIOS"),
+        pytest.param(UEFI, b"", "snponly.efi", id="UEFI"),
+        pytest.param(UEFI_TOO, b"", "snponly.efi", id="UEFI by the RFC's number"),
+        pytest.param(ARM64, b"", "", id="arm64 has no loader"),
+        pytest.param(BIOS, b"iPXE", "http://172.22.0.1/boot.ipxe", id="iPXE on BIOS"),
+        pytest.param(UEFI, b"iPXE", "http://172.22.0.1/boot.ipxe", id="iPXE on UEFI"),
+    ],
+)
+def test_boot_file(
+    client: str, running: Settings, architecture: int, user_class: bytes, file: str
+) -> None:
+    offer = discover(client, KNOWN, architecture, user_class)
+    assert offer is not None
+    assert offer.file == file
+    assert offer.server == "172.22.0.1"
+
+
+@pytest.mark.parametrize(
+    ("name", "there"), [("undionly.kpxe", True), ("snponly.efi", True), ("../seed.toml", False)]
+)
+def test_tftp_gives_loaders_only(client: str, running: Settings, name: str, there: bool) -> None:
+    def ask() -> bytes:
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as wire:
+            wire.settimeout(5)
+            wire.sendto(b"\0\1" + name.encode() + b"\0octet\0", ("172.22.0.1", 69))
+            return wire.recv(600)
+
+    answer = netns.call(client, ask)
+    if there:
+        assert answer[:4] == b"\0\3\0\1"
+        assert answer[4:] == (Path("/usr/lib/ipxe") / name).read_bytes()[:512]
+    else:
+        assert answer[:2] == b"\0\5"
+
+
+# --- HTTP ---------------------------------------------------------------------------------------
+
+
+def test_boot_scripts(client: str, running: Settings) -> None:
+    write_boot_file(running.http_dir, KNOWN, LocalDisk())
+    url = running.boot_url
+    assert get(client, f"{url}/boot.ipxe").text.startswith("#!ipxe\n")
+    assert get(client, f"{url}/boot/52-54-00-22-00-01").text == render(LocalDisk())
+    assert "nothing to boot" in get(client, f"{url}/boot/52-54-00-22-00-99").text
+
+
+def test_ironics_linked_files_are_served(client: str, running: Settings) -> None:
+    """pxelinux.cfg/<mac> is a symlink to <uuid>/config, both Ironic's own."""
+    folder = Paths(running).ironic_http
+    (folder / "pxelinux.cfg").mkdir(exist_ok=True)
+    (folder / "uuid").mkdir(exist_ok=True)
+    (folder / "uuid" / "config").write_text("#!ipxe\n", encoding="utf-8")
+    link = folder / "pxelinux.cfg" / "52-54-00-22-00-01"
+    link.symlink_to("../uuid/config")
+    shutil.chown(folder / "uuid" / "config", "seed-ironic")
+    os.chown(link, (folder / "uuid" / "config").stat().st_uid, -1, follow_symlinks=False)
+    url = f"{running.boot_url}/ironic/pxelinux.cfg/52-54-00-22-00-01"
+    assert get(client, url).text == "#!ipxe\n"
+    link.unlink()
+    link.symlink_to("/etc/hostname")
+    os.chown(link, (folder / "uuid" / "config").stat().st_uid, -1, follow_symlinks=False)
+    assert get(client, url).status_code == 403, "a link to somebody else's file"
+
+
+@pytest.mark.parametrize(
+    "path", ["/", "/boot/", "/boot/default", "/images/", "/ironic/", "/boot/.x", "/seed.toml"]
+)
+def test_nothing_else_is_served(client: str, running: Settings, path: str) -> None:
+    assert get(client, running.boot_url + path).status_code == 404
+
+
+def test_nothing_can_be_written(client: str, running: Settings) -> None:
+    for method in ("POST", "PUT", "DELETE"):
+        answer = get(client, f"{running.boot_url}/boot.ipxe", method=method)
+        assert answer.status_code == 405
+
+
+UUID = "11111111-2222-3333-4444-555555555555"
+OPEN = {
+    ("GET", "/"),
+    ("GET", "/v1"),
+    ("GET", "/v1/lookup"),
+    ("POST", f"/v1/heartbeat/{UUID}"),
+    ("POST", "/v1/continue_inspection"),
+    ("POST", "/v1/phone-home"),
+}
+
+
+@pytest.mark.parametrize("method", ["GET", "POST", "PUT", "DELETE", "PATCH"])
+@pytest.mark.parametrize(
+    "path",
+    [
+        *sorted({path for _, path in OPEN}),
+        "/v1/nodes",
+        "/v1/heartbeat/",
+        f"/v1/heartbeat/{UUID}/x",
+        "/v1/lookup/",
+        "/v1//nodes",
+        "/v1/claims",
+        "/baremetal/v1/nodes",
+        "/healthz",
+    ],
+)
+def test_the_gateway_has_exactly_its_routes(
+    client: str, running: Settings, method: str, path: str
+) -> None:
+    """503: the route is open and the API behind it is not up here; 404: no such route."""
+    answer = get(client, running.gateway_url + path, Paths(running).tls / "ca.pem", method)
+    assert answer.status_code == (503 if (method, path) in OPEN else 404)
+
+
+def test_ironic_is_not_on_any_wire(client: str, running: Settings) -> None:
+    for address in ("172.22.0.1", "172.22.1.1", "172.22.2.1"):
+        with pytest.raises(httpx.TransportError):
+            get(client, f"http://{address}:6385/v1")
+
+
+def test_ironic_takes_our_password_only(running: Settings) -> None:
+    assert {"redfish", "ipmi"} <= ready.ironic_drivers(running)
+    answer = get(running.namespace, f"{running.ironic_url}/v1/nodes")
+    assert answer.status_code == 401
+
+
+def test_ironic_found_nothing_wrong_with_its_file(running: Settings) -> None:
+    text = (running.log_dir / "ironic.log").read_text(encoding="utf-8")
+    bad = [
+        line
+        for line in text.splitlines()
+        if (" WARNING " in line or " ERROR " in line) and "utilize SQLite" not in line
+    ]
+    assert bad == []
+
+
+# --- supervision --------------------------------------------------------------------------------
+
+
+def of(settings: Settings, name: str) -> supervisor.ServiceStatus:
+    return next(s for s in appliance.status(settings) if s.name == name)
+
+
+@pytest.mark.parametrize("name", SERVICES)
+def test_a_killed_service_is_back_within_5_seconds(running: Settings, name: str) -> None:
+    before = of(running, name)
+    (service,) = [s for s in appliance.table(running) if s.name == name]
+    old = supervisor.tree(before.pid)
+    os.kill(before.pid, signal.SIGKILL)
+    back = until(lambda: of(running, name).pid not in (0, before.pid), 5, f"{name}'s new process")
+    until(lambda: not any(map(supervisor._alive, old)), 10, "the end of the old children")
+    until(lambda: of(running, name).state == "RUNNING" and service.ready(), 60, f"{name}'s answer")
+    print(f"{name}: a new process {back:.1f} s after kill -9")
+    after = of(running, name)
+    assert after.restarts == before.restarts + 1
+    assert after.since is not None
+    assert before.since is not None
+    assert (after.since - before.since).total_seconds() > 0
+
+
+def test_services_run_as_their_users_with_their_rights(running: Settings) -> None:
+    for name in SERVICES:
+        (service,) = [s for s in appliance.table(running) if s.name == name]
+        for number in supervisor.tree(of(running, name).pid):
+            text = Path(f"/proc/{number}/status").read_text(encoding="utf-8")
+            fields = dict(line.split(":\t", 1) for line in text.splitlines() if ":\t" in line)
+            assert Path(f"/proc/{number}").owner() == service.user
+            assert fields["NoNewPrivs"] == "1"
+            assert int(fields["CapBnd"], 16).bit_count() == len(service.capabilities)
+
+
+def test_no_secret_is_readable_by_others(running: Settings) -> None:
+    paths = Paths(running)
+    secret = [*paths.secrets.iterdir(), *paths.tls.glob("*.key"), paths.master_key, paths.htpasswd]
+    assert len(secret) == 7
+    assert [path for path in secret if path.stat().st_mode & 0o007] == []
+    passwords = [path.read_text(encoding="utf-8").strip() for path in paths.secrets.iterdir()]
+    for number in supervisor.tree(supervisor.pid(running)):
+        words = Path(f"/proc/{number}/cmdline").read_text(encoding="utf-8")
+        assert not any(password in words for password in passwords)
+
+
+def test_status_and_doctor(running: Settings) -> None:
+    found = appliance.status(running)
+    print({s.name: f"{s.memory_mb:.0f} MB" for s in found})
+    assert {s.name: s.state for s in found} == dict.fromkeys(SERVICES, "RUNNING")
+    assert all(s.memory_mb > 1 for s in found)
+    wrong = [finding for finding in checks.doctor(running) if not finding.ok]
+    assert {finding.check for finding in wrong} == {"ramdisk"}
+    assert all(finding.remedy for finding in wrong)
+
+
+def test_up_again_changes_nothing(running: Settings) -> None:
+    before = [s.pid for s in appliance.status(running)]
+    assert appliance.up(running, names=SERVICES) == 0.0
+    assert [s.pid for s in appliance.status(running)] == before
+
+
+def test_logs(running: Settings) -> None:
+    lines = list(appliance.logs(running, "dnsmasq"))
+    assert any("DHCPDISCOVER" in line for line in lines)
+    assert any(json.loads(line)["path"] == "/boot.ipxe" for line in access_log(running))
+
+
+def access_log(settings: Settings) -> list[str]:
+    path = settings.log_dir / "nginx" / "access.log"
+    return path.read_text(encoding="utf-8").splitlines()
+
+
+# --- refusals -----------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def idle() -> Iterator[Settings]:
+    """A configured appliance that was never up."""
+    with base_folder() as base, appliance_namespace(f"seed-ti-{os.getpid()}") as namespace:
+        settings = initialised(base, namespace)
+        yield settings
+        assert not supervisor.pid(settings)
+
+
+@contextmanager
+def foreign_dhcp(appliance_side: str, folder: Path) -> Iterator[None]:
+    """Another DHCP server, answering on the provisioning wire."""
+    with client_namespace(appliance_side, f"seed-tf-{os.getpid()}-f1") as foreign:
+        ip("-n", foreign, "address", "add", "172.22.0.66/24", "dev", "eth0")
+        argv = ["dnsmasq", "--keep-in-foreground", "--port=0", "--interface=eth0", "--no-ping"]
+        argv += ["--dhcp-range=172.22.0.70,172.22.0.80", f"--dhcp-leasefile={folder}/leases"]
+        argv += ["--conf-file=/dev/null", "--bind-interfaces", "--user=root", "--pid-file="]
+        server = subprocess.Popen([*netns.prefix(foreign), *argv], stderr=subprocess.DEVNULL)
+        try:
+            until(lambda: answered(appliance_side), 20, "the foreign server's answer")
+            yield
+        finally:
+            server.kill()
+            server.wait(10)
+
+
+def answered(namespace: str) -> bool:
+    return discover(namespace, STRANGER, interface="prov0", timeout=2) is not None
+
+
+def test_a_foreign_dhcp_server_is_refused(idle: Settings, tmp_path: Path) -> None:
+    with foreign_dhcp(idle.namespace, tmp_path):
+        with pytest.raises(
+            HostError, match=r"DHCP server 172\.22\.0\.66 answers on prov0"
+        ) as error:
+            appliance.up(idle, names=SERVICES)
+        assert "seed up" in error.value.remedy
+        assert [f.check for f in checks.doctor(idle) if not f.ok].count("dhcp") == 1
+
+
+def test_a_port_in_use_is_named_with_its_holder(idle: Settings) -> None:
+    def listen() -> socket.socket:
+        return socket.create_server(("172.22.0.1", 80))
+
+    with netns.call(idle.namespace, listen):
+        with pytest.raises(HostError, match=rf"\(pid {os.getpid()}\) .* tcp port 80") as error:
+            appliance.up(idle, names=SERVICES)
+    assert error.value.remedy == f"stop it: kill {os.getpid()}"
+    assert not idle.state_dir.exists(), "nothing half-done stays"
+
+
+def test_an_interface_that_lost_its_address(idle: Settings) -> None:
+    ip("-n", idle.namespace, "address", "flush", "dev", "prov0")
+    with pytest.raises(HostError, match="prov0 does not have the address 172") as error:
+        appliance.up(idle, names=SERVICES)
+    words = error.value.remedy.split()
+    assert words[0] == "ip"
+    ip(*words[1:])  # the remedy can be typed
+    checks.require(checks.interfaces(idle))
+
+
+def test_a_full_disk(idle: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(checks, "MIN_FREE_GIB", 2**20)
+    with pytest.raises(HostError, match="GiB free, 1048576 GiB are needed"):
+        appliance.up(idle, names=SERVICES)
+
+
+def test_init_refuses_what_is_not_there(idle: Settings, tmp_path: Path) -> None:
+    names = {"management": "mgmt0", "provisioning": "prov0", "out_of_band": "oob0"}
+    target = tmp_path / "seed.toml"
+    for role in names:
+        with pytest.raises(Invalid, match="nope0 does not exist; there are: mgmt0, oob0, prov0"):
+            appliance.init(**(names | {role: "nope0"}), namespace=idle.namespace, path=target)
+    ip("-n", idle.namespace, "address", "flush", "dev", "oob0")
+    with pytest.raises(Invalid, match="out-of-band interface oob0 has no IPv4 address"):
+        appliance.init(**names, namespace=idle.namespace, path=target)
+    with pytest.raises(HostError, match="namespace nope does not exist"):
+        appliance.init(**names, namespace="nope", path=target)
+    assert not target.exists()
+
+
+def test_init_keeps_another_configuration(idle: Settings, tmp_path: Path) -> None:
+    names = {"management": "mgmt0", "provisioning": "prov0", "out_of_band": "oob0"}
+    where = {"namespace": idle.namespace, "path": tmp_path / "seed.toml"}
+    appliance.init(**names, **where)
+    appliance.init(**names, **where)  # the same once more is no conflict
+    before = (tmp_path / "seed.toml").read_text(encoding="utf-8")
+    with pytest.raises(Conflict):
+        appliance.init(**names, **where, undo_seconds=5)
+    assert (tmp_path / "seed.toml").read_text(encoding="utf-8") == before
+    settings, _ = appliance.init(**names, **where, undo_seconds=5, force=True)
+    assert settings.undo_seconds == 5
+    assert oct((tmp_path / "seed.toml").stat().st_mode)[-3:] == "644"
+
+
+def test_certificates_follow_the_address(idle: Settings) -> None:
+    tls.ensure(idle)
+    first = {p.name: p.read_bytes() for p in Paths(idle).tls.iterdir()}
+    tls.ensure(idle)
+    assert {p.name: p.read_bytes() for p in Paths(idle).tls.iterdir()} == first
+    wire = idle.provisioning.model_copy(update={"address": "172.22.9.1/24"})
+    wire = type(wire).model_validate(wire.model_dump())
+    tls.ensure(idle.model_copy(update={"provisioning": wire}))
+    changed = {p.name for p in Paths(idle).tls.iterdir() if p.read_bytes() != first[p.name]}
+    assert changed == {"gateway.pem", "gateway.key"}
+
+
+def test_a_service_that_does_not_come_up_leaves_nothing_running(
+    idle: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(appliance, "READY_SECONDS", 1.0)
+    monkeypatch.setattr(ready, "boot_files", lambda _settings: False)
+    with pytest.raises(HostError, match="nginx did not answer within 1 s") as error:
+        appliance.up(idle, names=["nginx"])
+    assert error.value.remedy == "seed logs nginx"
+    assert checks._sockets(idle.namespace) == []

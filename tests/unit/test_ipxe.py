@@ -1,0 +1,164 @@
+"""What a MAC boots, and the scripts for it."""
+
+from ipaddress import IPv4Address, IPv4Interface
+from pathlib import Path
+
+import pytest
+
+from ipxe import dnsmasq, render
+from ipxe.bootspec import (
+    BootSpec,
+    Chain,
+    LocalDisk,
+    Nothing,
+    Ramdisk,
+    Standing,
+    choose,
+    discovery,
+)
+from ipxe.methods.ipxe import PLUGIN
+from provisioning.errors import Invalid
+
+GOLDEN = Path(__file__).parents[1] / "golden" / "ipxe"
+URL = "http://172.22.0.1"
+MAC = "52:54:00:22:00:01"
+RAMDISK = discovery(URL, "https://172.22.0.1", "console=tty0 console=ttyS0,115200n8")
+CHAIN = Chain(f"{URL}/ironic/pxelinux.cfg/52-54-00-22-00-01")
+
+
+@pytest.mark.parametrize(
+    ("standing", "unknown", "then"),
+    [
+        pytest.param(Standing.ORDERED, None, CHAIN, id="an open order goes on with Ironic's file"),
+        pytest.param(Standing.IDLE, RAMDISK, LocalDisk(), id="a node without order boots its disk"),
+        pytest.param(Standing.UNKNOWN, None, Nothing(), id="a stranger gets nothing"),
+        pytest.param(Standing.UNKNOWN, RAMDISK, RAMDISK, id="a stranger is discovered if wanted"),
+    ],
+)
+def test_choice(standing: Standing, unknown: Ramdisk | None, then: BootSpec) -> None:
+    assert choose(standing, MAC, URL, unknown) == then
+
+
+@pytest.mark.parametrize(
+    ("name", "spec"),
+    [("nothing", Nothing()), ("disk", LocalDisk()), ("chain", CHAIN), ("ramdisk", RAMDISK)],
+)
+def test_scripts_are_the_golden_ones(name: str, spec: BootSpec) -> None:
+    assert PLUGIN.script(spec) == (GOLDEN / f"{name}.ipxe").read_text(encoding="utf-8")
+
+
+def test_first_script_is_the_golden_one() -> None:
+    assert render.render_first(URL) == (GOLDEN / "boot.ipxe").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize(
+    "bad",
+    [
+        "http://x/a b",
+        "http://x/a;b",
+        "http://x/${a}",
+        "http://x/a\nshell",
+        "http://x/a||shell",
+        "http://u:p@x/a",
+        "ftp://x/a",
+        "tftp://x/a",
+        "http:///a",
+        "",
+        "http://x/a\n",
+    ],
+)
+def test_a_url_that_could_be_a_command_is_refused(bad: str) -> None:
+    for make in (Chain, lambda u: Ramdisk(u, (u,)), lambda u: Ramdisk(f"{URL}/k", (u,))):
+        with pytest.raises(Invalid):
+            make(bad)
+    with pytest.raises(Invalid):
+        render.render_first(bad)
+
+
+@pytest.mark.parametrize(
+    "bad", ["a b", "a;b", "a=${b}", "a\nb", "a=b\n", "-x", "", "a=b||c", "'a'"]
+)
+def test_an_argument_that_could_be_a_command_is_refused(bad: str) -> None:
+    with pytest.raises(Invalid):
+        Ramdisk(f"{URL}/k", (f"{URL}/i",), (bad,))
+
+
+@pytest.mark.parametrize(
+    "bad", ["52:54:00:22:00", "52-54-00-22-00-01", "52:54:00:22:00:0G", "../../etc", f"{MAC}\n", ""]
+)
+def test_a_file_is_only_ever_written_for_a_mac(bad: str, tmp_path: Path) -> None:
+    (tmp_path / "boot").mkdir()
+    with pytest.raises(Invalid):
+        render.write_boot_file(tmp_path, bad, LocalDisk())
+    with pytest.raises(Invalid):
+        render.remove_boot_file(tmp_path, bad)
+    with pytest.raises(Invalid):
+        dnsmasq.write_host(tmp_path, bad, IPv4Address("172.22.0.9"), "a")
+    assert list(tmp_path.rglob("*")) == [tmp_path / "boot"]
+
+
+def test_boot_files_come_change_and_go(tmp_path: Path) -> None:
+    (tmp_path / "boot").mkdir()
+    path = tmp_path / "boot" / "52-54-00-22-00-01"
+    render.write_boot_file(tmp_path, MAC, CHAIN)
+    assert path.read_text(encoding="utf-8") == render.render(CHAIN)
+    before = path.stat()
+    render.write_boot_file(tmp_path, MAC, CHAIN)
+    assert path.stat().st_ino == before.st_ino, "unchanged files are left alone"
+    render.write_boot_file(tmp_path, MAC, LocalDisk())
+    assert path.read_text(encoding="utf-8") == render.render(LocalDisk())
+    assert path.stat().st_mode & 0o777 == 0o644
+    render.remove_boot_file(tmp_path, MAC)
+    render.remove_boot_file(tmp_path, MAC)
+    assert list((tmp_path / "boot").iterdir()) == []
+
+
+def test_atomic_write_follows_no_symlink(tmp_path: Path) -> None:
+    victim = tmp_path / "victim"
+    victim.write_text("untouched", encoding="utf-8")
+    (tmp_path / "file").symlink_to(victim)
+    render.write_atomic(tmp_path / "file", "new")
+    assert victim.read_text(encoding="utf-8") == "untouched"
+    assert not (tmp_path / "file").is_symlink()
+
+
+def a_dhcp(**changes: object) -> dnsmasq.Dhcp:
+    values: dict[str, object] = {
+        "interface": "prov0",
+        "address": IPv4Interface("172.22.0.1/24"),
+        "unknown_start": IPv4Address("172.22.0.206"),
+        "unknown_end": IPv4Address("172.22.0.254"),
+        "boot_url": URL,
+        "hosts_dir": Path("/var/lib/seed/dnsmasq/hosts.d"),
+        "lease_file": Path("/var/lib/seed/dnsmasq/leases"),
+        "tftp_dir": Path("/var/lib/seed/tftp"),
+    }
+    return dnsmasq.Dhcp(**(values | changes))  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("name", "dhcp"),
+    [("dnsmasq", a_dhcp()), ("dnsmasq-router", a_dhcp(router=IPv4Address("172.22.0.254")))],
+)
+def test_dnsmasq_conf_is_the_golden_one(name: str, dhcp: dnsmasq.Dhcp) -> None:
+    assert dnsmasq.render(dhcp) == (GOLDEN / f"{name}.conf").read_text(encoding="utf-8")
+
+
+def test_an_interface_name_cannot_add_a_line() -> None:
+    with pytest.raises(Invalid):
+        a_dhcp(interface="prov0\ndhcp-script=/bin/sh")
+
+
+@pytest.mark.parametrize("bad", ["a,b", "A", "a b", "-a", "a\n", "", "a" * 64])
+def test_a_host_name_is_one_label(bad: str, tmp_path: Path) -> None:
+    with pytest.raises(Invalid):
+        dnsmasq.write_host(tmp_path, MAC, IPv4Address("172.22.0.9"), bad)
+
+
+def test_a_reservation_is_one_file(tmp_path: Path) -> None:
+    dnsmasq.write_host(tmp_path, MAC, IPv4Address("172.22.0.11"), "node-1")
+    path = tmp_path / "52-54-00-22-00-01"
+    assert path.read_text(encoding="utf-8") == "52:54:00:22:00:01,172.22.0.11,node-1\n"
+    dnsmasq.remove_host(tmp_path, MAC)
+    dnsmasq.remove_host(tmp_path, MAC)
+    assert list(tmp_path.iterdir()) == []
