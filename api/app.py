@@ -11,7 +11,7 @@ from api.ironic_door import IronicDoor, closing
 from api.limits import Limits
 from api.parts import Door, Parts
 from api.problems import Safety, install
-from api.routes import ca, credentials, events, health, images, tokens
+from api.routes import bmcs, ca, claims, credentials, events, health, images, nodes, tokens
 
 ROUTERS: Final[tuple[APIRouter, ...]] = (
     health.router,
@@ -20,6 +20,9 @@ ROUTERS: Final[tuple[APIRouter, ...]] = (
     credentials.router,
     images.router,
     events.router,
+    bmcs.router,
+    nodes.router,
+    claims.router,
     # One more noun: its router here, and a row per route in tests/contract/test_api_roles.py.
     baremetal.router,
 )

@@ -111,11 +111,12 @@ class Claiming:
             ),
         )
         disk = image.files["disk"]
+        folder = f"{self.parts.boot_url}/images/{image.name}/{image.version}"
         self.parts.ironic.patch_node(
             hold.node_uuid,
             {
                 "/instance_info": {
-                    "image_source": f"{self.parts.boot_url}/images/{image.name}/{image.version}/{disk.name}",
+                    "image_source": f"{folder}/{disk.name}",
                     "image_os_hash_algo": "sha256",
                     "image_os_hash_value": disk.sha256,
                     "image_disk_format": image.format,

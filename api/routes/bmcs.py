@@ -114,7 +114,7 @@ def find(session: Session, address: str) -> Bmc:
 
 def _out(session: Session, bmc: Bmc) -> BmcOut:
     credential = session.get(Credential, bmc.credential_id) if bmc.credential_id else None
-    facts: dict[str, Any] = {f: getattr(bmc, f) for f in BmcOut.model_fields if hasattr(bmc, f)}
+    facts: dict[str, Any] = bmc.model_dump(include=set(BmcOut.model_fields))
     facts |= {
         "state": "accepted" if bmc.node_uuid else "observed",
         "node": bmc.node_name or "",

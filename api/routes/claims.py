@@ -168,9 +168,7 @@ def _out(parts: Here, claim: Claim) -> ClaimOut:
             )
             for h in holds
         ]
-    facts: dict[str, Any] = {
-        f: getattr(claim, f) for f in ClaimOut.model_fields if hasattr(claim, f)
-    }
+    facts: dict[str, Any] = claim.model_dump(include=set(ClaimOut.model_fields))
     return ClaimOut(**facts, nodes=nodes, handout=handed if claim.state == "active" else None)
 
 
