@@ -145,7 +145,9 @@ class Bmcs:
         write_secret(directory / "lan.conf", lan)
         emu = EMU.format(size=len(data), fru=directory / "fru.bin")
         (directory / "bmc.emu").write_text(emu)
-        simulator = ["ipmi_sim", "-n", "-c", f"{directory}/lan.conf", "-f", f"{directory}/bmc.emu"]
+        # Never without its relay: an orphan would keep the port.
+        simulator = ["setpriv", "--pdeathsig", "KILL", "ipmi_sim", "-n"]
+        simulator += ["-c", f"{directory}/lan.conf", "-f", f"{directory}/bmc.emu"]
         relay = {
             "address": str(server.bmc.address),
             "port": PORTS["ipmi"],

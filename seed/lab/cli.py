@@ -99,15 +99,14 @@ def down(scenario: ScenarioOption = DEFAULT_SCENARIO, state_dir: StateOption = N
     """Stop the lab and remove everything of it, disks included. May be repeated."""
     with sentences():
         root = (state_dir or LABS / load(scenario).namespace).absolute()
+        if not root.exists():
+            typer.echo("there is no lab")
+            return
         with locked(root):
             try:
                 lab = open_lab(scenario, root)
-            except NotFound:
-                if state_dir is None or root.exists():
-                    lab = Lab(load(scenario), root, DEFAULT_ENVS)
-                else:
-                    typer.echo("there is no lab")
-                    return
+            except NotFound:  # an `up` that died before it wrote its record
+                lab = Lab(load(scenario), root, DEFAULT_ENVS)
             lab.down()
         typer.echo("lab down")
 

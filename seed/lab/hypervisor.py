@@ -41,7 +41,8 @@ class Hypervisor:
         return True
 
     def virsh(self, *argv: str, seconds: float = 60.0) -> str:
-        return run("virsh", "-q", "-c", self.layout.libvirt_uri, *argv, seconds=seconds)
+        """Run a virsh command against this lab; its output without the last newline."""
+        return run("virsh", "-q", "-c", self.layout.libvirt_uri, *argv, seconds=seconds).strip()
 
     def add(self, scenario: Scenario, server: Server) -> None:
         """Blank disks and the powered-off domain; what is there already stays."""
@@ -65,7 +66,7 @@ class Hypervisor:
             self.virsh("pool-create-as", "default", "dir", "--target", str(target))
 
     def is_on(self, name: str) -> bool:
-        return self.virsh("domstate", name).strip() not in ("shut off", "crashed")
+        return self.virsh("domstate", name) not in ("shut off", "crashed")
 
     def power(self, name: str, action: str) -> None:
         """`on`, `off` or `reset`, as if somebody pressed the button."""

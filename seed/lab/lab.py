@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from provisioning.errors import Conflict, HostError, NotFound, SeedError
+from provisioning.errors import Conflict, HostError, NotFound
 from seed.lab import failed_logins, host, network
 from seed.lab.bmc import Bmcs, service
 from seed.lab.hypervisor import Hypervisor
@@ -33,16 +33,11 @@ class Lab:
     def steps_up(self) -> list[Step]:
         """What `up` does, in order. Every step may be repeated."""
         return [
-            ("packages and disk space", self._check),
             ("network namespace and bridges", self._network),
             ("libvirt", self._hypervisor),
             *((f"server {server.name}", self._adder(server)) for server in self.scenario.servers),
             *((self._title(server), self._starter(server)) for server in self.scenario.servers),
         ]
-
-    def _check(self) -> None:
-        host.check_packages()
-        host.check_space(self.layout.root)
 
     def _network(self) -> None:
         self.namespace.make()
@@ -62,7 +57,10 @@ class Lab:
         return lambda: self.bmcs.start(self.scenario, server, self.namespace)
 
     def begin(self) -> None:
-        """Claim the state directory, or Conflict if another scenario's lab is in it."""
+        """Claim the state directory. Refuses, having done nothing, what cannot work out."""
+        host.check_packages()
+        host.check_space(self.layout.root.parent)
+        self.namespace.check()
         if self.layout.record.exists() and stored(self.layout.root) != self.scenario:
             raise Conflict(
                 f"{self.layout.root} holds a lab of another scenario",
@@ -140,6 +138,3 @@ def locked(root: Path) -> Iterator[None]:
         raise Conflict(f"another lab command works in {parent}", "seed lab status") from err
     finally:
         os.close(handle)
-
-
-__all__ = ["Lab", "SeedError", "locked", "stored"]

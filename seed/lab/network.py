@@ -43,15 +43,19 @@ class Namespace:
     def ip(self, *argv: str) -> str:
         return run("ip", "-n", self.name, *argv, seconds=10)
 
-    def make(self) -> None:
-        """Make the namespace, unless it is there and ours."""
-        if self.is_ours():
-            return
-        if self.identity() is not None:
+    def check(self) -> None:
+        """Conflict if a namespace of that name is somebody else's."""
+        if self.identity() is not None and not self.is_ours():
             raise Conflict(
                 f"the network namespace {self.name} exists and was not made by this lab",
                 f"ip netns delete {self.name}",
             )
+
+    def make(self) -> None:
+        """Make the namespace, unless it is there and ours."""
+        if self.is_ours():
+            return
+        self.check()
         write_secret(self.record, json.dumps({"name": self.name, "inode": None}))
         run("ip", "netns", "add", self.name, seconds=10)
         write_secret(self.record, json.dumps({"name": self.name, "inode": self.identity()}))

@@ -13,8 +13,10 @@ COVERED = {
     "etc": "/etc/libvirt",
     "lib": "/var/lib/libvirt",
     "run": "/run/libvirt",
-    "cache": "/var/cache/libvirt",
 }
+CACHE = Path("/var/cache/seed/libvirt")
+"""What libvirt found out about QEMU, which takes seven seconds: shared by all labs, kept by them.
+libvirt itself notices a changed QEMU."""
 
 # One user, no cgroups, no security labels: needs neither systemd, dbus nor virtlogd.
 QEMU_CONF = """\
@@ -43,15 +45,21 @@ def main(directory: Path) -> None:
     if here.readlink() == starter.readlink():
         raise SystemExit("refused: these would be the machine's own mounts")
     for name, place in COVERED.items():
-        (directory / name).mkdir(parents=True, exist_ok=True)
-        Path(place).mkdir(parents=True, exist_ok=True)
-        subprocess.run(["mount", "--bind", str(directory / name), place], check=True, timeout=10)
+        cover(directory / name, Path(place))
+    cover(CACHE, Path("/var/cache/libvirt"))
     (directory / "etc" / "qemu.conf").write_text(QEMU_CONF)
     (directory / "etc" / "libvirtd.conf").write_text(LIBVIRTD_CONF)
     os.execv(  # noqa: S606 -- becomes libvirtd, so that the pid file stays true
         "/usr/sbin/libvirtd",
         ["libvirtd", "-f", "/etc/libvirt/libvirtd.conf", "-p", "/run/libvirt/libvirtd.pid"],
     )
+
+
+def cover(directory: Path, place: Path) -> None:
+    """Show `directory` at `place`, in this mount namespace only."""
+    directory.mkdir(parents=True, exist_ok=True)
+    place.mkdir(parents=True, exist_ok=True)
+    subprocess.run(["mount", "--bind", str(directory), str(place)], check=True, timeout=10)
 
 
 if __name__ == "__main__":

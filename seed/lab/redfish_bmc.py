@@ -8,6 +8,7 @@ override that really ends after one boot, and 404 for every server but its own.
 
 import json
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,7 @@ from seed.lab.redfish_services import AccountService, SessionService, answer, pr
 
 ROOT = "/redfish/v1"
 OPEN = ("/redfish", ROOT)
+ENABLED = "BootSourceOverrideEnabled"
 _STARTS = ("On", "ForceOn", "ForceRestart")
 
 
@@ -46,25 +48,26 @@ class OneServer(libvirtdriver.LibvirtDriver):  # type: ignore[misc]
             return super()._get_domain(self.only, readonly=True)
         return super()._get_domain(self.only)
 
-    def override(self, boot: dict[str, Any]) -> None:
+    def note(self, boot: dict[str, Any]) -> None:
         """Note how long the boot device lasts that the emulator has just set."""
         target = boot.get("BootSourceOverrideTarget")
-        wanted = boot.get("BootSourceOverrideEnabled")
-        if wanted == "Disabled" or target == "None":
-            self.enabled = "Disabled"
-            super().set_boot_device(self.only, self.persistent)
-        elif target:
-            self.enabled = "Once" if wanted == "Once" else "Continuous"
-            if self.enabled == "Continuous":
-                self.persistent = target
+        if target is None:
+            return
+        self.enabled = "Once" if boot.get(ENABLED) == "Once" else "Continuous"
+        if self.enabled == "Continuous":
+            self.persistent = target
+
+    def clear_override(self) -> None:
+        """Boot as usual: from what was last set for good."""
+        self.enabled = "Disabled"
+        super().set_boot_device(self.only, self.persistent)
 
     def set_power_state(self, identity: str, state: str) -> None:
         """As the emulator; a one-time boot device is forgotten once the server has started."""
         starts = state == "ForceRestart" or self.get_power_state(identity) == "Off"
         super().set_power_state(identity, state)
         if state in _STARTS and starts and self.enabled == "Once":
-            self.enabled = "Disabled"
-            super().set_boot_device(identity, self.persistent)
+            self.clear_override()
 
 
 class Bmc:
@@ -105,6 +108,18 @@ class Bmc:
         self.failed.add()
         return problem(401, "InsufficientPrivilege", "The login was refused.")
 
+    def clear_override(self) -> Response | None:
+        """Before every request: "no override", which the emulator does not understand."""
+        path = request.path.rstrip("/").lower()
+        if request.method != "PATCH" or path != f"{ROOT}/Systems/{self.uuid}".lower():
+            return None
+        boot = (request.get_json(silent=True, force=True) or {}).get("Boot") or {}
+        target = boot.get("BootSourceOverrideTarget")
+        if target == "None" or (target is None and boot.get(ENABLED) == "Disabled"):
+            self.driver.clear_override()
+            return Response(status=204)
+        return None
+
     def amend(self, response: Response) -> Response:
         """After every request: add what the emulator does not know."""
         response.headers["OData-Version"] = "4.0"
@@ -112,7 +127,7 @@ class Bmc:
         path = request.path.rstrip("/").lower()
         if path == f"{ROOT}/Systems/{self.uuid}".lower() and response.status_code < 300:
             if request.method == "PATCH":
-                self.driver.override(request.get_json(silent=True, force=True).get("Boot") or {})
+                self.driver.note(request.get_json(force=True).get("Boot") or {})
             else:
                 self._extend(response, self._system)
         elif request.method == "GET" and response.status_code == 200:
@@ -123,7 +138,7 @@ class Bmc:
         return response
 
     @staticmethod
-    def _extend(response: Response, change: Any) -> None:  # noqa: ANN401
+    def _extend(response: Response, change: Callable[[dict[str, Any]], None]) -> None:
         body = json.loads(response.get_data())
         change(body)
         response.set_data(json.dumps(body))
@@ -143,7 +158,7 @@ class Bmc:
         body["SKU"] = self.config["model"]
         body["SystemType"] = "Physical"
         boot = body.setdefault("Boot", {})
-        boot["BootSourceOverrideEnabled"] = self.driver.enabled
+        boot[ENABLED] = self.driver.enabled
         if self.driver.enabled == "Disabled":
             boot["BootSourceOverrideTarget"] = "None"
 
@@ -207,6 +222,7 @@ def application(config: dict[str, Any]) -> Flask:
         SUSHY_EMULATOR_CHASSIS=[chassis],
     )
     app.before_request(bmc.guard)
+    app.before_request(bmc.clear_override)
     app.after_request(bmc.amend)
     nics = f"{ROOT}/Managers/<identity>/EthernetInterfaces"
     app.add_url_rule(nics, view_func=bmc.manager_nics)
