@@ -101,7 +101,7 @@ class IronicDoor:
     ) -> Answer:
         """A GET that changes nothing, so it is asked again when the connection breaks."""
         async for attempt in stamina.retry_context(
-            on=_broke, attempts=4, timeout=CONNECT_SECONDS, wait_initial=0.1
+            on=_broke, attempts=4, timeout=CONNECT_SECONDS, wait_initial=0.1, wait_jitter=0.1
         ):
             with attempt:
                 return await self.call("GET", path, headers=headers, query=query)

@@ -1,0 +1,182 @@
+"""Every route, every door, every kind of caller. A new route needs a row here."""
+
+import pwd
+import re
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from types import MappingProxyType
+
+import pytest
+from fastapi import APIRouter
+from fastapi.testclient import TestClient
+
+from api import declared
+from api.app import create_app, route_table
+from api.parts import Door, Parts
+from api.roles import Role
+from tests.fakes.api import a_token, bearer, empty_ironic, ironic_double, some_parts
+
+V, C, O, D = Role.VIEWER, Role.CLAIMER, Role.OPERATOR, Role.DESTROYER  # noqa: E741
+ANYBODY: frozenset[Role] = frozenset()
+EVERYONE = frozenset({V, C, O, D})
+INSIDERS = frozenset({V, O, D})
+
+TABLE = MappingProxyType(
+    {
+        ("GET", "/healthz"): ANYBODY,
+        ("GET", "/readyz"): ANYBODY,
+        ("GET", "/v1/openapi.json"): EVERYONE,
+        ("GET", "/v1/ca"): EVERYONE,
+        ("GET", "/v1/tokens"): {O, D},
+        ("POST", "/v1/tokens"): {O, D},
+        ("DELETE", "/v1/tokens/{name}"): {O, D},
+        ("GET", "/v1/credentials"): INSIDERS,
+        ("POST", "/v1/credentials"): {O},
+        ("PUT", "/v1/credentials/{name}"): {O},
+        ("GET", "/v1/images"): EVERYONE,
+        ("GET", "/v1/images/{name}"): EVERYONE,
+        ("GET", "/v1/events"): EVERYONE,
+        ("POST", "/v1/discoveries"): {O},
+        ("GET", "/v1/discoveries/{discovery_id}"): INSIDERS,
+        ("GET", "/v1/bmcs"): INSIDERS,
+        ("GET", "/v1/bmcs/{address}"): INSIDERS,
+        ("POST", "/v1/bmcs/{address}:accept"): {O},
+        ("GET", "/v1/nodes"): INSIDERS,
+        ("GET", "/v1/nodes/{name}"): INSIDERS,
+        ("POST", "/v1/nodes:plan-provide"): {D},
+        ("POST", "/v1/nodes:provide"): {D},
+        ("POST", "/v1/nodes/{name}:retry"): {O},
+        ("GET", "/v1/claims"): EVERYONE,
+        ("POST", "/v1/claims"): {C},
+        ("PUT", "/v1/claims/{name}"): {C},
+        ("GET", "/v1/claims/{name}"): EVERYONE,
+        ("GET", "/v1/claims/{name}/known_hosts"): EVERYONE,
+        ("POST", "/v1/claims/{name}:plan-release"): EVERYONE,
+        ("POST", "/v1/claims/{name}:release"): EVERYONE,
+        ("POST", "/v1/claims/{name}:undo"): EVERYONE,
+        **{
+            (method, "/baremetal{path:path}"): INSIDERS
+            for method in ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
+        },
+    }
+)
+# Routes that let a caller in and then look closer: whose claim is it?
+NARROWER = {
+    ("POST", "/v1/claims/{name}:plan-release"): {C, D},
+    ("POST", "/v1/claims/{name}:release"): {C, D},
+    ("POST", "/v1/claims/{name}:undo"): {C, D},
+}
+BODIES = {("POST", "/v1/claims/{name}:release"): {"plan": "0" * 64}}
+RAW = "/baremetal{path:path}"
+ROWS = sorted(TABLE)
+CALLERS = ("nobody", "expired", "unknown", *Role)
+
+
+@pytest.fixture(scope="module")
+def parts(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Parts]:
+    with ironic_double() as ironic:  # an empty one: who is let in has nothing to do with it
+        ironic.answer = empty_ironic(ironic)
+        yield some_parts(tmp_path_factory.mktemp("api"), ironic.url)
+
+
+@pytest.fixture(scope="module")
+def headers(parts: Parts) -> dict[str, dict[str, str]]:
+    return {
+        "nobody": {},
+        "unknown": bearer("no-such-token"),
+        "expired": bearer(a_token(parts, "expired", *Role, days=-1)),
+        **{role: bearer(a_token(parts, f"a-{role}", role)) for role in Role},
+    }
+
+
+def wanted(row: tuple[str, str], roles: frozenset[Role] | None) -> str:
+    """The kind of answer that the table demands for a caller with these roles; None: a stranger."""
+    if row[1] in declared.PUBLIC:
+        return "in"
+    if roles is None:
+        return "401"
+    if row[1] == RAW and row[0] != "GET":
+        return "403"  # whoever you are: this door is for reading
+    return "in" if NARROWER.get(row, TABLE[row]) & roles else "403"
+
+
+def kind(status: int) -> str:
+    return str(status) if status in (401, 403) else "in"
+
+
+def url(path: str) -> str:
+    return re.sub(r"\{[^}]*\}", "x", path.replace("{path:path}", "/v1/nodes"))
+
+
+def test_the_table_has_a_row_for_every_route() -> None:
+    assert {row: set(roles) for row, roles in route_table().items()} == {
+        row: set(roles) for row, roles in TABLE.items()
+    }
+
+
+@pytest.fixture(scope="module")
+def web(parts: Parts) -> Iterator[TestClient]:
+    with TestClient(create_app(parts, Door.WEB)) as client:
+        yield client
+
+
+@pytest.mark.parametrize("caller", CALLERS)
+@pytest.mark.parametrize("row", ROWS, ids=" ".join)
+def test_web_door(
+    row: tuple[str, str], caller: str, web: TestClient, headers: dict[str, dict[str, str]]
+) -> None:
+    answer = web.request(row[0], url(row[1]), headers=headers[caller], json=BODIES.get(row))
+    roles = frozenset({Role(caller)}) if caller in list(Role) else None
+    assert kind(answer.status_code) == wanted(row, roles)
+    assert answer.status_code < 500 or answer.status_code == 503
+
+
+LOCAL = {
+    "uid:0": EVERYONE,
+    "uid:4242": frozenset({V}),
+    "127.0.0.1": None,
+}
+
+
+@pytest.fixture(scope="module", params=LOCAL)
+def local(parts: Parts, request: pytest.FixtureRequest) -> Iterator[TestClient]:
+    app = create_app(parts, Door.LOCAL)
+    with TestClient(app, client=(request.param, 1), headers={"x-who": request.param}) as client:
+        yield client
+
+
+@pytest.mark.parametrize("row", ROWS, ids=" ".join)
+def test_local_door(row: tuple[str, str], local: TestClient) -> None:
+    answer = local.request(row[0], url(row[1]), json=BODIES.get(row))
+    assert kind(answer.status_code) == wanted(row, LOCAL[local.headers["x-who"]])
+
+
+def test_a_token_is_worth_nothing_at_the_local_door(
+    parts: Parts, headers: dict[str, dict[str, str]]
+) -> None:
+    with TestClient(create_app(parts, Door.LOCAL), client=("uid:4242", 1)) as http:
+        answer = http.get("/v1/tokens", headers=headers["operator"])
+    assert answer.status_code == 403
+
+
+def test_unknown_paths_are_not_even_told_apart_to_a_stranger(web: TestClient) -> None:
+    assert web.get("/v1/no-such-thing").status_code == 401
+    assert web.post("/v1/tokens", content=b"{" * 100).status_code == 401
+
+
+def test_a_route_without_a_role_stops_the_start() -> None:
+    router = APIRouter()
+
+    @router.get("/v1/forgotten")
+    def forgotten() -> None: ...
+
+    with pytest.raises(TypeError, match="/v1/forgotten declares no role"):
+        declared.table([router])
+
+
+def test_local_roles_add_to_viewer(tmp_path: Path) -> None:
+    name = pwd.getpwuid(1).pw_name
+    parts = replace(some_parts(tmp_path), local_roles={name: frozenset({O})})
+    with TestClient(create_app(parts, Door.LOCAL), client=("uid:1", 1)) as http:
+        assert http.get("/v1/tokens").status_code == 200
