@@ -368,6 +368,11 @@ def test_status_and_the_power_button(lab: Lab, options: list[str]) -> None:
     assert status(lab, "server2")["power"] == "on"
     console = lab.layout.console("server2")
     assert wait_for(lambda: b"SeaBIOS" in console.read_bytes(), 60), "the firmware speaks there"
+    follow = [sys.executable, "-m", "seed.lab.cli", "console", "server2", *options]
+    with subprocess.Popen(follow, stdout=subprocess.PIPE, cwd=TOP) as process:
+        assert process.stdout is not None
+        assert any(b"SeaBIOS" in line for line in process.stdout)
+        process.send_signal(signal.SIGINT)
     cli("power", "server2", "off", *options)
     assert status(lab, "server2")["power"] == "off"
     assert "server2" in cli("status", *options)
@@ -422,6 +427,11 @@ def test_down_cleans_up_after_an_up_that_died_at_once(tmp_path: Path, scenario_f
         process.kill()
         process.wait(timeout=10)
     (root / "pid" / "libvirtd.json").unlink()  # as if it had died just before noting the pid
+    guest = ["ip", "netns", "exec", f"{NAMESPACE}-b", "sleep", "1000"]
+    with subprocess.Popen(guest) as process:
+        refusal = cli("down", *options, expect=1)
+        assert f"{process.pid} (sleep)" in refusal, "not ours, so not killed"
+        process.kill()
     cli("down", *options)
     cli("down", *options)
     assert not root.exists()
