@@ -79,7 +79,9 @@ def build(
         done = shelf / digest
         if not (done / BUILD).exists():
             log = log_dir / f"build-{recipe.name}.log"
-            _make(recipe, digest, shelf, Workbench(recipe.name, shelf, shelf, mirror, log, progress))
+            _make(
+                recipe, digest, shelf, Workbench(recipe.name, shelf, shelf, mirror, log, progress)
+            )
         return load(done)
 
 

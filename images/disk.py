@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from uuid import uuid4
 
-from images.workbench import Workbench
+from images.workbench import Argv, Workbench, words
 
 SECTOR = 512
 MIB = 1 << 20
@@ -27,11 +27,11 @@ start={root}, size={root_size}, name=root, type=4F68BCE3-E8CD-4DB1-96E7-FBCAF984
 
 # Everything the menu written by update-grub loads is inside already, so that no module file has
 # to be found on disk.
-BIOS_MODULES = (
-    "biosdisk part_gpt part_msdos ext2 search search_fs_uuid search_label normal configfile linux "
-    "gzio echo test serial terminal loadenv regexp sleep reboot halt ls cat minicmd all_video "
-    "gfxterm true"
-).split()
+BIOS_MODULES = words("""
+biosdisk part_gpt part_msdos ext2 search search_fs_uuid search_label normal configfile linux
+gzio echo test serial terminal loadenv regexp sleep reboot halt ls cat minicmd all_video
+gfxterm true
+""")
 
 # GRUB before 2.12-9 cannot read these; mkfs of newer hosts would switch them on.
 EXT4_FEATURES = "^metadata_csum_seed,^orphan_file"
@@ -133,7 +133,7 @@ def _bios(bench: Workbench, disk: Path, identity: Identity, loaders: Loaders) ->
     """
     config, core = bench.work / "bios-grub.cfg", bench.work / "core.img"
     config.write_text(identity.early_config())
-    argv = ["grub-mkimage", "-d", loaders.bios, "-O", "i386-pc", "-p", "/boot/grub"]
+    argv: Argv = ["grub-mkimage", "-d", loaders.bios, "-O", "i386-pc", "-p", "/boot/grub"]
     bench.run([*argv, "-c", config, "-o", core, *BIOS_MODULES], 120)
     with disk.open("r+b") as target:
         protective = target.read(SECTOR)

@@ -4,14 +4,14 @@ import fnmatch
 from dataclasses import dataclass
 from pathlib import Path
 
-from images.workbench import Workbench, remove
+from images.workbench import Workbench, remove, words
 
-REQUIRED = (
-    "tg3 bnxt_en igb ixgbe i40e ice mlx5_core qede e1000e "  # network cards
-    "ahci nvme megaraid_sas mpt3sas smartpqi sd_mod "  # disks
-    "virtio_net virtio_blk virtio_scsi virtio_pci "  # virtual machines
-    "ipmi_si ipmi_devintf"  # the BMC, from inside
-).split()
+REQUIRED = words("""
+tg3 bnxt_en igb ixgbe i40e ice mlx5_core qede e1000e
+ahci nvme megaraid_sas mpt3sas smartpqi sd_mod
+virtio_net virtio_blk virtio_scsi virtio_pci
+ipmi_si ipmi_devintf  # the BMC, from inside
+""")
 """Drivers of real servers that every image must have, with all the firmware they name."""
 
 FIRMWARE_PACKAGES = (

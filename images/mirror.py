@@ -46,7 +46,7 @@ def sources(setting: str, apt_dir: Path = APT_DIR) -> tuple[str, ...]:
     if not main:
         raise HostError(
             f"no Debian mirror is named in {apt_dir}/sources.list or sources.list.d",
-            "set debian_mirror = \"http://<mirror>/debian\" in seed.toml",
+            'set debian_mirror = "http://<mirror>/debian" in seed.toml',
         )
     return _lines(main, next((e.uri for e in entries if _is_security(e)), ""))
 
@@ -138,6 +138,4 @@ def _checked(setting: str) -> str:
 def _lines(main: str, security: str) -> tuple[str, ...]:
     archives = [(main, SUITE), (main, f"{SUITE}-updates")]
     archives += [(security, f"{SUITE}-security")] if security else []
-    return tuple(
-        f"deb [signed-by={KEYRING}] {uri} {suite} {COMPONENTS}" for uri, suite in archives
-    )
+    return tuple(f"deb [signed-by={KEYRING}] {uri} {suite} {COMPONENTS}" for uri, suite in archives)

@@ -14,9 +14,15 @@ from typing import IO
 from provisioning.errors import HostError
 
 Progress = Callable[[str], None]
+Argv = list[str | Path]
 
 # Debian's own tools, whatever the caller's PATH and language are.
 SBIN = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+
+
+def words(text: str) -> tuple[str, ...]:
+    """The words of a table in a text; "#" starts a comment that ends with its line."""
+    return tuple(word for line in text.splitlines() for word in line.split("#")[0].split())
 
 
 @dataclass(frozen=True, slots=True)

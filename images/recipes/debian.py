@@ -9,29 +9,30 @@ from images.bootstrap import SUITE, write
 from images.disk import MIB, Identity, Loaders
 from images.drivers import FIRMWARE_PACKAGES, Modules
 from images.recipes import Made
-from images.workbench import Workbench, remove, size_of
+from images.workbench import Workbench, remove, size_of, words
 from provisioning.image import Firmware, Format
 
 PACKAGES = (
-    ("linux-image-amd64", "initramfs-tools", "zstd", "kmod", "e2fsprogs", "dosfstools")
-    + ("grub-pc-bin", "grub-efi-amd64-bin", "grub-efi-amd64-signed", "shim-signed", "grub2-common")
-    + ("systemd-sysv", "systemd-resolved", "systemd-timesyncd", "libpam-systemd", "dbus", "udev")
-    + ("cloud-init", "cloud-guest-utils", "fdisk", "openssh-server", "sudo", "python3")
-    + ("ca-certificates", "curl", "ethtool", "iproute2", "iputils-ping", "ipmitool", "less", "mdadm")
-    + ("lvm2", "netbase", "nvme-cli", "pciutils", "procps", "smartmontools", "vim-tiny")
-    + FIRMWARE_PACKAGES
+    *words("""
+linux-image-amd64 initramfs-tools zstd kmod e2fsprogs dosfstools
+grub-pc-bin grub-efi-amd64-bin grub-efi-amd64-signed shim-signed grub2-common
+systemd-sysv systemd-resolved systemd-timesyncd libpam-systemd dbus udev
+cloud-init cloud-guest-utils fdisk openssh-server sudo python3
+ca-certificates curl ethtool iproute2 iputils-ping ipmitool less netbase nvme-cli pciutils procps
+smartmontools vim-tiny
+"""),
+    *FIRMWARE_PACKAGES,
 )
 SPARE_MIB = 400
 """Free space of the root before it grows: what the first boot writes."""
 
-BOOT_DRIVERS = """\
-ahci ata_piix ata_generic nvme megaraid_sas mpt3sas smartpqi hpsa aacraid arcmsr mpi3mr isci
-mptsas mptspi pm80xx mvsas qla2xxx lpfc bnx2fc sd_mod sr_mod ses virtio_blk virtio_scsi virtio_pci
-vmw_pvscsi hv_storvsc xen-blkfront usb_storage uas xhci_pci ehci_pci usbhid hid_generic
-ext4 dm_mod raid1
-"""
-"""Disks the initrd finds its root on: a list, because Debian's "most" is four times as large and
-every first boot waits for it."""
+BOOT_DRIVERS = words("""
+ahci ata_piix ata_generic nvme megaraid_sas mpt3sas smartpqi hpsa aacraid arcmsr mpi3mr isci mptsas
+mptspi pm80xx mvsas qla2xxx lpfc sd_mod sr_mod ses virtio_blk virtio_scsi virtio_pci vmw_pvscsi
+hv_storvsc xen-blkfront usb_storage uas xhci_pci ehci_pci usbhid hid_generic ext4 dm_mod
+""")
+"""Where the initrd can find its root. A list, because Debian's "most" is four times as large and
+every boot waits for it; udev loads those of them whose hardware is there."""
 
 KERNEL_ARGS = "console=tty0 console=ttyS0,115200n8"
 GRUB_MENU = """\
@@ -55,13 +56,13 @@ GRUB_DISABLE_OS_PROBER=true
 """
 FSTAB = """\
 UUID={root} / ext4 defaults,errors=remount-ro 0 1
-UUID={esp} /boot/efi vfat umask=0077,nofail,x-systemd.device-timeout=10s 0 1
+UUID={esp} /boot/efi vfat umask=0077,nofail,noauto,x-systemd.automount 0 2
 """
 CLOUD = """\
 # The config drive written with the image is the only place settings come from.
 datasource_list: [ConfigDrive, None]
 ssh_genkeytypes: [ed25519]
-ssh_pwauth: false
+locale: false
 apt:
   preserve_sources_list: true
 system_info:
@@ -84,24 +85,28 @@ FILES = {
         "PasswordAuthentication no\nHostKey /etc/ssh/ssh_host_ed25519_key\n"
     ),
 }
-INITRAMFS = {
-    "etc/initramfs-tools/conf.d/seed": "MODULES=list\nCOMPRESS=zstd\nCOMPRESSLEVEL=9\n",
-    "etc/initramfs-tools/modules": BOOT_DRIVERS.replace(" ", "\n"),
-}
-QUIET = (
-    ("apt-daily.timer", "apt-daily-upgrade.timer", "dpkg-db-backup.timer", "e2scrub_all.timer")
-    + ("e2scrub_reap.service", "smartmontools.service", "mdcheck_start.timer")
-    + ("mdcheck_continue.timer", "mdmonitor-oneshot.timer", "openipmi.service")
-    + ("systemd-pstore.service", "lvm2-monitor.service", "nvmf-autoconnect.service")
-    + ("nvmefc-boot-connections.service", "ipmievd.service")
-)
-"""Units that are off, and on again by one `systemctl enable`: first boot waits for none of them."""
-
+# Listed in initramfs-tools' own "modules" file they would all be loaded at each boot.
+INITRD_HOOK = f"""\
+#!/bin/sh
+[ "$1" = prereqs ] && exit 0
+. /usr/share/initramfs-tools/hook-functions
+manual_add_modules {" ".join(BOOT_DRIVERS)}
+"""
 # mmdebstrap asks for the initrd's settings before the kernel's package makes the initrd.
-SETTINGS_FIRST = "\n".join(
-    f"mkdir -p \"$1/{Path(name).parent}\"; printf '%s' '{text}' > \"$1/{name}\""
-    for name, text in INITRAMFS.items()
-)
+EARLY = f"""\
+set -eu
+mkdir -p "$1/etc/initramfs-tools/conf.d" "$1/etc/initramfs-tools/hooks"
+printf 'MODULES=list\\nCOMPRESS=zstd\\n' > "$1/etc/initramfs-tools/conf.d/seed"
+cat > "$1/etc/initramfs-tools/hooks/seed" <<'END'
+{INITRD_HOOK}END
+chmod 755 "$1/etc/initramfs-tools/hooks/seed"
+"""
+QUIET = words("""
+apt-daily.timer apt-daily-upgrade.timer dpkg-db-backup.timer e2scrub_all.timer e2scrub_reap.service
+smartmontools.service openipmi.service ipmievd.service systemd-pstore.service
+nvmf-autoconnect.service nvmefc-boot-connections.service grub-common.service
+""")
+"""Units that are off, and on again by one `systemctl enable`: first boot waits for none of them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,7 +131,7 @@ class Debian:
     def make(self, bench: Workbench) -> Made:
         identity = Identity.new()
         bench.step("Debian packages")
-        packages = bootstrap.bootstrap(bench, self.packages, early=SETTINGS_FIRST)
+        packages = bootstrap.bootstrap(bench, self.packages, early=EARLY)
         _configure(bench, identity)
         (folder,) = (bench.root / "usr/lib/modules").iterdir()
         modules = Modules(bench, bench.root, folder.name)
@@ -155,6 +160,9 @@ def _configure(bench: Workbench, identity: Identity) -> None:
     for name in ("var/cache/apt", "var/lib/apt/lists", "var/log"):
         for path in (root / name).glob("*"):
             remove(path)
+    # All that systemd refreshes after /usr changed is fresh: first boot need not do it again.
+    for name in ("etc/.updated", "var/.updated"):
+        (root / name).touch()
 
 
 def _present(root: Path, units: tuple[str, ...]) -> list[str]:

@@ -15,85 +15,83 @@ from images import bootstrap, drivers
 from images.bootstrap import SUITE, mask, write
 from images.drivers import FIRMWARE_PACKAGES, Modules
 from images.recipes import Made
-from images.workbench import Workbench, remove, size_of
+from images.workbench import Argv, Workbench, remove, size_of, words
 from provisioning.image import Firmware, Format
 
 LOCK = Path(__file__).with_name("agent.lock.txt")
 AGENT = "opt/ironic-python-agent"
 PYTHON = "3.13"  # of Debian trixie; the lock is made for it
 
-PACKAGES = (
-    # the system
-    ("systemd-sysv", "udev", "iproute2", "kmod", "python3", "procps", "psmisc", "ca-certificates")
-    # disks: what the agent runs to list, erase, partition and write them
-    + ("util-linux-extra", "fdisk", "gdisk", "parted", "dosfstools", "e2fsprogs", "mdadm")
-    + ("hdparm", "nvme-cli", "smartmontools", "qemu-utils", "bsdextrautils", "efibootmgr")
-    # what is in the server, and its BMC from inside
-    + ("dmidecode", "lshw", "pciutils", "usbutils", "ethtool", "ipmitool", "chrony")
-)
+PACKAGES = words("""
+systemd-sysv udev iproute2 kmod python3 procps psmisc ca-certificates
+# what the agent runs to list, erase, partition and write disks
+util-linux-extra fdisk gdisk parted dosfstools e2fsprogs mdadm hdparm nvme-cli smartmontools
+qemu-utils bsdextrautils efibootmgr
+# what is in the server, and its BMC from inside
+dmidecode lshw pciutils usbutils ethtool ipmitool chrony
+""")
 
-MODULES = (
-    ("drivers/net/ethernet/*", "drivers/net/phy/*", "drivers/net/mdio/*", "drivers/net/virtio_net*")
-    + ("drivers/net/bonding/*", "drivers/net/vmxnet3/*", "drivers/net/hyperv/*", "net/8021q/*")
-    + ("drivers/net/usb/cdc_ether*", "drivers/net/usb/rndis_host*")  # a BMC's USB network
-    + ("net/802/*", "net/packet/*", "net/ipv6/ipv6.*", "net/llc/*", "net/core/*")
-    + ("drivers/scsi/*", "drivers/ata/*", "drivers/nvme/*", "drivers/message/*", "drivers/md/*")
-    + ("drivers/block/loop.*", "drivers/block/virtio_blk.*", "drivers/block/xen-blkfront.*")
-    + ("drivers/cdrom/*", "drivers/nvdimm/*", "drivers/dax/*", "drivers/ufs/*", "drivers/mmc/*")
-    + ("drivers/char/ipmi/*", "drivers/char/hw_random/*", "drivers/virtio/*", "drivers/hv/*")
-    + ("drivers/usb/host/*", "drivers/usb/storage/*", "drivers/usb/core/*", "drivers/usb/common/*")
-    + ("drivers/hid/hid.*", "drivers/hid/hid-generic.*", "drivers/hid/usbhid/*")
-    + ("drivers/dca/*", "drivers/dma/ioat/*", "drivers/ptp/ptp.*", "drivers/pps/*", "drivers/dma/*")
-    + ("drivers/i2c/busses/i2c-i801*", "drivers/i2c/i2c-smbus*", "drivers/edac/*", "drivers/acpi/*")
-    + ("drivers/pci/*", "drivers/firmware/*", "drivers/watchdog/iTCO_wdt*", "drivers/mfd/lpc_ich*")
-    + ("fs/ext4/*", "fs/fat/*", "fs/nls/nls_ascii*", "fs/nls/nls_cp437*", "fs/nls/nls_iso8859-1.*")
-    + ("fs/nls/nls_utf8*", "fs/isofs/*", "fs/xfs/*", "fs/squashfs/*", "fs/efivarfs/*", "fs/udf/*")
-    + ("crypto/crc*", "crypto/xts*", "arch/x86/crypto/crc*", "arch/x86/crypto/*aesni*")
-)
-UNWANTED_FIRMWARE = ("liquidio/*", "netronome/*", "ct*fw*", "cbfw*")
-"""Blobs of MBs each for cards that are not sold for years now; the cards run without them or not
-at all, and every other server would pay for them at each boot."""
+# Paths below kernel/ of the modules to keep; what they need comes along.
+MODULES = words("""
+drivers/net/ethernet/* drivers/net/phy/* drivers/net/mdio/* drivers/net/virtio_net*
+drivers/net/bonding/* drivers/net/vmxnet3/* drivers/net/hyperv/* net/8021q/* net/802/* net/packet/*
+drivers/net/usb/cdc_ether* drivers/net/usb/rndis_host*  # the network of a BMC by USB
+drivers/scsi/* drivers/ata/* drivers/nvme/* drivers/message/* drivers/md/* drivers/cdrom/*
+drivers/block/loop.* drivers/block/virtio_blk.* drivers/block/xen-blkfront.* drivers/nvdimm/*
+drivers/dax/* drivers/ufs/* drivers/mmc/* drivers/virtio/* drivers/hv/* drivers/pci/*
+drivers/char/ipmi/* drivers/char/hw_random/* drivers/firmware/* drivers/edac/* drivers/acpi/*
+drivers/usb/host/* drivers/usb/storage/* drivers/usb/core/* drivers/usb/common/*
+drivers/hid/hid.* drivers/hid/hid-generic.* drivers/hid/usbhid/*
+drivers/dca/* drivers/dma/ioat/* drivers/ptp/ptp.* drivers/pps/* drivers/i2c/busses/i2c-i801*
+fs/ext4/* fs/xfs/* fs/fat/* fs/isofs/* fs/udf/* fs/squashfs/* fs/efivarfs/*
+fs/nls/nls_ascii* fs/nls/nls_cp437* fs/nls/nls_iso8859-1.* fs/nls/nls_utf8* crypto/crc*
+arch/x86/crypto/crc*
+""")
+# Blobs of MBs each for cards that are not sold for years now: every server would pay for them at
+# each boot.
+UNWANTED_FIRMWARE = words("liquidio/* netronome/* ct*fw* cbfw*")
 
-MASKED = (
-    # nobody logs in here
-    ("getty@.service", "serial-getty@.service", "container-getty@.service", "getty.target")
-    + ("console-getty.service", "autovt@.service", "systemd-logind.service", "debug-shell.service")
-    + ("systemd-ask-password-console.path", "systemd-ask-password-wall.path")
-    # nothing is kept, so there is nothing to tidy, flush or refresh
-    + ("apt-daily.timer", "apt-daily-upgrade.timer", "dpkg-db-backup.timer", "fstrim.timer")
-    + ("e2scrub_all.timer", "e2scrub_reap.service", "systemd-tmpfiles-clean.timer")
-    + ("systemd-journal-flush.service", "systemd-random-seed.service", "systemd-pstore.service")
-    + ("systemd-hwdb-update.service", "systemd-firstboot.service", "systemd-sysusers.service")
-    + ("systemd-machine-id-commit.service", "systemd-remount-fs.service", "ldconfig.service")
-    + ("systemd-update-done.service", "systemd-journal-catalog-update.service")
-    + ("systemd-timesyncd.service", "systemd-user-sessions.service", "modprobe@.service")
-    # these watch or change disks on their own, which here is the agent's work alone
-    + ("smartmontools.service", "smartd.service", "mdmonitor.service", "mdmonitor-oneshot.timer")
-    + ("mdcheck_start.timer", "mdcheck_continue.timer", "nvmf-autoconnect.service", "chrony.service")
-    + ("nvmefc-boot-connections.service", "openipmi.service", "ipmitool.service")
-    + ("hdparm.service", "systemd-hibernate-clear.service")
-    + ("systemd-pcrmachine.service", "systemd-pcrphase.service", "systemd-pcrphase-sysinit.service")
-    + ("systemd-tpm2-setup.service", "systemd-tpm2-setup-early.service", "systemd-binfmt.service")
-    + ("proc-sys-fs-binfmt_misc.automount", "sys-fs-fuse-connections.mount")
-)
+MASKED = words("""
+# nobody logs in here
+getty@.service serial-getty@.service container-getty@.service console-getty.service getty.target
+autovt@.service debug-shell.service systemd-logind.service systemd-user-sessions.service
+systemd-ask-password-console.path systemd-ask-password-wall.path
+# nothing is kept, so there is nothing to tidy, flush or refresh
+apt-daily.timer apt-daily-upgrade.timer dpkg-db-backup.timer fstrim.timer e2scrub_all.timer
+e2scrub_reap.service systemd-tmpfiles-clean.timer systemd-journal-flush.service ldconfig.service
+systemd-random-seed.service systemd-pstore.service systemd-hwdb-update.service
+systemd-firstboot.service systemd-sysusers.service systemd-machine-id-commit.service
+systemd-remount-fs.service systemd-update-done.service systemd-journal-catalog-update.service
+systemd-networkd-persistent-storage.service systemd-udev-load-credentials.service
+# not used here
+systemd-timesyncd.service modprobe@.service systemd-hibernate-clear.service systemd-binfmt.service
+systemd-pcrmachine.service systemd-pcrphase.service systemd-pcrphase-sysinit.service
+systemd-tpm2-setup.service systemd-tpm2-setup-early.service chrony.service hdparm.service
+proc-sys-fs-binfmt_misc.automount sys-fs-fuse-connections.mount sys-kernel-tracing.mount
+sys-kernel-debug.mount dev-hugepages.mount uuidd.socket systemd-hostnamed.socket
+systemd-sysext.socket openipmi.service ipmievd.service ipmitool.service
+# these watch or change disks on their own, which here is the agent's work alone
+smartmontools.service smartd.service mdmonitor.service mdmonitor-oneshot.timer mdcheck_start.timer
+mdcheck_continue.timer nvmf-autoconnect.service nvmefc-boot-connections.service
+""")
 
-DROPPED = (
-    ("usr/share/doc", "usr/share/man", "usr/share/locale", "usr/share/info", "usr/share/lintian")
-    + ("usr/share/bash-completion", "usr/share/zsh", "usr/share/perl5", "usr/share/zoneinfo")
-    + ("usr/share/pixmaps", "usr/share/common-licenses", "usr/share/i18n", "usr/share/debconf")
-    + ("usr/share/bug", "usr/share/metainfo", "usr/lib/python3.13/test", "usr/lib/python3.13/idlelib")
-    + ("usr/lib/python3.13/ensurepip", "usr/lib/python3.13/turtledemo", "usr/lib/python3.13/tkinter")
-    + ("usr/lib/python3.13/pydoc_data", "usr/lib/udev/hwdb.bin", "usr/lib/udev/hwdb.d")
-    + ("usr/lib/x86_64-linux-gnu/perl-base", "usr/bin/perl", "usr/lib/x86_64-linux-gnu/gconv")
-    + ("var/lib/apt", "var/lib/dpkg", "var/cache", "var/log", "etc/apt", "etc/cron.daily", "boot")
-    + ("usr/lib/apt", "usr/bin/apt", "usr/bin/apt-get", "usr/bin/apt-cache", "usr/lib/dpkg")
-    + ("usr/bin/dpkg", "usr/bin/dpkg-deb", "usr/bin/dpkg-query", "usr/bin/sqv", "usr/bin/perl5*")
-    + ("usr/lib/x86_64-linux-gnu/libapt-p*", "usr/lib/x86_64-linux-gnu/libdb-5*")
-    + ("usr/bin/qemu-storage-daemon", "usr/bin/qemu-nbd", "usr/bin/qemu-io", "usr/bin/localedef")
-    + ("usr/bin/openssl", "usr/sbin/smartd", "usr/sbin/ipmievd", "usr/sbin/debugfs", "usr/sbin/tc")
-    # No login, swap, root or resume to be generated; the one for ESPs would mount a server's disk.
-    + ("usr/lib/systemd/system-generators",)
-)
+DROPPED = words("""
+usr/share/doc usr/share/man usr/share/locale usr/share/info usr/share/lintian usr/share/bug
+usr/share/bash-completion usr/share/zsh usr/share/perl5 usr/share/zoneinfo usr/share/pixmaps
+usr/share/common-licenses usr/share/i18n usr/share/debconf usr/share/metainfo
+usr/lib/python3.13/test usr/lib/python3.13/idlelib usr/lib/python3.13/ensurepip
+usr/lib/python3.13/turtledemo usr/lib/python3.13/tkinter usr/lib/python3.13/pydoc_data
+opt/ironic-python-agent/netaddr/eui/*.txt opt/ironic-python-agent/tzdata/zoneinfo/*/
+usr/lib/udev/hwdb.bin usr/lib/udev/hwdb.d usr/lib/x86_64-linux-gnu/gconv boot
+# nothing is installed any more
+var/lib/apt var/lib/dpkg var/cache var/log etc/apt etc/cron.daily usr/lib/apt usr/lib/dpkg
+usr/bin/apt* usr/bin/dpkg* usr/bin/sqv usr/bin/perl* usr/lib/x86_64-linux-gnu/perl-base
+usr/lib/x86_64-linux-gnu/libapt-p* usr/lib/x86_64-linux-gnu/libdb-5*
+usr/bin/qemu-storage-daemon usr/bin/qemu-nbd usr/bin/qemu-io usr/bin/localedef usr/bin/openssl
+usr/sbin/smartd usr/sbin/ipmievd usr/sbin/debugfs usr/sbin/tc
+# no login, swap, root or resume to be generated; the one for ESPs would mount a server's disk
+usr/lib/systemd/system-generators
+""")
 
 UNIT = """\
 [Unit]
@@ -156,11 +154,12 @@ ENABLED = {
 
 # Unpacked on this side of the chroot: installing a kernel would pull in initramfs-tools.
 FETCH = f"""\
-set -eu; export APT_CONFIG="$MMDEBSTRAP_APT_CONFIG"
-apt-get -qq -y --no-install-recommends --download-only install linux-image-amd64 {" ".join(FIRMWARE_PACKAGES)}
-for deb in "$1"/var/cache/apt/archives/linux-image-[0-9]*.deb "$1"/var/cache/apt/archives/firmware-*.deb; do
-    dpkg-deb -x "$deb" "$1"/../extra
-done
+set -eu
+export APT_CONFIG="$MMDEBSTRAP_APT_CONFIG"
+apt-get -qq -y --no-install-recommends --download-only install \\
+    linux-image-amd64 {" ".join(FIRMWARE_PACKAGES)}
+cd "$1/var/cache/apt/archives"
+for deb in linux-image-[0-9]*.deb firmware-*.deb; do dpkg-deb -x "$deb" "$1/../extra"; done
 """
 
 
@@ -223,7 +222,7 @@ def _kernel(bench: Workbench) -> Modules:
 
 
 def _agent(bench: Workbench) -> None:
-    """ironic-python-agent for the ramdisk's own Python, fetched from here: no chroot has network."""
+    """ironic-python-agent for the ramdisk's Python, fetched from here: a chroot has no network."""
     bench.step("ironic-python-agent")
     target = bench.root / AGENT
     pip = [sys.executable, "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
@@ -236,7 +235,7 @@ def _agent(bench: Workbench) -> None:
     bench.run(pip, 900)
     for folder in [*target.rglob("tests"), target / "bin"]:
         remove(folder)
-    argv = ["chroot", bench.root, "python3", "-m", "compileall", "-q", "-j0", f"/{AGENT}"]
+    argv: Argv = ["chroot", bench.root, "python3", "-m", "compileall", "-q", "-j0", f"/{AGENT}"]
     bench.run(argv, 600)
 
 
@@ -278,9 +277,9 @@ def _pack(bench: Workbench) -> None:
     """newc cpio, then zstd: the kernel unpacks both."""
     archive = bench.work / "initramfs.cpio"
     names = sorted(str(path.relative_to(bench.root)) for path in bench.root.rglob("*"))
-    argv = ["cpio", "--quiet", "-o", "-H", "newc", "-F", archive]
+    argv: Argv = ["cpio", "--quiet", "-o", "-H", "newc", "-F", archive]
     bench.run(argv, 300, given="\n".join([".", *names]) + "\n", cwd=bench.root)
-    zstd = ["zstd", "-q", "-T0", "-15", archive, "-o", bench.out / "initramfs"]
+    zstd: Argv = ["zstd", "-q", "-T0", "-15", archive, "-o", bench.out / "initramfs"]
     bench.run(zstd, 900)
 
 
