@@ -118,7 +118,7 @@ def _dbsync(settings: Settings, service: Service, options: list[str], verb: str)
     paths = Paths(settings)
     program = settings.env_dir / "ironic" / "bin" / "ironic-dbsync"
     argv = [str(program), "--config-file", str(paths.ironic_conf), *options, verb]
-    as_user = command(service)[: -len(service.argv)]
+    as_user = command(service)[: -len(service.argv)]  # setpriv and its options
     try:
         done = subprocess.run(
             [*as_user, *argv],

@@ -6,11 +6,14 @@ through setpriv: own user, no way to more rights, and exactly the capabilities t
 
 import shlex
 from collections.abc import Sequence
+from pathlib import Path
 
 from seed.host.paths import Paths
 from seed.host.services import Service
 from seed.host.templating import templates
 from seed.settings import Settings
+
+REAPER = Path(__file__).with_name("reaper.py")
 
 
 def command(service: Service) -> list[str]:
@@ -22,6 +25,7 @@ def command(service: Service) -> list[str]:
         f"--regid={service.user}",
         "--init-groups",
         "--no-new-privs",
+        "--pdeathsig=TERM",  # of supervisord: nothing of ours outlives it
         f"--inh-caps={kept}",
         f"--ambient-caps={kept}",
         f"--bounding-set={kept}",
@@ -47,4 +51,6 @@ def render(services: Sequence[Service], settings: Settings) -> str:
         for service in services
     ]
     template = templates.get_template("supervisord.conf")
-    return template.render(programs=programs, settings=settings, paths=Paths(settings))
+    return template.render(
+        programs=programs, settings=settings, paths=Paths(settings), reaper=REAPER
+    )

@@ -21,6 +21,9 @@ from seed.host.paths import Paths
 from seed.host.services import PATH, Service
 from seed.settings import Settings
 
+REAPER = "reaper"
+"""supervisord's event listener: a part of supervision, no service."""
+
 _TIMEOUT = 10.0  # seconds for one question
 
 
@@ -110,6 +113,8 @@ def status(settings: Settings) -> list[ServiceStatus]:
     spawned = _spawned(settings.log_dir / "supervisord.log")
     result = []
     for info in cast(list[dict[str, Any]], call(settings, "getAllProcessInfo")):
+        if info["group"] == REAPER:
+            continue
         runs = info["pid"] != 0
         result.append(
             ServiceStatus(

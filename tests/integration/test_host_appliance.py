@@ -351,9 +351,10 @@ def test_up_again_changes_nothing(running: Settings) -> None:
     assert [s.pid for s in appliance.status(running)] == before
 
 
-def test_logs(running: Settings) -> None:
-    lines = list(appliance.logs(running, "dnsmasq"))
-    assert any("DHCPDISCOVER" in line for line in lines)
+def test_logs(client: str, running: Settings) -> None:
+    assert discover(client, STRANGER) is not None
+    assert get(client, f"{running.boot_url}/boot.ipxe").status_code == 200
+    assert any("DHCPDISCOVER" in line for line in appliance.logs(running, "dnsmasq"))
     assert any(json.loads(line)["path"] == "/boot.ipxe" for line in access_log(running))
 
 
@@ -481,3 +482,21 @@ def test_a_service_that_does_not_come_up_leaves_nothing_running(
         appliance.up(idle, names=["nginx"])
     assert error.value.remedy == "seed logs nginx"
     assert checks._sockets(idle.namespace) == []
+
+
+def test_nothing_outlives_supervisord_and_up_works_again(idle: Settings) -> None:
+    names = ["dnsmasq", "nginx"]
+    appliance.up(idle, names=names)
+    try:
+        root = supervisor.pid(idle)
+        mine = supervisor.tree(root)
+        assert len(mine) > 4
+        os.kill(root, signal.SIGKILL)
+        until(lambda: not any(map(supervisor._alive, mine)), 20, "the end of all services")
+        appliance.up(idle, names=names)
+        assert {s.state for s in appliance.status(idle)} <= {"RUNNING", "STARTING"}
+    finally:
+        appliance.down(idle)
+    assert checks._sockets(idle.namespace) == []
+    with pytest.raises(HostError, match="not running"):
+        appliance.status(idle)
