@@ -42,11 +42,13 @@ async def raw_ironic(path: str, request: Request, caller: Insider) -> Response:
 
 
 def _refused(request: Request, error: Forbidden) -> JSONResponse:
-    """A problem that Ironic's clients can show too: they look for `error_message`."""
-    shown: dict[str, Any] = {"faultstring": f"{error}. Try: {error.remedy}"}
-    more = {"error_message": json.dumps(shown)}
+    """A problem that Ironic's clients show too: `error_message`, in plain application/json."""
+    shown = {"faultstring": f"{error}. Try: {error.remedy}"}
+    more: dict[str, Any] = {"error_message": json.dumps(shown)}
     request_id = request.state.request_id
-    return problem(request_id, error.status, error.code, str(error), error.remedy, None, **more)
+    answer = problem(request_id, error.status, error.code, str(error), error.remedy, None, **more)
+    answer.headers["content-type"] = "application/json"
+    return answer
 
 
 def public_url(request: Request) -> str:
