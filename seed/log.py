@@ -10,11 +10,16 @@ import structlog
 from structlog.typing import Processor
 
 _SECRET_KEY = re.compile(r"password|secret|token|authorization|sealed|private_key", re.IGNORECASE)
-# Authorization headers and logins in URLs, wherever they slip into a message or a traceback.
-_SECRET_TEXT = re.compile(
-    r"(?P<before>\b(?:Bearer|Basic)\s+|://[^/\s:@]{1,64}:|\b(?:password|token|secret)[\"']?\s*[=:]\s*)"
-    r"[^\s,@}\"']*(?=[\s,@}\"']|$)|(?P<quoted>\b(?:password|token|secret)[\"']?\s*[=:]\s*[\"'])[^\"']*",
-    re.IGNORECASE,
+# What slips into a message or a traceback: headers, logins in URLs, and names with a value, quoted
+# ones first. Group 1 stays.
+_SECRET_TEXTS = (
+    re.compile(r"(\b(?:Bearer|Basic)\s+)[A-Za-z0-9._~+/=-]{6,}", re.IGNORECASE),
+    re.compile(r"(://[^/\s:@]*:)[^/\s@]+(?=@)"),
+    re.compile(r"""((?:password|token|secret)["']?\s*[=:]\s*)"[^"]*\"""", re.IGNORECASE),
+    re.compile(r"""((?:password|token|secret)["']?\s*[=:]\s*)'[^']*'""", re.IGNORECASE),
+    re.compile(
+        r"""((?:password|token|secret)["']?\s*[=:]\s*)(?!\[)[^\s,;"'{}\[]+""", re.IGNORECASE
+    ),
 )
 HIDDEN: Final = "[hidden]"
 _QUIET = ("httpx", "httpcore", "uvicorn", "sqlalchemy", "openstack", "keystoneauth", "urllib3")
@@ -34,7 +39,9 @@ def hide_secrets(_logger: object, _method: str, facts: Facts) -> Facts:
 
 def hidden(text: str) -> str:
     """`text` without what looks like a secret."""
-    return _SECRET_TEXT.sub(lambda m: (m["before"] or m["quoted"] or "") + HIDDEN, text)
+    for shape in _SECRET_TEXTS:
+        text = shape.sub(rf"\g<1>{HIDDEN}", text)
+    return text
 
 
 def configure() -> None:
