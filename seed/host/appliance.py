@@ -64,7 +64,7 @@ def up(
     try:
         with _timed("services", progress):
             supervisor.start(settings, services)
-        wait_ready(services, progress)
+        wait_ready(settings, services, progress)
     except BaseException:
         supervisor.stop(settings)
         raise
@@ -142,14 +142,13 @@ def _copy(source: Path, target: Path) -> None:
     temporary.replace(target)
 
 
-def wait_ready(
-    services: Sequence[Service], progress: Progress, limit: float = READY_SECONDS
-) -> None:
-    """Wait until every service answers. Raises HostError naming those that do not."""
+def wait_ready(settings: Settings, services: Sequence[Service], progress: Progress) -> None:
+    """Wait until every service runs and answers. Raises HostError naming those that do not."""
     begin, limit = time.monotonic(), READY_SECONDS
     waiting = list(services)
     while True:
-        for service in [s for s in waiting if s.ready()]:
+        states = supervisor.states(settings)
+        for service in [s for s in waiting if states.get(s.name) == "RUNNING" and s.ready()]:
             waiting.remove(service)
             progress(f"{service.name} answers", time.monotonic() - begin)
         if not waiting:

@@ -11,7 +11,8 @@ import struct
 import sys
 import time
 
-SECONDS = 3.0
+# dnsmasq waits 3 s for an answer to its ping before it offers an address.
+SECONDS = 4.5
 _ETH_IP = 0x0800
 
 

@@ -106,14 +106,15 @@ def console_until(settings: Settings, firmware: str, folder: Path, wanted: str) 
             server.stderr.close()
 
 
-@pytest.mark.parametrize("firmware", ["bios", "uefi"])
 @pytest.mark.parametrize(
-    ("standing", "script", "wanted", "said"),
+    ("firmware", "standing", "script", "wanted", "said"),
     [
-        pytest.param(Standing.UNKNOWN, False, DISK, "nothing to boot", id="a stranger goes on"),
-        pytest.param(Standing.IDLE, False, DISK, "booting the local disk", id="idle: local disk"),
-        pytest.param(Standing.ORDERED, True, ORDER, "", id="an order: Ironic's script"),
-        pytest.param(Standing.ORDERED, False, DISK, "is not there", id="an order that just ended"),
+        pytest.param("uefi", Standing.UNKNOWN, False, DISK, "nothing to boot", id="a stranger"),
+        pytest.param("bios", Standing.IDLE, False, DISK, "booting the local disk", id="idle"),
+        pytest.param("bios", Standing.ORDERED, True, ORDER, "", id="an order"),
+        pytest.param(
+            "uefi", Standing.ORDERED, False, DISK, "is not there", id="an order that ended"
+        ),
     ],
 )
 def test_boot(
