@@ -63,14 +63,22 @@ def recipes() -> dict[str, Recipe]:
 def build(
     recipe_name: str, cache_dir: Path, mirror: tuple[str, ...], progress: Progress, log_dir: Path
 ) -> Build:
-    """Make the image of a recipe, or find it made already.
+    """Make the image of the recipe with this name, or find it made already; see build_recipe.
+
+    Raises NotFound for an unknown recipe.
+    """
+    return build_recipe(_recipe(recipe_name), cache_dir, mirror, progress, log_dir)
+
+
+def build_recipe(
+    recipe: Recipe, cache_dir: Path, mirror: tuple[str, ...], progress: Progress, log_dir: Path
+) -> Build:
+    """Make an image, or find it made already.
 
     mirror: apt source lines (images.mirror). progress: told one line per step.
     A second build of the same recipe waits for the first and takes its result.
-    Raises NotFound for an unknown recipe, HostError when this machine cannot build; the log of a
-    failed build stays in `log_dir`.
+    Raises HostError when this machine cannot build; the log stays in `log_dir`.
     """
-    recipe = _recipe(recipe_name)
     digest = digest_of(recipe)
     shelf = cache_dir / recipe.name
     shelf.mkdir(parents=True, exist_ok=True)
