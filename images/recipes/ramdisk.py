@@ -130,8 +130,9 @@ FILES = {
     "etc/hostname": "ramdisk\n",
     "etc/machine-id": "",
     "etc/fstab": "",
-    # 5 MB that ipmitool reads at each start to name vendors; empty keeps it from complaining.
-    "usr/share/misc/enterprise-numbers.txt": "",
+    # 5 MB that ipmitool 1.8.19 reads at each start to name vendors. Without any entry it gives up:
+    # "Failed to initialize the OEM info dictionary".
+    "usr/share/misc/enterprise-numbers.txt": "0\n  Reserved\n    IANA\n      iana&iana.org\n",
     "etc/ironic-python-agent/10-base.conf": "[DEFAULT]\nuse_stderr = true\n",
     "etc/systemd/system/ironic-python-agent.service": UNIT,
     "etc/systemd/network/80-dhcp.network": NETWORK,
