@@ -395,6 +395,7 @@ def test_an_inventory_from_elsewhere_stops_the_order(
 ) -> None:
     order = an_order(parts, OrderKind.INSPECT)
     assert post(http, told(MAC), FOREIGN).status_code == 403
+    assert post(http, told(MAC)).status_code == 403  # and the right one is too late
     assert alarmed(parts, order)
     assert ironic.asked == []
 
