@@ -3,7 +3,14 @@
 import hmac
 from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict, Field, IPvAnyAddress, StringConstraints
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    IPvAnyInterface,
+    StringConstraints,
+)
 from sqlalchemy import update
 from sqlmodel import col, select
 
@@ -19,11 +26,15 @@ HostKey = Annotated[
     str,
     StringConstraints(
         max_length=2048,
-        # One line: it becomes one of known_hosts.
-        pattern=r"^(ssh-ed25519|ssh-rsa|ecdsa-sha2-nistp(256|384|521))"
-        r" [A-Za-z0-9+/]+={0,3}( [!-~]*)?$",
+        # One line of two or three words: it becomes one of known_hosts.
+        pattern=r"^[a-z][a-z0-9@.-]{2,63} [A-Za-z0-9+/]+={0,3}( [!-~]*)?$",
     ),
 ]
+
+
+def _first_few(errors: list[str]) -> list[str]:
+    """A server that failed at length has still told who it is."""
+    return [error[:1000] for error in errors[:50]]
 
 
 class _Strict(BaseModel):
@@ -33,7 +44,7 @@ class _Strict(BaseModel):
 class Nic(_Strict):
     name: Text
     mac: Mac
-    addresses: list[IPvAnyAddress] = Field(max_length=32)
+    addresses: list[IPvAnyInterface] = Field(max_length=32)
 
 
 class Disk(_Strict):
@@ -45,7 +56,7 @@ class Disk(_Strict):
 
 class CloudInit(_Strict):
     status: Text
-    errors: list[Annotated[str, StringConstraints(max_length=1000)]] = Field(max_length=50)
+    errors: Annotated[list[str], AfterValidator(_first_few)]
 
 
 class Proof(_Strict):

@@ -1,6 +1,7 @@
 """The node gateway: its rules, with a double of Ironic that keeps what reaches it."""
 
 import json
+import runpy
 import threading
 from collections.abc import Iterator
 from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
@@ -14,10 +15,12 @@ import pytest
 from fastapi.testclient import TestClient
 from sqlmodel import col, select
 
+import provisioning.on_node
 from api import gateway as gateway_module
 from api import guard
 from api.gateway import create_gateway
 from api.parts import Parts
+from api.proof import PhoneHome, Proof
 from provisioning.errors import Forbidden
 from provisioning.models import Address, Event, Order, now
 from provisioning.secrets import digest
@@ -30,7 +33,7 @@ TOKEN = "one-time-token-of-this-order"
 PROOF = {
     "token": TOKEN,
     "hostname": "web-0",
-    "nics": [{"name": "enp1s0", "mac": MAC, "addresses": [ADDRESS, "fe80::1"]}],
+    "nics": [{"name": "enp1s0", "mac": MAC, "addresses": [f"{ADDRESS}/24", "fd00::1/64"]}],
     "disks": [{"name": "sda", "serial": "S1", "wwn": None, "size_bytes": 12 * 2**30}],
     "cloud_init": {"status": "done", "errors": []},
     "boot_id": "0c5f4ec0-7c1b-4f0e-9f6e-3a5d0f4d1c11",
@@ -557,6 +560,24 @@ def test_no_proof_is_taken(
     assert again(parts, row).proof_at is None
 
 
+def test_long_errors_are_cut_and_not_refused(http: TestClient, parts: Parts) -> None:
+    order = an_order(parts, OrderKind.DEPLOY, proof_hash=digest(TOKEN))
+    told = {"status": "error", "errors": ["x" * 5000] * 60}
+    assert call_home(http, cloud_init=told) == 204
+    kept = again(parts, order).proof
+    assert kept is not None
+    assert kept["cloud_init"] == {"status": "error", "errors": ["x" * 1000] * 50}
+
+
+def test_the_script_on_the_server_speaks_this_shape() -> None:
+    """What it really finds on this machine, as far as a machine without cloud-init has it."""
+    script = runpy.run_path(str(Path(provisioning.on_node.__file__).with_name("phone_home.py")))
+    found = {"nics": script["nics"](), "disks": script["disks"]()}
+    told = PROOF | {name: value for name, value in found.items() if value}
+    assert PhoneHome.model_validate(told)
+    assert set(Proof.model_fields) == set(PROOF) - {"token"}
+
+
 @pytest.mark.parametrize(
     "changes",
     [
@@ -568,11 +589,11 @@ def test_no_proof_is_taken(
         {"nics": [{"name": "e", "mac": "nonsense", "addresses": []}]},
         {"nics": [{"name": "e", "mac": MAC, "addresses": ["nonsense"]}]},
         {"disks": [{"name": "a", "size_bytes": -1}]},
-        {"cloud_init": {"status": "done", "errors": ["x" * 1001]}},
+        {"cloud_init": {"status": "done", "errors": [1]}},
         {"boot_id": "$(reboot)"},
         {"host_keys": []},
         {"host_keys": ["ssh-ed25519 AAAA x\n* ssh-ed25519 BBBB"]},
-        {"host_keys": ["ssh-dss AAAA"]},
+        {"host_keys": ["@revoked * ssh-ed25519 AAAA"]},
         {"host_keys": ["ssh-ed25519 AAAA"] * 9},
         {"kernel": "x" * 256},
     ],
