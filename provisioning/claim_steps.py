@@ -156,7 +156,8 @@ class Claiming:
     def _prove(self, claim: Claim) -> Outcome:
         missing = []
         for hold, bmc in self._seats(claim):
-            order = self._order_of(hold)
+            with self.parts.store.read() as session:
+                order = orders.of_deploy(session, hold)  # closed already, after a crash below
             if order is None or order.proof is None:
                 missing.append(bmc.node_name or "")
                 if order and order.ironic_done_at and _older(order, PROOF_SECONDS):

@@ -126,10 +126,9 @@ class Enrollment:
     def _manageable(self, bmc: Bmc, node: Node) -> Result:
         if node.maintenance:
             self.parts.ironic.set_maintenance(bmc.node, False)
-        inventory = self.parts.ironic.inventory(bmc.node)
-        if inventory is None:
+        if not node.inspected:
             return self._inspect(bmc)
-        self._learn(bmc, node, inventory)
+        self._learn(bmc, node, self.parts.ironic.inventory(bmc.node) or {})
         self._close(bmc, OrderKind.INSPECT)
         if bmc.goal is not BmcGoal.AVAILABLE:
             return Done(f"inspected; `seed node provide {bmc.node_name}` cleans and offers it")
@@ -184,7 +183,7 @@ class Enrollment:
 
     def _learn(self, bmc: Bmc, node: Node, inventory: dict[str, Any]) -> None:
         """What only the ramdisk could tell: MACs that the BMC does not know, and the boot mode."""
-        mode = (inventory["inventory"].get("boot") or {}).get("current_boot_mode") or ""
+        mode = (inventory.get("inventory", {}).get("boot") or {}).get("current_boot_mode") or ""
         if mode and f"boot_mode:{mode}" not in str(node.properties.get("capabilities", "")):
             properties = {**node.properties, "capabilities": f"boot_mode:{mode}"}
             self.parts.ironic.patch_node(bmc.node, {"/properties": properties})

@@ -7,8 +7,8 @@ from uuid import UUID
 from pydantic import BaseModel
 from sqlmodel import Session, col, select
 
+from provisioning import orders
 from provisioning.models import Address, Bmc, Claim, Hold, Order
-from provisioning.states import OrderKind
 
 
 class Phase(BaseModel):
@@ -56,13 +56,7 @@ def of_claim(session: Session, claim: Claim, ssh_user: str) -> HandOut:
 def _node(session: Session, claim: Claim, hold: Hold, ssh_user: str) -> HandOutNode:
     bmc = session.exec(select(Bmc).where(Bmc.node_uuid == hold.node_uuid)).one()
     address = boot_address(session, hold.node_uuid)
-    order = session.exec(
-        select(Order).where(
-            Order.node_uuid == hold.node_uuid,
-            Order.kind == OrderKind.DEPLOY,
-            Order.generation == hold.generation,
-        )
-    ).first()
+    order = orders.of_deploy(session, hold)
     proof = (order.proof if order else None) or {}
     return HandOutNode(
         name=claim.hostname(hold.position),

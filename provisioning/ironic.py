@@ -20,6 +20,7 @@ CALL_TIMEOUT = 60  # seconds; a deploy request with a config drive takes a few
 # Ironic's own server resets a connection now and then under load (cheroot's backlog of 5).
 _retried = stamina.retry(on=IronicUnavailable, attempts=4, timeout=30.0, wait_initial=0.2)
 MICROVERSION = "1.95"
+PAGE = 1000  # Ironic's own limit of one answer
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +38,7 @@ class Node:
     maintenance: bool
     allocation: str
     reservation: str
+    inspected: bool
     properties: dict[str, Any]
     extra: dict[str, Any]
     updated_at: str
@@ -70,13 +72,25 @@ class Ironic:
 
     @_retried
     def nodes(self) -> list[Node]:
+        found: list[Node] = []
         with _translated("listing the nodes"):
-            return [_node(n) for n in self._baremetal.nodes(details=True)]
+            while True:
+                marker = f"&marker={found[-1].uuid}" if found else ""
+                page = self._get(f"/nodes/detail?limit={PAGE}{marker}")["nodes"]
+                found += [_node(n) for n in page]
+                if len(page) < PAGE:
+                    return found
 
     @_retried
     def node(self, uuid: object) -> Node:
         with _translated(f"reading node {uuid}"):
-            return _node(self._baremetal.get_node(str(uuid)))
+            return _node(self._get(f"/nodes/{uuid}"))
+
+    def _get(self, path: str) -> dict[str, Any]:
+        """The SDK's own session and errors, and the whole body: its Node leaves fields out."""
+        answer = self._baremetal.get(path, microversion=MICROVERSION)
+        os_exc.raise_from_response(answer)
+        return dict(answer.json())
 
     def find_node(self, uuid: object) -> Node | None:
         try:
@@ -126,9 +140,7 @@ class Ironic:
         """What the ramdisk saw ("inventory", "plugin_data"), or None before any inspection."""
         try:
             with _translated(f"reading the inventory of {uuid}"):
-                answer = self._baremetal.get(f"/nodes/{uuid}/inventory", microversion="1.81")
-                os_exc.raise_from_response(answer)
-                return dict(answer.json())
+                return self._get(f"/nodes/{uuid}/inventory")
         except NotFound:
             return None
 
@@ -148,37 +160,39 @@ class Ironic:
     def allocate(self, name: str, node_uuid: object, resource_class: str) -> tuple[str, str]:
         """Lock this node under `name`; (state, last error). The first call makes it."""
         with _translated(f"allocating {name}"):
-            found = self._baremetal.find_allocation(name, ignore_missing=True)
-            if found is None:
+            try:
+                found = self._baremetal.get_allocation(name)
+            except os_exc.NotFoundException:
                 found = self._baremetal.create_allocation(
                     name=name, resource_class=resource_class, candidate_nodes=[str(node_uuid)]
                 )
+            if found.state == "active" and found.node_id != str(node_uuid):
+                return "error", "the allocation of an earlier choice still locks another node"
             return str(found.state), str(found.last_error or "")
 
     @_retried
     def drop_allocation(self, name: str) -> None:
         with _translated(f"dropping allocation {name}"):
-            found = self._baremetal.find_allocation(name, ignore_missing=True)
-            if found is not None:
-                self._baremetal.delete_allocation(found, ignore_missing=True)
+            self._baremetal.delete_allocation(name, ignore_missing=True)
 
 
-def _node(n: Any) -> Node:  # noqa: ANN401
+def _node(n: dict[str, Any]) -> Node:
     return Node(
-        uuid=str(n.id),
-        name=n.name or "",
-        driver=n.driver or "",
-        provision_state=n.provision_state or "",
-        target=n.target_provision_state or "",
-        power_state=n.power_state or "",
-        resource_class=n.resource_class or "",
-        last_error=n.last_error or "",
-        maintenance=bool(n.is_maintenance),
-        allocation=str(n.allocation_id or ""),
-        reservation=n.reservation or "",
-        properties=dict(n.properties or {}),
-        extra=dict(n.extra or {}),
-        updated_at=str(n.updated_at or ""),
+        uuid=n["uuid"],
+        name=n["name"] or "",
+        driver=n["driver"] or "",
+        provision_state=n["provision_state"] or "",
+        target=n["target_provision_state"] or "",
+        power_state=n["power_state"] or "",
+        resource_class=n["resource_class"] or "",
+        last_error=n["last_error"] or "",
+        maintenance=bool(n["maintenance"]),
+        allocation=n["allocation_uuid"] or "",
+        reservation=n["reservation"] or "",
+        inspected=bool(n["inspection_finished_at"]),
+        properties=dict(n["properties"] or {}),
+        extra=dict(n["extra"] or {}),
+        updated_at=n["updated_at"] or "",
     )
 
 

@@ -153,7 +153,7 @@ class Order(SQLModel, table=True):
     agent_macs: list[str] = _json(default_factory=list)
     lookup_at: datetime | None = _time(default=None)
     alarm: str = ""
-    proof: dict[str, Any] | None = Field(default=None, sa_column=Column(JSON))
+    proof: dict[str, Any] | None = Field(default=None, sa_column=Column(JSON(none_as_null=True)))
     proof_at: datetime | None = _time(default=None)
 
 

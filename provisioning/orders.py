@@ -9,7 +9,7 @@ from uuid import UUID
 
 from sqlmodel import Session, col, select
 
-from provisioning.models import Bmc, Order, now
+from provisioning.models import Bmc, Hold, Order, now
 from provisioning.states import OrderKind
 from provisioning.store import record
 
@@ -27,7 +27,8 @@ def open_order(
     order = open_for(session, bmc.node)
     if order and (order.kind, order.generation) == (kind, generation) and not order.alarm:
         return order
-    if order:
+    if order:  # what it was for is over, only nobody looked yet
+        order.ironic_done_at = order.ironic_done_at or now()
         close(session, order, "replaced")
     order = Order(
         node_uuid=bmc.node,
@@ -41,6 +42,17 @@ def open_order(
     session.flush()
     record(session, "order.opened", bmc.node, kind, order=str(order.id))
     return order
+
+
+def of_deploy(session: Session, hold: Hold) -> Order | None:
+    """The deploy order of this hold, open or closed."""
+    return session.exec(
+        select(Order).where(
+            Order.node_uuid == hold.node_uuid,
+            Order.kind == OrderKind.DEPLOY,
+            Order.generation == hold.generation,
+        )
+    ).first()
 
 
 def close(session: Session, order: Order, why: str) -> None:

@@ -16,7 +16,7 @@ from provisioning.handout import Phase
 from provisioning.ironic import Node
 from provisioning.models import Bmc, Claim, Hold
 from provisioning.plans import PlannedNode, PlanOut
-from provisioning.states import BmcGoal
+from provisioning.states import WORKING, BmcGoal
 from provisioning.store import record
 
 router = APIRouter(tags=["nodes"])
@@ -149,10 +149,9 @@ def _at_stake(session: Session, parts: Here, names: list[str]) -> list[PlannedNo
         if hold.claim_id:
             raise Conflict(f"{name} is held by a claim", "Release that claim first.")
         node = parts.desk.ironic.find_node(bmc.node)
-        inspected = node is not None and parts.desk.ironic.inventory(bmc.node) is not None
-        if not inspected or node is None or node.provision_state in ("inspecting", "inspect wait"):
+        if node is None or not node.inspected or node.provision_state in WORKING:
             raise Conflict(
-                f"{name} was not inspected yet, so nobody knows what would be erased",
+                f"{name} is not inspected yet, so nobody knows what would be erased",
                 f"Wait for it: `seed node watch {name}`.",
             )
         found.append(parts.desk.planned(session, hold, ""))

@@ -1,0 +1,162 @@
+"""A real reconciler process that kills itself (SIGKILL) right before and right after each effect.
+
+python -m tests.fakes.crashing FOLDER: FOLDER/store.json says where database, Ironic and password
+are. Each crash point kills once; FOLDER/crashed holds those that did. Without FOLDER/armed nothing
+is killed. An effect is a committed write of ours, a changing call of Ironic, or the wire's files.
+"""
+
+import json
+import os
+import signal
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from ipaddress import IPv4Address, IPv4Interface
+from pathlib import Path
+from typing import Any
+
+from pydantic import SecretStr
+from sqlmodel import Session, col, select
+
+from provisioning.bmc import Access, Contact, Identity
+from provisioning.discovery import Finder
+from provisioning.image import Image, ImageFile
+from provisioning.ironic import Ironic
+from provisioning.models import Bmc, Claim, Credential, now
+from provisioning.networks import Pool
+from provisioning.parts import Parts
+from provisioning.reconcile import Reconciler
+from provisioning.store import Store
+from provisioning.wire import WireState
+
+EFFECTS = ("create_node", "patch_node", "create_port", "provision", "power", "allocate",
+           "drop_allocation", "set_maintenance")  # fmt: skip
+
+
+class FakeBmc:
+    """A server that only exists in Ironic's fake-hardware; as strict about who it is as a real one.
+
+    Its address says who it is: 192.0.2.7 is serial FAKE-7.
+    """
+
+    name = "fake"
+    driver = "fake-hardware"
+
+    async def probe(self, address: str, timeout: float) -> Contact | None:
+        return Contact(address, self.name)
+
+    def identify(self, contact: Contact, access: Access, timeout: float) -> Identity:
+        return identity_of(contact.address)
+
+    def driver_info(self, *_: Any) -> dict[str, Any]:
+        return {}
+
+
+def identity_of(address: str) -> Identity:
+    number = int(address.rsplit(".", 1)[1])
+    return Identity(
+        serial=f"FAKE-{number}",
+        system_uuid=f"00000000-0000-4000-8000-{number:012d}",
+        vendor="Fake",
+        model="F",
+        macs=(f"52:54:00:99:00:{number:02x}",),
+    )
+
+
+def an_image(name: str) -> Image:
+    file = ImageFile(name="disk.qcow2", size=1, sha256="0" * 64, sha512="0" * 128)
+    return Image(
+        name=name, version="1", recipe="debian", architecture="x86_64", firmware=("bios", "uefi"),
+        format="qcow2", files={"disk": file}, virtual_size=1, min_disk_gib=1, built_at=now(),
+        build_seconds=0, ssh_user="debian",
+    )  # fmt: skip
+
+
+class NoWire:
+    def serve(self, wanted: WireState) -> None:
+        """Nothing boots here; the e2e tests have the real one."""
+
+
+class Crasher:
+    def __init__(self, folder: Path, store: Store) -> None:
+        self.folder, self.store = folder, store
+        self.lock = threading.Lock()
+        self.done = folder / "crashed"
+
+    def point(self, what: str) -> None:
+        """Die here, if this point never killed before. The claim's state is part of its name."""
+        if not (self.folder / "armed").exists():
+            return
+        with self.store.read() as session:
+            states = session.exec(select(Claim.state).where(col(Claim.ended_at).is_(None))).all()
+            goals = session.exec(select(Bmc.goal)).all()
+        label = f"{what} claim={','.join(states) or '-'} bmc={','.join(sorted(set(goals)))}"
+        with self.lock:
+            known = self.done.read_text().splitlines() if self.done.exists() else []
+            if label in known:
+                return
+            with self.done.open("a") as file:
+                file.write(label + "\n")
+                file.flush()
+                os.fsync(file.fileno())
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    def around(self, name: str, function: Callable[..., Any]) -> Callable[..., Any]:
+        def called(*args: Any, **kwargs: Any) -> Any:
+            target = f" {args[1]}" if name == "provision" else ""
+            self.point(f"before {name}{target}")
+            result = function(*args, **kwargs)
+            self.point(f"after {name}{target}")
+            return result
+
+        return called
+
+
+class CrashingStore(Store):
+    crasher: Crasher | None = None
+
+    @contextmanager
+    def write(self) -> Iterator[Session]:
+        with super().write() as session:
+            yield session
+            changed = bool(session.new or session.dirty)
+        caller = sys._getframe(2).f_code.co_name
+        if self.crasher and changed:
+            self.crasher.point(f"after commit in {caller}")
+
+
+def make(folder: Path) -> Reconciler:
+    told = json.loads((folder / "store.json").read_text())
+    store = CrashingStore(told["database"])
+    crasher = store.crasher = Crasher(folder, store)
+    ironic = Ironic(told["ironic"], "seed-reconciler", SecretStr(told["password"]))
+    for name in EFFECTS:
+        setattr(ironic, name, crasher.around(name, getattr(ironic, name)))
+
+    def access(credential: Credential) -> Access:
+        return Access(credential.username, SecretStr("x"), "mark")
+
+    parts = Parts(
+        store=store,
+        ironic=ironic,
+        protocols={"fake": FakeBmc()},
+        access=access,
+        token=lambda purpose: f"token-{purpose}",
+        pool=Pool(
+            IPv4Interface("172.22.0.1/24"), IPv4Address("172.22.0.10"), IPv4Address("172.22.0.99")
+        ),
+        boot=NoWire(),
+        ca_dir=folder,
+        image=an_image,
+        boot_url="http://172.22.0.1",
+        gateway_url="https://172.22.0.1",
+        gateway_ca=folder / "store.json",
+    )
+    return Reconciler(parts, Finder(store, {"fake": FakeBmc()}, access))
+
+
+if __name__ == "__main__":
+    stop = threading.Event()
+    signal.signal(signal.SIGTERM, lambda *_: stop.set())
+    make(Path(sys.argv[1])).run(stop)

@@ -1,0 +1,219 @@
+"""The reconciler dies at every step of the flow, on real Ironic: each time the claim ends right.
+
+Real Ironic with fake-hardware, a real reconciler process, real SIGKILL. The invariants are judged
+from outside: from Ironic's own records and from the history of holds, at every look.
+"""
+
+import json
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+from pydantic import SecretStr
+from sqlmodel import col, select
+
+from provisioning.claims import Desk
+from provisioning.enrollment import accept
+from provisioning.ironic import Ironic
+from provisioning.models import Bmc, Claim, ClaimSpec, Credential, Event, Hold, Order, now
+from provisioning.states import BmcGoal, ClaimState, Login
+from provisioning.store import Store
+from seed.host import appliance, netns
+from seed.host.paths import Paths
+from tests.fakes.crashing import an_image, identity_of
+from tests.fakes.settings import some_settings
+from tests.fakes.wire import appliance_namespace
+
+KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIKE02EXZopJm+V+0QfxedG6Gy6HeCx4/dROzGkxDOS5X test"
+NODES = 3
+LIMIT = 60
+
+
+class Site:
+    """One Ironic, our database, and a reconciler that is started again whenever it died."""
+
+    def __init__(self, folder: Path, namespace: str, url: str, password: str) -> None:
+        self.folder, self.namespace = folder, namespace
+        self.database = f"sqlite:///{folder / 'seed.db'}"
+        self.store = Store(self.database)
+        self.store.create()
+        self.ironic = Ironic(url, "seed-reconciler", SecretStr(password))
+        self.process: subprocess.Popen[bytes] | None = None
+        self.deaths = 0
+        (folder / "store.json").write_text(
+            json.dumps({"database": self.database, "ironic": url, "password": password})
+        )
+
+    def keep_running(self) -> None:
+        if self.process is not None and self.process.poll() is None:
+            return
+        if self.process is not None:
+            assert self.process.returncode == -9, "the reconciler died of something else"
+            self.deaths += 1
+        argv = [sys.executable, "-m", "tests.fakes.crashing", str(self.folder)]
+        log = (self.folder / "log").open("ab")
+        self.process = subprocess.Popen(
+            [*netns.prefix(self.namespace), *argv], stdout=log, stderr=log
+        )
+
+    def stop(self) -> None:
+        if self.process and self.process.poll() is None:
+            self.process.terminate()
+            self.process.wait(30)
+
+    def inside(self, function):
+        return netns.call(self.namespace, function)
+
+    def until(self, what: str, done) -> None:
+        begin = time.monotonic()
+        while not done():
+            self.keep_running()
+            self.check()
+            said = (self.folder / "log").read_text()[-3000:]
+            assert time.monotonic() - begin < LIMIT, f"not {what}: {self.told()}\n{said}"
+            time.sleep(0.1)
+
+    def check(self) -> None:
+        """No node is held twice: not by our rows, and not by Ironic's allocations."""
+        with self.store.read() as session:
+            holds = session.exec(select(Hold).where(col(Hold.claim_id).is_not(None))).all()
+        seats = [(h.claim_id, h.position) for h in holds]
+        assert len(seats) == len(set(seats)), f"one seat, two nodes: {seats}"
+
+    def told(self) -> str:
+        with self.store.read() as session:
+            claims = [(c.name, c.state, c.detail, c.problem) for c in session.exec(select(Claim))]
+            bmcs = [(b.node_name, b.goal, b.detail, b.problem) for b in session.exec(select(Bmc))]
+            orders = [
+                (o.kind, o.ironic_done_at, o.closed_at, o.proof_at, o.proof)
+                for o in session.exec(select(Order))
+            ]
+            told = session.exec(select(Event).where(Event.kind.like("claim%")).limit(6)).all()
+        return f"{claims} {bmcs} {orders} {[(e.at.isoformat(), e.kind, e.message[-90:], e.data) for e in told]}"
+
+    def states(self) -> list[str]:
+        return sorted(n.provision_state for n in self.inside(self.ironic.nodes))
+
+    def claim(self, name: str) -> Claim:
+        with self.store.read() as session:
+            query = select(Claim).where(Claim.name == name).order_by(col(Claim.created_at).desc())
+            return session.exec(query).first()
+
+    def prove(self) -> None:
+        """What the gateway does when a server phones home."""
+        with self.store.write() as session:
+            for order in session.exec(
+                select(Order).where(col(Order.proof_at).is_(None), Order.proof_hash != "")
+            ).all():
+                hold = session.get_one(Hold, order.node_uuid)
+                claim = session.get(Claim, hold.claim_id) if hold.claim_id else None
+                if claim is None or not order.ironic_done_at:
+                    continue
+                order.proof_at = now()
+                order.proof = {
+                    "hostname": claim.hostname(hold.position),
+                    "nics": [{"mac": m} for m in order.macs],
+                    "cloud_init": {"status": "done"},
+                    "host_keys": [],
+                }
+                session.add(order)
+
+
+@contextmanager
+def a_site() -> Iterator[Site]:
+    with (
+        appliance_namespace("seed-t-crash") as namespace,
+        tempfile.TemporaryDirectory(prefix="seed-crash-", dir="/var/tmp") as name,
+    ):
+        base = Path(name)
+        base.chmod(0o755)
+        settings = some_settings(base, namespace=namespace, env_dir=Path(sys.prefix).parent)
+        appliance.up(settings, names=["ironic"], extra_hardware=["fake-hardware"])
+        work = base / "work"
+        work.mkdir()
+        password = Paths(settings).ironic_password("seed-reconciler").read_text().strip()
+        site = Site(work, namespace, settings.ironic_url, password)
+        try:
+            yield site
+        finally:
+            site.stop()
+            appliance.down(settings)
+
+
+@pytest.mark.timeout(900)
+def test_killed_at_every_step_the_claim_ends_right_and_no_node_is_held_twice() -> None:
+    with a_site() as site:
+        (site.folder / "armed").touch()
+        accept_all(site)
+        site.until("enrolled and inspected", lambda: site.states() == ["manageable"] * NODES)
+        # fake-hardware has no power state of its own, and no allocation takes a node without one.
+        for node in site.inside(site.ironic.nodes):
+            site.inside(lambda uuid=node.uuid: site.ironic.power(uuid, "power off"))
+        with site.store.write() as session:
+            for bmc in session.exec(select(Bmc)).all():
+                bmc.goal = BmcGoal.AVAILABLE
+                session.add(bmc)
+        site.until("available", lambda: site.states() == ["available"] * NODES)
+        desk = Desk(site.store, site.ironic, an_image, undo=_no_time())
+        spec = ClaimSpec(name="web", count=2, image="debian", ssh_keys=[KEY])
+        claim, _ = site.inside(lambda: desk.request(spec, "default", "test"))
+
+        def active() -> bool:
+            site.prove()
+            return site.claim("web").state is ClaimState.ACTIVE
+
+        site.until("active", active)
+        assert site.states() == ["active", "active", "available"]
+        plan = site.inside(lambda: desk.plan_release("default", "web"))
+        site.inside(lambda: desk.release("default", "web", plan.hash, "test", at_once=True))
+        site.until("released", lambda: site.claim("web").state is ClaimState.RELEASED)
+        site.until("all free", lambda: site.states() == ["available"] * NODES)
+        with site.store.read() as session:
+            assert session.exec(select(Hold).where(col(Hold.claim_id).is_not(None))).all() == []
+            assert session.exec(select(Order).where(col(Order.closed_at).is_(None))).all() == []
+            orders = session.exec(select(Order)).all()
+        # What was repeated after a crash found its own earlier work: one order each, no more.
+        per_node = [(o.node_uuid, o.kind, o.generation) for o in orders]
+        assert len(per_node) == len(set(per_node)), "an order was opened twice"
+        crashed = (site.folder / "crashed").read_text().splitlines()
+        print(f"\n{site.deaths} deaths at {len(crashed)} points")
+        for needed in NEEDED:
+            assert any(needed in point for point in crashed), f"never died {needed}"
+
+
+NEEDED = [
+    "before create_node", "after create_node", "before create_port", "after create_port",
+    "before provision manage", "after provision manage", "before provision inspect",
+    "after provision inspect", "before provision provide", "after provision provide",
+    "before allocate", "after allocate", "before patch_node", "after patch_node",
+    "before provision active", "after provision active", "before power", "after power",
+    "before provision deleted", "after provision deleted", "before drop_allocation",
+    "after drop_allocation", "after commit in _order", "after commit in _deploy_one",
+    "after commit in _clean_one", "after commit in _free", "after commit in _write_claim",
+]  # fmt: skip
+
+
+def accept_all(site: Site) -> None:
+    with site.store.write() as session:
+        login = Credential(name="fake", username="u", sealed=b"x")
+        session.add(login)
+        session.flush()
+        for number in range(1, NODES + 1):
+            address = f"192.0.2.{number}"
+            who = identity_of(address)
+            bmc = Bmc(
+                address=address, protocol="fake", login=Login.OK, credential_id=login.id,
+                serial=who.serial, system_uuid=who.system_uuid, macs=list(who.macs),
+            )  # fmt: skip
+            accept(session, bmc, f"fake-{number}", "baremetal", "test")
+
+
+def _no_time():
+    from datetime import timedelta
+
+    return timedelta(0)
