@@ -20,7 +20,7 @@ from sqlmodel import col, select
 from provisioning.claims import Desk
 from provisioning.enrollment import accept
 from provisioning.ironic import Ironic
-from provisioning.models import Bmc, Claim, ClaimSpec, Credential, Event, Hold, Order, now
+from provisioning.models import Bmc, Claim, ClaimSpec, Credential, Hold, Order, now
 from provisioning.states import BmcGoal, ClaimState, Login
 from provisioning.store import Store
 from seed.host import appliance, netns
@@ -89,12 +89,8 @@ class Site:
         with self.store.read() as session:
             claims = [(c.name, c.state, c.detail, c.problem) for c in session.exec(select(Claim))]
             bmcs = [(b.node_name, b.goal, b.detail, b.problem) for b in session.exec(select(Bmc))]
-            orders = [
-                (o.kind, o.ironic_done_at, o.closed_at, o.proof_at, o.proof)
-                for o in session.exec(select(Order))
-            ]
-            told = session.exec(select(Event).where(Event.kind.like("claim%")).limit(6)).all()
-        return f"{claims} {bmcs} {orders} {[(e.at.isoformat(), e.kind, e.message[-90:], e.data) for e in told]}"
+            orders = [(o.kind, o.ironic_done_at, o.proof_at) for o in session.exec(select(Order))]
+        return f"{claims} {bmcs} {orders}"
 
     def states(self) -> list[str]:
         return sorted(n.provision_state for n in self.inside(self.ironic.nodes))
@@ -161,7 +157,7 @@ def test_killed_at_every_step_the_claim_ends_right_and_no_node_is_held_twice() -
         site.until("available", lambda: site.states() == ["available"] * NODES)
         desk = Desk(site.store, site.ironic, an_image, undo=_no_time())
         spec = ClaimSpec(name="web", count=2, image="debian", ssh_keys=[KEY])
-        claim, _ = site.inside(lambda: desk.request(spec, "default", "test"))
+        site.inside(lambda: desk.request(spec, "default", "test"))
 
         def active() -> bool:
             site.prove()
@@ -169,6 +165,8 @@ def test_killed_at_every_step_the_claim_ends_right_and_no_node_is_held_twice() -
 
         site.until("active", active)
         assert site.states() == ["active", "active", "available"]
+        for node in site.inside(site.ironic.nodes):  # fake-hardware's deploy does not start them
+            site.inside(lambda uuid=node.uuid: site.ironic.power(uuid, "power on"))
         plan = site.inside(lambda: desk.plan_release("default", "web"))
         site.inside(lambda: desk.release("default", "web", plan.hash, "test", at_once=True))
         site.until("released", lambda: site.claim("web").state is ClaimState.RELEASED)
