@@ -1,7 +1,15 @@
-"""IPMI 2.0: found by Get Channel Authentication Capabilities (section 22.13), used by pyghmi."""
+"""IPMI 2.0: found by Get Channel Authentication Capabilities (section 22.13), used by pyghmi.
+
+Each conversation is a process of its own. pyghmi 1.6.19 keeps its sessions in the module and hands
+a second caller the dead session of the first (session.py, initting_sessions); a process also ends
+when its time is over, whatever the BMC does.
+"""
 
 import asyncio
-import threading
+import json
+import subprocess
+import sys
+from dataclasses import asdict
 from typing import Any
 
 from pyghmi.exceptions import IpmiException
@@ -18,9 +26,6 @@ ASK = bytes.fromhex("0600ff07" + "00" + "00000000" + "00000000" + "09" + "2018c8
 ANSWER_COMMAND_AT, ANSWER_CODE_AT = 19, 20
 TRIES = 2
 TOO_LONG, TOO_MANY = 0xC8, 0xCA  # completion codes, IPMI 2.0 table 5-2
-
-# pyghmi keeps its sockets and sessions in the module: one conversation at a time.
-_one_at_a_time = threading.Lock()
 
 
 class _Listener(asyncio.DatagramProtocol):
@@ -79,16 +84,31 @@ class Ipmi:
             transport.close()
 
     def identify(self, contact: Contact, access: Access, timeout: float) -> Identity:
-        with _one_at_a_time:
-            try:
-                return _identify(contact, access)
-            except IpmiException as err:
-                raise _translated(contact.address, err) from err
-            except (ValueError, KeyError, TypeError, AttributeError, IndexError, OSError) as err:
-                raise BmcError(
-                    f"IPMI on BMC {contact.address} answered nonsense",
-                    f"Restart the BMC, then `seed discover {contact.address}`.",
-                ) from err
+        asked = {
+            "address": contact.address,
+            "username": access.username,
+            "password": access.password.get_secret_value(),
+        }
+        try:
+            done = subprocess.run(
+                [sys.executable, "-m", "provisioning.bmc.ipmi"],
+                input=json.dumps(asked),  # not argv: every user of the machine can read that
+                capture_output=True,
+                text=True,
+                timeout=timeout,
+                check=True,
+            )
+            told = json.loads(done.stdout)
+        except subprocess.TimeoutExpired as err:
+            raise _translated(contact.address, "timeout") from err
+        except (subprocess.CalledProcessError, ValueError) as err:
+            raise BmcError(
+                f"IPMI on BMC {contact.address} answered nonsense",
+                f"Restart the BMC, then `seed discover {contact.address}`.",
+            ) from err
+        if "error" in told:
+            raise _translated(contact.address, told["error"])
+        return Identity(**told["identity"])
 
     def driver_info(
         self, contact: Contact, identity: Identity, access: Access, ca_path: str
@@ -103,34 +123,26 @@ class Ipmi:
         }
 
 
-def _identify(contact: Contact, access: Access) -> Identity:
-    command = _Command(
-        bmc=contact.address,
-        userid=access.username,
-        password=access.password.get_secret_value(),
-        keepalive=False,
+def _identify(address: str, username: str, password: str) -> Identity:
+    command = _Command(bmc=address, userid=username, password=password, keepalive=False)
+    fru = command.get_inventory_of_component("System") or {}
+    lan = command.get_net_configuration(gateway_macs=False)
+    command.ipmi_session.logout()
+    return Identity(
+        serial=_text(fru, "Serial Number", "Chassis serial number", "Board serial number"),
+        system_uuid=_text(fru, "UUID").lower(),
+        vendor=_text(fru, "Manufacturer", "Board manufacturer"),
+        model=_text(fru, "Product name", "Board product name"),
+        manager_mac=str(lan.get("mac_address") or "").lower(),
     )
-    try:
-        fru = command.get_inventory_of_component("System") or {}
-        return Identity(
-            serial=_text(fru, "Serial Number", "Chassis serial number", "Board serial number"),
-            system_uuid=_text(fru, "UUID").lower(),
-            vendor=_text(fru, "Manufacturer", "Board manufacturer"),
-            model=_text(fru, "Product name", "Board product name"),
-            manager_mac=str(
-                command.get_net_configuration(gateway_macs=False).get("mac_address") or ""
-            ).lower(),
-        )
-    finally:
-        command.ipmi_session.logout()
 
 
 def _text(fru: dict[str, Any], *names: str) -> str:
     return next((str(fru[name]).strip() for name in names if fru.get(name)), "")
 
 
-def _translated(address: str, err: IpmiException) -> BmcError:
-    text = str(err).lower()
+def _translated(address: str, said: str) -> BmcError:
+    text = said.lower()
     if any(word in text for word in ("password", "unauthorized", "insufficient", "invalid name")):
         return BmcLoginRefused(
             f"the BMC {address} refused the login",
@@ -146,4 +158,17 @@ def _translated(address: str, err: IpmiException) -> BmcError:
     )
 
 
+def main() -> None:
+    """The conversation: a JSON login on standard input, a JSON identity or error on output."""
+    asked = json.loads(sys.stdin.read())
+    try:
+        told: dict[str, Any] = {"identity": asdict(_identify(**asked))}
+    except IpmiException as err:
+        told = {"error": str(err)}
+    json.dump(told, sys.stdout)
+
+
 PLUGIN = Ipmi()
+
+if __name__ == "__main__":
+    main()

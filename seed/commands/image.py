@@ -33,8 +33,8 @@ def publish_recipe(recipe: str, cache: Path = CACHE) -> Image:
     here = settings()
     made = build(recipe, cache, mirror.sources(here.debian_mirror), _say, here.log_dir)
     trust = {
-        "etc/seed/ca.pem": (here.state_dir / "tls" / "ca.pem").read_bytes(),
-        "etc/ironic-python-agent/20-seed.conf": AGENT_CONF.encode(),
+        "/etc/seed/ca.pem": (here.state_dir / "tls" / "ca.pem").read_bytes(),
+        "/etc/ironic-python-agent/20-seed.conf": AGENT_CONF.encode(),
     }
     return publish(made, here.image_dir, trust if recipe == "ramdisk" else {})
 
