@@ -10,7 +10,7 @@ from uuid import UUID
 from sqlmodel import Session, col, select
 
 from provisioning import claims, handout, on_node, orders
-from provisioning.enrollment import stop, use_up_attempt, waiting_for
+from provisioning.enrollment import stop, switched_off, use_up_attempt, waiting_for
 from provisioning.errors import NoCapacity, SeedError
 from provisioning.ironic import Node
 from provisioning.models import Bmc, Claim, Hold, Order, now
@@ -218,6 +218,8 @@ class Claiming:
         node = self.parts.ironic.node(hold.node_uuid)
         order = self._order_of(hold)
         if node.provision_state in UNDEPLOY_FROM and not node.reservation:
+            if not switched_off(self.parts, node):
+                return Wait("is switched off")
             macs = sorted(m for m, pxe in self.parts.ironic.ports(hold.node_uuid).items() if pxe)
             self.parts.verify_identity(bmc, macs)
             with self.parts.store.write() as session:
@@ -239,6 +241,8 @@ class Claiming:
     def _clean_again(self, hold: Hold, bmc: Bmc, node: Node, order: Order | None) -> Outcome:
         """A failed clean is never retried into the pool by itself: a person says so."""
         if node.provision_state == "manageable":
+            if not switched_off(self.parts, node):
+                return Wait("is switched off")
             macs = sorted(m for m, pxe in self.parts.ironic.ports(hold.node_uuid).items() if pxe)
             self.parts.verify_identity(bmc, macs)
             self.parts.ironic.set_maintenance(hold.node_uuid, False)

@@ -127,20 +127,24 @@ class Enrollment:
         if node.maintenance:
             self.parts.ironic.set_maintenance(bmc.node, False)
         if not node.inspected:
-            return self._inspect(bmc)
+            return self._inspect(bmc, node)
         self._learn(bmc, node, self.parts.ironic.inventory(bmc.node) or {})
         self._close(bmc, OrderKind.INSPECT)
         if bmc.goal is not BmcGoal.AVAILABLE:
             return Done(f"inspected; `seed node provide {bmc.node_name}` cleans and offers it")
-        return self._clean(bmc)
+        return self._clean(bmc, node)
 
-    def _inspect(self, bmc: Bmc) -> Result:
+    def _inspect(self, bmc: Bmc, node: Node) -> Result:
+        if not switched_off(self.parts, node):
+            return Wait("switching it off")
         macs = self._reserve(bmc)
         self._order(bmc, OrderKind.INSPECT, macs)
         self.parts.ironic.provision(bmc.node, "inspect")
         return Wait("booting the ramdisk for inspection", 2.0)
 
-    def _clean(self, bmc: Bmc) -> Result:
+    def _clean(self, bmc: Bmc, node: Node) -> Result:
+        if not switched_off(self.parts, node):
+            return Wait("switching it off")
         macs = self._reserve(bmc)
         self.parts.verify_identity(bmc, macs)
         self._order(bmc, OrderKind.CLEAN, macs)
@@ -225,6 +229,15 @@ def use_up_attempt(parts: Parts, bmc: Bmc) -> bool:
     with parts.store.write() as session:
         session.get_one(Bmc, bmc.id).failed_attempt = bmc.attempt
     return True
+
+
+def switched_off(parts: Parts, node: Node) -> bool:
+    """Off before an order opens: an agent of the last order that still runs would take its turn."""
+    if node.power_state != "power on":
+        return True
+    if not node.reservation:
+        parts.ironic.power(node.uuid, "power off")
+    return False
 
 
 def stop(parts: Parts, order: Order, node: Node) -> Wait:

@@ -10,9 +10,9 @@ from contextlib import contextmanager
 from typing import Any
 
 from sqlalchemy import Connection, Engine, create_engine, event
-from sqlmodel import Session, SQLModel
+from sqlmodel import Session
 
-from provisioning import models
+from provisioning import migrations, models
 
 BUSY_SECONDS = 30.0
 
@@ -25,8 +25,9 @@ class Store:
         self._writer = self.engine.execution_options(seed_write=True)
 
     def create(self) -> None:
-        """Make the tables of an empty database."""
-        SQLModel.metadata.create_all(self.engine)
+        """Make the tables of an empty database, or bring an older one up to date."""
+        with self._writer.begin() as connection:
+            migrations.upgrade(connection)
 
     @contextmanager
     def read(self) -> Iterator[Session]:

@@ -25,10 +25,9 @@ cafile = /etc/seed/ca.pem
 
 def publish_recipe(recipe: str, cache: Path = CACHE) -> Image:
     """Build (or take from the cache) and publish; the ramdisk gets this seed's CA."""
-    from images.catalog import publish
-
     from images import mirror
     from images.build import build
+    from images.catalog import publish
 
     here = settings()
     made = build(recipe, cache, mirror.sources(here.debian_mirror), _say, here.log_dir)
@@ -62,7 +61,7 @@ def published(
     """Publish a disk image of your own, if its digest is the one you give."""
     from images.catalog import publish_file
 
-    image = publish_file(file, name, settings().image_dir, sha256=sha256)
+    image = publish_file(file, name, sha256, settings().image_dir)
     show.one(_flat(image.model_dump(mode="json")), output)
 
 

@@ -1,0 +1,16 @@
+"""Alembic's entry: the connection is given by provisioning.migrations, never an address."""
+
+from alembic import context
+from sqlmodel import SQLModel
+
+from provisioning import models
+
+context.configure(
+    connection=context.config.attributes["connection"],
+    target_metadata=SQLModel.metadata,
+    render_as_batch=True,  # SQLite cannot alter a table in place
+    user_module_prefix="models.",
+)
+assert models.Claim.metadata is SQLModel.metadata  # noqa: S101  importing them made the tables known
+with context.begin_transaction():
+    context.run_migrations()

@@ -1,0 +1,71 @@
+"""The schema that migrations make is the one the models want; writers exclude each other."""
+
+import threading
+from pathlib import Path
+
+import pytest
+from alembic.autogenerate import compare_metadata
+from alembic.migration import MigrationContext
+from sqlalchemy.exc import IntegrityError
+from sqlmodel import SQLModel, select
+
+from provisioning.models import Claim, Event
+from provisioning.store import Store, record
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Store:
+    store = Store(f"sqlite:///{tmp_path / 'seed.db'}")
+    store.create()
+    return store
+
+
+def test_migrations_make_what_the_models_want(store: Store) -> None:
+    with store.engine.connect() as connection:
+        context = MigrationContext.configure(connection, opts={"compare_type": False})
+        assert compare_metadata(context, SQLModel.metadata) == []
+
+
+def test_bringing_up_to_date_twice_changes_nothing(store: Store) -> None:
+    with store.write() as session:
+        record(session, "test", "subject", "kept")
+    store.create()
+    with store.read() as session:
+        assert [e.message for e in session.exec(select(Event))] == ["kept"]
+
+
+def test_a_failed_write_leaves_nothing(store: Store) -> None:
+    def fail() -> None:
+        with store.write() as session:
+            record(session, "test")
+            raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        fail()
+    with store.read() as session:
+        assert session.exec(select(Event)).all() == []
+
+
+def test_claim_names_are_unique_among_the_living_of_a_project(store: Store) -> None:
+    with store.write() as session:
+        session.add(Claim(name="web", image="debian", project="a"))
+        session.add(Claim(name="web", image="debian", project="b"))
+    with pytest.raises(IntegrityError), store.write() as session:
+        session.add(Claim(name="web", image="debian", project="a"))
+
+
+def test_read_then_write_of_many_threads_loses_nothing(store: Store) -> None:
+    def add_one() -> None:
+        for _ in range(10):
+            with store.write() as session:
+                seen = len(session.exec(select(Event)).all())
+                record(session, "count", str(seen))
+
+    threads = [threading.Thread(target=add_one) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    with store.read() as session:
+        seen = sorted(int(e.subject) for e in session.exec(select(Event)))
+    assert seen == list(range(80))
