@@ -74,6 +74,6 @@ UV_OUT = --no-emit-index-url --no-header --generate-hashes --universal --python-
 locks:  ## make locks/*.txt anew from pyproject.toml (needs uv; hashes, no index addresses)
 	uv pip compile pyproject.toml --group dev $(UV_OUT) -o locks/seed-dev.txt
 	uv pip compile pyproject.toml -c locks/seed-dev.txt $(UV_OUT) -o locks/seed.txt
-	for env in ironic lab tools; do uv pip compile --group $$env $(UV_OUT) -o locks/$$env.txt; done
+	for env in build ironic lab tools; do uv pip compile --group $$env $(UV_OUT) -o locks/$$env.txt; done
 	uv pip compile --group agent --no-emit-index-url --no-header --generate-hashes -q \
 	    --python-version 3.13 --python-platform x86_64-manylinux_2_28 -o images/recipes/agent.lock.txt
