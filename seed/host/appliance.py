@@ -11,9 +11,9 @@ from pathlib import Path
 from ipxe import dnsmasq
 from ipxe.bootspec import Nothing
 from ipxe.render import DEFAULT, render_first, write_atomic, write_default
-from provisioning.errors import HostError, NotFound
+from provisioning.errors import HostError
 from provisioning.secrets import make_keys
-from seed.host import checks, ironic_conf, nginx_conf, supervisor, tls, users
+from seed.host import checks, ironic_conf, nginx_conf, supervision, tls, users
 from seed.host.paths import Paths
 from seed.host.services import Service, table
 from seed.host.setup import init
@@ -45,7 +45,7 @@ def up(
     Raises HostError with a remedy; then nothing of ours runs.
     """
     _need_root()
-    if supervisor.pid(settings):
+    if supervision.of(settings).running(settings):
         return 0.0
     services = table(settings, names)
     with _timed("checks", progress):
@@ -63,10 +63,10 @@ def up(
             probe.communicate()
     try:
         with _timed("services", progress):
-            supervisor.start(settings, services)
+            supervision.of(settings).start(settings, services)
         wait_ready(settings, services, progress)
     except BaseException:
-        supervisor.stop(settings)
+        supervision.of(settings).stop(settings)
         raise
     return time.monotonic() - begin - waited
 
@@ -147,7 +147,7 @@ def wait_ready(settings: Settings, services: Sequence[Service], progress: Progre
     begin, limit = time.monotonic(), READY_SECONDS
     waiting = list(services)
     while True:
-        states = supervisor.states(settings)
+        states = supervision.of(settings).states(settings)
         for service in [s for s in waiting if states.get(s.name) == "RUNNING" and s.ready()]:
             waiting.remove(service)
             progress(f"{service.name} answers", time.monotonic() - begin)
@@ -165,44 +165,24 @@ def down(settings: Settings, progress: Progress = silent) -> None:
     """Stop everything. Raises HostError if a process remains. Safe to repeat."""
     _need_root()
     with _timed("services stopped", progress):
-        supervisor.stop(settings)
+        supervision.of(settings).stop(settings)
     for socket in (settings.api_socket, settings.web_socket, settings.gateway_socket):
         socket.unlink(missing_ok=True)
 
 
 def status(settings: Settings) -> list[ServiceStatus]:
     """How each service is. Raises HostError if the appliance is down."""
-    return supervisor.status(settings)
+    return supervision.of(settings).status(settings)
 
 
 def reload_dhcp(settings: Settings) -> None:
     """Make dnsmasq forget the hosts whose files were removed. Needs root."""
-    supervisor.reload(settings, "dnsmasq")
-
-
-def log_file(settings: Settings, service: str) -> Path:
-    """Where `service` logs. Raises NotFound if it never did."""
-    table(settings, [service])
-    path = settings.log_dir / f"{service}.log"
-    if not path.exists():
-        raise NotFound(f"{service} has not logged anything yet", "seed up")
-    return path
+    supervision.of(settings).reload(settings, "dnsmasq")
 
 
 def logs(settings: Settings, service: str, follow: bool = False, lines: int = 100) -> Iterator[str]:
     """The last `lines` lines of a service's log, and with `follow` what is added, for ever."""
-    path = log_file(settings, service)
-    with path.open(encoding="utf-8", errors="replace") as file:
-        yield from file.readlines()[-lines:]
-        while follow:
-            line = file.readline()
-            if line:
-                yield line
-                continue
-            time.sleep(0.2)
-            if path.stat().st_ino != os.fstat(file.fileno()).st_ino:  # rotated
-                yield from logs(settings, service, follow, lines)
-                return
+    return supervision.of(settings).logs(settings, service, follow, lines)
 
 
 def _has(services: Sequence[Service], name: str) -> bool:
@@ -226,7 +206,6 @@ __all__ = [
     "ServiceStatus",
     "down",
     "init",
-    "log_file",
     "logs",
     "prepare",
     "reload_dhcp",

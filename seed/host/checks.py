@@ -14,7 +14,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from provisioning.errors import HostError
-from seed.host import netns, ready, supervisor, tls, users
+from seed.host import netns, ready, supervision, tls, users
 from seed.host.paths import Paths
 from seed.host.services import PATH
 from seed.settings import Settings, Wire
@@ -262,7 +262,7 @@ def permissions(settings: Settings) -> Iterator[Finding]:
 
 def running(settings: Settings) -> Iterator[Finding]:
     """Services run, and Ironic has its drivers."""
-    for service in supervisor.status(settings):
+    for service in supervision.of(settings).status(settings):
         good = service.state == "RUNNING"
         yield Finding(
             "services",
@@ -284,7 +284,7 @@ def doctor(settings: Settings) -> list[Finding]:
     """Everything at once, for a person to read. Changes nothing."""
     found = list(_guarded("interfaces", interfaces(settings)))
     found += [*packages(), *disk(settings), *clock(settings)]
-    if supervisor.pid(settings):
+    if supervision.of(settings).running(settings):
         found += _guarded("services", running(settings))
     else:
         found.append(Finding("services", False, "the appliance is not running", "seed up"))

@@ -5,7 +5,7 @@ import signal
 import subprocess
 import time
 import xmlrpc.client
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -14,10 +14,10 @@ from typing import Any, cast
 import httpx
 
 from ipxe.render import write_atomic
-from provisioning.errors import HostError
+from provisioning.errors import HostError, NotFound
 from seed.host import netns, render_supervisor
 from seed.host.paths import Paths
-from seed.host.services import PATH, Service
+from seed.host.services import PATH, Service, table
 from seed.settings import Settings
 
 REAPER = "reaper"
@@ -79,6 +79,11 @@ def pid(settings: Settings) -> int:
     except (OSError, ValueError):
         return 0
     return number if str(Paths(settings).supervisord_conf).encode() in command else 0
+
+
+def running(settings: Settings) -> bool:
+    """supervisord runs: `seed up` was called, and `seed down` was not."""
+    return pid(settings) != 0
 
 
 def call(settings: Settings, method: str, *arguments: str) -> object:
@@ -234,3 +239,28 @@ def _wait_gone(numbers: set[int], timeout: float) -> bool:
 def reload(settings: Settings, name: str) -> None:
     """Send SIGHUP to a service: dnsmasq forgets removed hosts, nginx takes new certificates."""
     call(settings, "signalProcess", name, "HUP")
+
+
+def logs(settings: Settings, name: str, follow: bool, lines: int) -> Iterator[str]:
+    """The last `lines` lines of a service's log, and with `follow` what is added, for ever."""
+    path = _log_file(settings, name)
+    with path.open(encoding="utf-8", errors="replace") as file:
+        yield from file.readlines()[-lines:]
+        while follow:
+            line = file.readline()
+            if line:
+                yield line
+                continue
+            time.sleep(0.2)
+            if path.stat().st_ino != os.fstat(file.fileno()).st_ino:  # rotated
+                yield from logs(settings, name, follow, lines)
+                return
+
+
+def _log_file(settings: Settings, name: str) -> Path:
+    """Where a service logs. Raises NotFound if it never did."""
+    table(settings, [name])
+    path = settings.log_dir / f"{name}.log"
+    if not path.exists():
+        raise NotFound(f"{name} has not logged anything yet", "seed up")
+    return path

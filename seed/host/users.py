@@ -89,12 +89,17 @@ def files(settings: Settings) -> tuple[Place, ...]:
     )
 
 
-def ensure(settings: Settings) -> None:
-    """Make users, groups and folders, and put owners and modes right. Safe to repeat."""
+def ensure_accounts() -> None:
+    """Make users and groups. Safe to repeat."""
     for group in (*GROUPS, *USERS):
         _ensure_group(group)
     for user, groups in USERS.items():
         _ensure_user(user, groups)
+
+
+def ensure(settings: Settings) -> None:
+    """Make users, groups and folders, and put owners and modes right. Safe to repeat."""
+    ensure_accounts()
     for place in folders(settings):
         place.path.mkdir(parents=True, exist_ok=True)
         _apply(place)
