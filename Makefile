@@ -77,3 +77,86 @@ locks:  ## make locks/*.txt anew from pyproject.toml (needs uv; hashes, no index
 	for env in build ironic lab tools; do uv pip compile --group $$env $(UV_OUT) -o locks/$$env.txt; done
 	uv pip compile --group agent --no-emit-index-url --no-header --generate-hashes -q \
 	    --python-version 3.13 --python-platform x86_64-manylinux_2_28 -o images/recipes/agent.lock.txt
+
+# --- what people run ----------------------------------------------------------------------------
+
+.PHONY: demo
+demo: setup  ## two blank servers go from power-off to an SSH login (25 minutes the first time)
+	@$(PY) -m seed.lab.demo run
+
+.PHONY: demo-down
+demo-down:  ## stop the demo: no process, bridge, namespace or domain stays
+	@$(PY) -m seed.lab.demo down
+
+# $(call phase,NAME,COMMAND): print what it is and how long it took; the first failure ends the run.
+define phase
+	@begin=$$(date +%s); echo "== $(1)"; $(2); \
+	printf '%s\t%s\n' "$(1)" "$$(( $$(date +%s) - begin ))" | tee -a $(PREFIX)/phases \
+	    | awk -F'\t' '{print "   " $$1 ": " $$2 " s"}'
+endef
+
+PYTEST = $(PY) -m pytest -q --durations=5
+
+.PHONY: lint
+lint:
+	$(call phase,format,$(ENVS)/seed/bin/ruff format --check .)
+	$(call phase,lint,$(ENVS)/seed/bin/ruff check . && $(ENVS)/seed/bin/deptry . 2>&1 | grep -v Assuming)
+	$(call phase,types,$(ENVS)/seed/bin/mypy)
+	$(call phase,import contracts,$(ENVS)/seed/bin/lint-imports --no-cache)
+
+.PHONY: test
+test:  ## everything: set-up, lint, types, contracts, unit, contract, integration, e2e (45 minutes)
+	@mkdir -p $(PREFIX); rm -f $(PREFIX)/phases
+	$(call phase,set-up,$(MAKE) --no-print-directory setup)
+	@$(MAKE) --no-print-directory lint
+	$(call phase,unit,$(PYTEST) tests/unit)
+	$(call phase,contract,$(PYTEST) tests/contract)
+	$(call phase,integration,$(PYTEST) tests/integration)
+	$(call phase,e2e,$(PYTEST) -s tests/e2e)
+	@echo "== phases (seconds)"; expand -t 20 $(PREFIX)/phases
+
+.PHONY: bench
+bench: setup  ## figures against peers, one JSON line each: make bench [ROW=name]
+	@$(PY) -m tests.bench $(ROW)
+
+# --- on this host, for good -----------------------------------------------------------------------
+
+ROOT ?= /opt/seed
+IN_ROOT = $(MAKE) -s PREFIX=$(ROOT) SHARED=$(ROOT)/envs APT_LAB=
+INSTALLED = env -u SEED_CONFIG $(ROOT)/envs/seed/bin/python -I -m seed.host.install
+BUILD = $(ROOT)/build
+ifneq ($(WHEELS),)
+install: export PIP_NO_INDEX = 1
+install: export PIP_FIND_LINKS = $(abspath $(WHEELS))
+endif
+
+.PHONY: install
+install:  ## Seed on this Debian with systemd; WHEELS=folder: without an index; ROOT=/opt/seed
+	@if [ -x $(ROOT)/envs/seed/bin/python ]; then $(INSTALLED) rest; fi
+	@mkdir -p $(ROOT); $(IN_ROOT) packages
+	@$(IN_ROOT) root-envs
+	@echo "this checkout's code"; rm -rf $(BUILD); $(PYTHON) -m venv $(BUILD); \
+	pip="$(BUILD)/bin/pip -qq --disable-pip-version-check"; \
+	$$pip install --require-hashes -r locks/build.txt; \
+	$$pip wheel --no-deps --no-build-isolation -w $(BUILD) .; \
+	$(ROOT)/envs/seed/bin/pip -qq --disable-pip-version-check install --no-deps --no-index \
+	    --force-reinstall $(BUILD)/*.whl; rm -rf $(BUILD)
+	@$(INSTALLED) put
+
+.PHONY: root-envs
+root-envs:
+	$(call env,ironic,locks/ironic.txt,)
+	$(call env,tools,locks/tools.txt,)
+	$(call env,seed,locks/seed.txt,)
+	@cd $(ENVS); for dir in *-*; do \
+	    [ "$$(readlink -f $${dir%-*})" = "$$(readlink -f $$dir)" ] || rm -rf "$$dir"; done
+
+.PHONY: uninstall
+uninstall:  ## remove what install made; PURGE=1: databases, keys, images and settings, too
+	@if [ -x $(ROOT)/envs/seed/bin/python ]; then $(INSTALLED) remove $(if $(PURGE),--purge); \
+	    rm -rf $(ROOT); else echo "Seed is not installed in $(ROOT)"; fi
+
+.PHONY: wheels
+wheels: envs  ## DEST=folder: everything that `make install WHEELS=folder` needs
+	@[ -n "$(DEST)" ] || { echo "make wheels DEST=/path"; exit 2; }
+	@$(PY) -m seed.host.wheels $(DEST)
