@@ -108,7 +108,12 @@ def start(settings: Settings, services: Sequence[Service]) -> None:
 
 def running(settings: Settings) -> bool:
     """seed.target is active: `seed up` was called, and `seed down` was not."""
-    return _show([TARGET])[0]["ActiveState"] in ("active", "activating")
+    return active(TARGET)
+
+
+def active(unit: str) -> bool:
+    """A unit of anybody's is active or about to be."""
+    return _show([unit])[0]["ActiveState"] in ("active", "activating")
 
 
 def stop(settings: Settings, timeout: float = 60.0) -> None:
