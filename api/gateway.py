@@ -110,7 +110,10 @@ async def heartbeat(
     await run_in_threadpool(guard.heartbeat, parts.store, node_uuid, beat.callback_url, source)
     body = beat.model_dump_json(exclude_unset=True).encode()
     path = f"/v1/heartbeat/{node_uuid}"
-    return _passed(await ironic.call("POST", path, headers=request.headers, body=body))
+    answer = await ironic.call("POST", path, headers=request.headers, body=body)
+    if answer.status == 202:
+        await run_in_threadpool(guard.heartbeat_accepted, parts.store, node_uuid, source)
+    return _passed(answer)
 
 
 @router.post("/v1/continue_inspection")

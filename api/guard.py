@@ -2,7 +2,8 @@
 
 Ironic mints the agent token for whoever asks first, so one order lets one agent ask once. Who
 comes twice, from elsewhere, or points elsewhere stops the order: `alarm` is set, and from then on
-nobody is let in for it.
+nobody is let in for it. Only an agent that has proved to Ironic that it holds the token (a
+heartbeat was accepted) may look up again, from the same address: Ironic masks the token then.
 
 Each function decides in one write transaction, which is alone: of two at once exactly one wins.
 """
@@ -35,11 +36,16 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class Admitted:
-    """An order whose lookup is being done, and what its agent's address was before."""
+    """An order whose lookup is being done, and what its agent's address was before.
+
+    again: its agent has its token already and only wants to read its node anew, as
+    ironic-python-agent 13.0.0 does right before it writes an image (hardware.update_cached_node).
+    """
 
     order_id: UUID
     node_uuid: UUID
     agent_address: str
+    again: bool = False
 
 
 def lookup(store: Store, macs: frozenset[str], node_uuid: UUID | None, source: str) -> Admitted:
@@ -53,6 +59,8 @@ def lookup(store: Store, macs: frozenset[str], node_uuid: UUID | None, source: s
 
 def take_back(store: Store, before: Admitted) -> None:
     """Ironic gave no token: the agent may ask again."""
+    if before.again:
+        return
     with store.write() as session:
         order = session.get_one(Order, before.order_id)
         if not order.alarm:
@@ -62,6 +70,21 @@ def take_back(store: Store, before: Admitted) -> None:
 def heartbeat(store: Store, node_uuid: UUID, callback_url: str, source: str) -> None:
     """Raises Conflict where nothing was looked up, Forbidden (with an alarm) for a stranger."""
     _settled(store, lambda session: _heartbeat(session, node_uuid, callback_url, source))
+
+
+def heartbeat_accepted(store: Store, node_uuid: UUID, source: str) -> None:
+    """Ironic took the heartbeat, so this agent holds the token."""
+    with store.write() as session:
+        session.execute(
+            update(Order)
+            .where(
+                col(Order.node_uuid) == node_uuid,
+                col(Order.closed_at).is_(None),
+                col(Order.agent_address) == source,
+                col(Order.heartbeat_at).is_(None),
+            )
+            .values(heartbeat_at=now())
+        )
 
 
 def inspection(store: Store, seen: Seen, source: str) -> Order:
@@ -95,6 +118,8 @@ def _lookup(
     order = _from_right_address(session, waiting, macs, source, "a lookup")
     if isinstance(order, SeedError):
         return order
+    if order.heartbeat_at and source == order.agent_address:
+        return Admitted(order.id, order.node_uuid, order.agent_address, again=True)
     before = Admitted(order.id, order.node_uuid, order.agent_address)
     if not _take(session, order.id, source):
         return _stop(session, order, f"a second lookup, from {source}")

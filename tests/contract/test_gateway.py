@@ -326,6 +326,32 @@ def test_the_agent_that_was_let_in_is_heard(
     assert not alarmed(parts, order)
 
 
+def test_an_agent_that_proved_its_token_may_read_its_node_again(
+    http: TestClient, parts: Parts, ironic: IronicDouble
+) -> None:
+    """As ironic-python-agent does right before it writes an image; nobody else may."""
+    order = an_order(parts)
+    look_up(http)
+    ironic.answer = lambda _: (202, {}, b"")
+    beat(http, order.node_uuid)
+    ironic.answer = lambda _: (200, {}, b'{"config": {"agent_token": "******"}}')
+    assert look_up(http).status_code == 200
+    assert not alarmed(parts, order)
+    assert look_up(http, FOREIGN).status_code == 403
+    assert alarmed(parts, order)
+
+
+def test_a_refused_heartbeat_proves_nothing(
+    http: TestClient, parts: Parts, ironic: IronicDouble
+) -> None:
+    order = an_order(parts)
+    look_up(http)
+    ironic.answer = lambda _: (400, {}, b"{}")
+    beat(http, order.node_uuid)
+    assert look_up(http).status_code == 403
+    assert alarmed(parts, order)
+
+
 def test_no_open_order_is_no_alarm(http: TestClient, parts: Parts, ironic: IronicDouble) -> None:
     order = an_order(parts)
     assert beat(http, uuid4()) == 409

@@ -56,10 +56,10 @@ class Site:
             assert self.process.returncode == -9, "the reconciler died of something else"
             self.deaths += 1
         argv = [sys.executable, "-m", "tests.fakes.crashing", str(self.folder)]
-        log = (self.folder / "log").open("ab")
-        self.process = subprocess.Popen(
-            [*netns.prefix(self.namespace), *argv], stdout=log, stderr=log
-        )
+        with (self.folder / "log").open("ab") as log:
+            self.process = subprocess.Popen(
+                [*netns.prefix(self.namespace), *argv], stdout=log, stderr=log
+            )
 
     def stop(self) -> None:
         if self.process and self.process.poll() is None:
