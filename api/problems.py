@@ -15,6 +15,7 @@ from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from provisioning.errors import NoCapacity, SeedError
+from provisioning.models import IN_WORDS
 
 log = structlog.get_logger()
 
@@ -135,6 +136,8 @@ def _sentence(error: dict[str, Any]) -> str:
     """One field's fault. What was sent is left out: it may be a password."""
     if error["type"] == "json_invalid":
         return f"the body is not JSON: {error['ctx']['error']} at character {error['loc'][-1]}"
+    if error["type"] == "string_pattern_mismatch" and error["ctx"]["pattern"] in IN_WORDS:
+        return f"{_field(error['loc'])}: {IN_WORDS[error['ctx']['pattern']]}"
     message = str(error["msg"]).removeprefix("Value error, ")
     return f"{_field(error['loc'])}: {message[:1].lower()}{message[1:]}"
 
@@ -143,7 +146,9 @@ def _invalid(request: Request, error: RequestValidationError) -> JSONResponse:
     faults = [_sentence(fault) for fault in error.errors()]
     more = f" (and {len(faults) - 3} more)" if len(faults) > 3 else ""
     detail = "; ".join(faults[:3]) + more
-    return problem(request.state.request_id, 422, "invalid", detail, _SPEC)
+    named = all(fault["type"] == "string_pattern_mismatch" for fault in error.errors())
+    remedy = "write it like web-1" if named else _SPEC
+    return problem(request.state.request_id, 422, "invalid", detail, remedy)
 
 
 def _http(request: Request, error: HTTPException) -> JSONResponse:

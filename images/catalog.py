@@ -71,7 +71,7 @@ def publish_file(path: Path, name: str, sha256: str, image_dir: Path, ssh_user: 
                 f"{path.name} is not the file asked for: its SHA-256 is {file.sha256}",
                 f"sha256sum {path}; compare it with its maker's list, then fetch it again",
             )
-        disk = verify(folder / "disk")
+        disk = verify(folder / "disk", path)
         file = file.model_copy(update={"name": f"disk.{disk.format}"})
         (folder / "disk").rename(folder / file.name)
         image = Image(

@@ -29,11 +29,15 @@ class DiskFile:
     virtual_size: int
 
 
-def verify(path: Path) -> DiskFile:
+def verify(path: Path, named: Path | None = None) -> DiskFile:
     """What disk image a file is. Raises Invalid for any other file and for a qcow2 that would make
-    the reader open further files (backing file, external data), is encrypted or is damaged."""
+    the reader open further files (backing file, external data), is encrypted or is damaged.
+
+    named: what a person calls it, where `path` is our copy.
+    """
     with path.open("rb") as file:
         head = file.read(1 << 16)
+    size, path = path.stat().st_size, named or path
     if head.startswith(QCOW2_MAGIC):
         return DiskFile("qcow2", _qcow2(path, head))
     if head[ISO_OFFSET : ISO_OFFSET + 5] == ISO_MAGIC:
@@ -46,7 +50,7 @@ def verify(path: Path) -> DiskFile:
             f"{path.name} is neither a qcow2 nor a raw disk with a boot sector",
             f"file {path}; qemu-img convert -O qcow2 {path} disk.qcow2",
         )
-    return DiskFile("raw", path.stat().st_size)
+    return DiskFile("raw", size)
 
 
 def _qcow2(path: Path, head: bytes) -> int:

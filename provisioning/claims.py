@@ -140,10 +140,19 @@ def take(session: Session, claim: Claim, nodes: list[Node]) -> None:
     if taken == claim.count:
         return
     raise NoCapacity(
-        f"{claim.count} nodes of class {claim.resource_class} were asked for, {taken} are free",
+        f"claim {claim.name} wants {claim.count} of class {claim.resource_class}, "
+        f"free are {taken}{_others(claim, nodes)}",
         "Ask for fewer, release a claim, or see why: `seed node list`.",
         reasons,
     )
+
+
+def _others(claim: Claim, nodes: list[Node]) -> str:
+    """Most wrong classes are typing errors: say which there are."""
+    classes = sorted({n.resource_class for n in nodes if n.resource_class})
+    if claim.resource_class in classes:
+        return ""
+    return f"; the classes are: {', '.join(classes)}" if classes else "; there are no nodes at all"
 
 
 def rejects(session: Session, claim: Claim, node: Node) -> str:

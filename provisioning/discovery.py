@@ -11,7 +11,7 @@ from sqlmodel import Session, select
 
 from provisioning import models, networks
 from provisioning.bmc import Access, BmcProtocol, Contact, Identity
-from provisioning.errors import BmcLoginRefused, NotFound, SeedError
+from provisioning.errors import BmcError, BmcLoginRefused, Conflict, NotFound, SeedError, told
 from provisioning.models import Bmc, Credential, Discovery
 from provisioning.states import BmcGoal, Login
 from provisioning.store import Store, record
@@ -61,7 +61,7 @@ class Finder:
         with self.store.write() as session:
             row = session.get_one(Discovery, discovery_id)
             row.found = len(contacts)
-            row.problems = [p for p in problems if p]
+            row.problems = [told(p) for p in problems if p]
             row.logged_in = len(_logged_in(session, [c.address for c in contacts]))
             row.state, row.ended_at = "done", models.now()
             record(session, "discovery.done", row.id, f"{row.found} BMCs found", found=row.found)
@@ -80,8 +80,8 @@ class Finder:
 
         return [c for c in await asyncio.gather(*map(probe, addresses)) if c]
 
-    def _take_in(self, contact: Contact, credential: Credential | None) -> str:
-        """Keep what was seen; one login at most. The answer is a problem's sentence, or ''."""
+    def _take_in(self, contact: Contact, credential: Credential | None) -> SeedError | None:
+        """Keep what was seen; one login at most. The answer is what a person must know."""
         access = self.access(credential) if credential else None
         with self.store.write() as session:
             bmc = _row(session, contact)
@@ -91,9 +91,12 @@ class Finder:
             bmc.protocol = contact.protocol
             bmc.fingerprint, bmc.certificate = contact.fingerprint, contact.certificate
             if credential is None or access is None or bmc.login is Login.OK:
-                return ""
+                return None
             if access.mark in bmc.refused:
-                return f"BMC {bmc.address} refused this login before; it was not tried again"
+                return BmcLoginRefused(
+                    f"BMC {bmc.address} refused this login before; it was not tried again",
+                    f"Give another: `seed discover {bmc.address} --username U --password-stdin`.",
+                )
             # Written before the login: after a crash in between nobody tries it again.
             bmc.credential_id, bmc.login = credential.id, Login.REFUSED
             bmc.refused = [*bmc.refused, access.mark]
@@ -102,10 +105,13 @@ class Finder:
             identity = self.protocols[contact.protocol].identify(contact, access, LOGIN_TIMEOUT)
         except SeedError as err:
             return self._refused(contact, access, err)
+        except Exception as err:  # one lying BMC must not end the sweep of all others
+            log.exception("bmc.nonsense", address=contact.address)
+            return self._refused(contact, access, _nonsense(contact, err))
         self._known(contact, access, identity)
-        return ""
+        return None
 
-    def _refused(self, contact: Contact, access: Access, err: SeedError) -> str:
+    def _refused(self, contact: Contact, access: Access, err: SeedError) -> SeedError:
         log.warning("bmc.login", address=contact.address, problem=str(err), exc_info=err)
         with self.store.write() as session:
             bmc = _row(session, contact)
@@ -114,7 +120,7 @@ class Finder:
                 bmc.refused = [m for m in bmc.refused if m != access.mark]
             bmc.problem, bmc.remedy = str(err), err.remedy
             record(session, f"bmc.{err.code}", contact.address, str(err))
-        return str(err)
+        return err
 
     def _known(self, contact: Contact, access: Access, identity: Identity) -> None:
         with self.store.write() as session:
@@ -143,14 +149,23 @@ def _row(session: Session, contact: Contact) -> Bmc:
     return bmc
 
 
-def _changed(session: Session, bmc: Bmc) -> str:
+def _nonsense(contact: Contact, cause: Exception) -> BmcError:
+    error = BmcError(
+        f"{contact.protocol} on BMC {contact.address} answered nonsense",
+        f"Restart the BMC, then `seed discover {contact.address}`.",
+    )
+    error.__cause__ = cause
+    return error
+
+
+def _changed(session: Session, bmc: Bmc) -> SeedError:
     bmc.problem = f"the certificate of BMC {bmc.address} changed since it was accepted"
     bmc.remedy = (
         f"If the BMC was replaced or reset on purpose: `seed bmc trust {bmc.address}`; "
         "else unplug it and ask who did this."
     )
     record(session, "bmc.certificate-changed", bmc.address, bmc.problem)
-    return bmc.problem
+    return Conflict(bmc.problem, bmc.remedy)
 
 
 def _logged_in(session: Session, addresses: list[str]) -> list[Bmc]:

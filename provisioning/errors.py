@@ -29,6 +29,11 @@ class SeedError(Exception):
         self.remedy = remedy
 
 
+def told(error: SeedError) -> dict[str, str]:
+    """As a stored row keeps it."""
+    return {"problem": str(error), "remedy": error.remedy}
+
+
 class Invalid(SeedError):
     code, status = "invalid", 422
 

@@ -16,8 +16,14 @@ from sqlmodel import Field, SQLModel
 from provisioning.states import BmcGoal, ClaimState, Login, OrderKind, Wanted
 
 # RFC 1123 label: it becomes the host name; "-499" may follow within 63 characters.
-HostLabel = Annotated[str, StringConstraints(pattern=r"^[a-z0-9]([a-z0-9-]{0,57}[a-z0-9])?$")]
-Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,79}$")]
+HOST_LABEL = r"^[a-z0-9]([a-z0-9-]{0,57}[a-z0-9])?$"
+NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,79}$"
+IN_WORDS = {  # what a person is told who did not meet them
+    HOST_LABEL: "only a-z, 0-9 and '-', at most 59, a letter or digit first and last",
+    NAME: "only letters, digits, '.', '_' and '-', at most 80, a letter or digit first",
+}
+HostLabel = Annotated[str, StringConstraints(pattern=HOST_LABEL)]
+Name = Annotated[str, StringConstraints(pattern=NAME)]
 
 
 def now() -> datetime:
@@ -67,7 +73,7 @@ class Discovery(SQLModel, table=True):
     addresses: int = 0
     found: int = 0
     logged_in: int = 0
-    problems: list[str] = _json(default_factory=list)
+    problems: list[dict[str, str]] = _json(default_factory=list)  # problem, remedy
     ended_at: datetime | None = _time(default=None)
 
 
@@ -152,6 +158,7 @@ class Order(SQLModel, table=True):
     agent_address: str = ""
     agent_macs: list[str] = _json(default_factory=list)
     lookup_at: datetime | None = _time(default=None)
+    heartbeat_at: datetime | None = _time(default=None)  # the agent proved it has the token
     alarm: str = ""
     proof: dict[str, Any] | None = Field(default=None, sa_column=Column(JSON(none_as_null=True)))
     proof_at: datetime | None = _time(default=None)
@@ -161,9 +168,7 @@ class ClaimSpec(SQLModel):
     """What the caller asks for. Field names are Ironic's, so no translation is needed."""
 
     name: HostLabel
-    resource_class: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_.-]{1,80}$")] = (
-        "baremetal"
-    )
+    resource_class: Name = "baremetal"
     count: int = Field(default=1, ge=1, le=500)
     image: Name
     ssh_keys: list[str] = _json(default_factory=list)

@@ -16,6 +16,7 @@ from provisioning.errors import Conflict, Invalid
 from provisioning.models import Address
 
 LARGEST_RANGE = 2**16  # addresses; a /16
+THIS_NETWORK = IPv4Address("1.0.0.0")  # all below is 0.0.0.0/8 (RFC 1122, 3.2.1.3)
 
 
 def mac(text: str) -> str:
@@ -25,7 +26,10 @@ def mac(text: str) -> str:
     except (AddrFormatError, ValueError) as err:
         raise Invalid(f"{text!r} is not a MAC address", "Write it as 52:54:00:12:34:56.") from err
     if eui.words[0] & 1 or int(eui) == 0:
-        raise Invalid(f"{text} is a group or zero address, no NIC has it", "Read the label again.")
+        raise Invalid(
+            f"{text} is a group or zero address, no NIC has it",
+            "Read the label again; a NIC's MAC looks like 52:54:00:12:34:56.",
+        )
     return str(eui)
 
 
@@ -48,37 +52,45 @@ def addresses_of(ranges: list[str]) -> list[str]:
 
 
 def _range(text: str) -> IPSet:
+    network = _parsed(text)
+    if network.version != 4:
+        raise Invalid(f"{text} is not IPv4", "Give the BMCs' IPv4 range, like 10.0.0.0/24.")
+    has_ends = isinstance(network, IPNetwork) and network.prefixlen < 31
+    if has_ends and int(network.ip) != network.first:
+        raise Invalid(
+            f"{text} has host bits set",
+            f"Did you mean {network.cidr}? For one address write {network.ip}.",
+        )
+    size = network.last - network.first + 1
+    if size > LARGEST_RANGE:
+        raise Invalid(
+            f"{text} holds {size} addresses, more than a /16 ({LARGEST_RANGE})",
+            "Sweep in smaller parts, such as one /20 at a time.",
+        )
+    _not_ours(IPv4Address(network.first), IPv4Address(network.last), text)
+    return IPSet(network.iter_hosts() if has_ends else network)
+
+
+def _parsed(text: str) -> IPNetwork | IPRange:
     try:
-        if "-" in text:
-            first, last = text.split("-", 1)
-            return IPSet(IPRange(first.strip(), last.strip()))
-        network = IPNetwork(text, expand_partial=False)
+        first, dash, last = text.partition("-")
+        if dash:
+            return IPRange(first.strip(), last.strip())
+        return IPNetwork(text, expand_partial=False)
     except (AddrFormatError, ValueError) as err:
         raise Invalid(
             f"{text!r} is not a range of addresses",
             "Write a network (10.0.0.0/24), one address (10.0.0.7) or 10.0.0.5-10.0.0.9.",
         ) from err
-    if network.version != 4:
-        raise Invalid(f"{text} is not IPv4", "Give the BMCs' IPv4 range.")
-    if network.ip != network.network and network.prefixlen < 31:
-        raise Invalid(
-            f"{text} has host bits set",
-            f"Did you mean {network.cidr}? For one address write {network.ip}.",
-        )
-    _not_ours(network, text)
-    if network.size > LARGEST_RANGE:
-        raise Invalid(
-            f"{text} holds {network.size} addresses, more than a /16 ({LARGEST_RANGE})",
-            "Sweep in smaller parts, such as one /20 at a time.",
-        )
-    return IPSet(network.iter_hosts()) if network.prefixlen < 31 else IPSet(network)
 
 
-def _not_ours(network: IPNetwork, text: str) -> None:
-    first, last = IPv4Address(network.first), IPv4Address(network.last)
-    if any(a.is_loopback or a.is_multicast or a.is_unspecified for a in (first, last)):
-        raise Invalid(f"no BMC can have an address of {text}", "Give the BMCs' own range.")
-    if first.is_link_local:
+def _not_ours(first: IPv4Address, last: IPv4Address, text: str) -> None:
+    ends = (first, last)
+    if any(a.is_loopback or a.is_multicast or a.is_reserved or a < THIS_NETWORK for a in ends):
+        raise Invalid(
+            f"no BMC can have an address of {text}", "Give the BMCs' own range, like 10.0.0.0/24."
+        )
+    if first.is_link_local or last.is_link_local:
         raise Invalid(f"{text} is link-local", "Give the BMCs a real address first.")
 
 

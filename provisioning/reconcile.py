@@ -17,7 +17,7 @@ from sqlmodel import col, select
 from provisioning.claim_steps import Claiming
 from provisioning.discovery import Finder
 from provisioning.enrollment import Enrollment
-from provisioning.errors import BmcLoginRefused, SeedError
+from provisioning.errors import BmcLoginRefused, SeedError, told
 from provisioning.models import Bmc, Claim, Discovery, now
 from provisioning.outcome import Done, Move, Stuck, Wait
 from provisioning.parts import Parts
@@ -104,7 +104,7 @@ class Reconciler:
         except SeedError as err:
             with self.parts.store.write() as session:
                 row = session.get_one(Discovery, identity)
-                row.state, row.problems, row.ended_at = "failed", [str(err)], now()
+                row.state, row.problems, row.ended_at = "failed", [told(err)], now()
         return RETRY_SECONDS
 
     def _bmc(self, identity: UUID) -> float:

@@ -5,6 +5,7 @@ Exit codes: 0 done, 1 refused (the sentence and its remedy are on stderr), 2 wro
 """
 
 import os
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,6 +18,8 @@ from rich.console import Console
 REFUSED, USAGE, UNAVAILABLE, TOO_LONG = 1, 2, 3, 4
 CALL_TIMEOUT = 90.0  # seconds; a claim of many nodes reads each one's inventory
 
+_PART = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,79}")
+
 err = Console(stderr=True, highlight=False)
 
 
@@ -25,6 +28,16 @@ def fail(what: str, remedy: str, code: int = REFUSED) -> NoReturn:
     if remedy:
         err.print(f"  try: {_plain(remedy)}", soft_wrap=True)
     raise typer.Exit(code)
+
+
+def part(text: str) -> str:
+    """A name or address as one segment of a path; ends the program for what leads elsewhere."""
+    if not _PART.fullmatch(text):
+        fail(
+            f"{text!r} is no name or address",
+            "Letters, digits, '.', '-' and '_', at most 80, a letter or digit first.",
+        )
+    return text
 
 
 def _plain(text: str) -> str:

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from seed import show
-from seed.client import REFUSED, TOO_LONG, USAGE, Client, err, fail
+from seed.client import REFUSED, TOO_LONG, USAGE, Client, err, fail, part
 from seed.config import settings
 
 app = typer.Typer(no_args_is_help=True, help="The BMCs that were found.")
@@ -51,7 +51,8 @@ def discover(
             row = api.get(f"/discoveries/{row['id']}")
             progress.update(f"looking at {row['addresses']} addresses: {row['state']}")
     for problem in row["problems"]:
-        err.print(f"[yellow]warning:[/yellow] {show.cell(problem)}", soft_wrap=True)
+        err.print(f"[yellow]warning:[/yellow] {show.cell(problem['problem'])}", soft_wrap=True)
+        err.print(f"  try: {show.cell(problem['remedy'])}", soft_wrap=True)
     listed(output)
     if row["state"] == "failed" or row["problems"]:
         raise typer.Exit(REFUSED)
@@ -77,7 +78,7 @@ def listed(output: show.Output = show.Format.TABLE) -> None:
 @app.command("show")
 def shown(address: str, output: show.Output = show.Format.TABLE) -> None:
     """One BMC."""
-    show.one(client().get(f"/bmcs/{address}"), output)
+    show.one(client().get(f"/bmcs/{part(address)}"), output)
 
 
 @app.command()
@@ -97,7 +98,7 @@ def accept(
     api = client()
     done = []
     for address in addresses:
-        bmc = api.get(f"/bmcs/{address}")
+        bmc = api.get(f"/bmcs/{part(address)}")
         body: dict[str, Any] = {"name": name or _label(bmc), "resource_class": resource_class}
         if mac:
             body["mac"] = mac

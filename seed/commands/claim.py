@@ -7,7 +7,7 @@ from typing import Annotated, Any
 import typer
 
 from seed import show
-from seed.client import REFUSED, TOO_LONG, USAGE, Client, err, fail
+from seed.client import REFUSED, TOO_LONG, USAGE, Client, err, fail, part
 from seed.commands.bmc import client
 from seed.commands.confirm import confirm
 
@@ -45,7 +45,7 @@ def create(
         "ssh_keys": [_read(path).strip() for path in ssh_key],
         "user_data": _read(user_data) if user_data else "",
     }
-    claim = api.put(f"/claims/{name}", body)
+    claim = api.put(f"/claims/{part(name)}", body)
     if wait:
         claim = follow(api, claim["id"], "active", timeout)
     _print(claim, output)
@@ -63,7 +63,7 @@ def listed(
 @app.command("show")
 def shown(name: str, output: show.Output = show.Format.TABLE) -> None:
     """One claim and what was handed out."""
-    _print(client().get(f"/claims/{name}"), output)
+    _print(client().get(f"/claims/{part(name)}"), output)
 
 
 @app.command()
@@ -80,7 +80,7 @@ def release(
     Example: seed claim release web
     """
     api = client()
-    claim = api.get(f"/claims/{name}")
+    claim = api.get(f"/claims/{part(name)}")
     plan = {"hash": ""}
     if claim["wanted"] != "released":
         plan = api.post(f"/claims/{claim['id']}:plan-release")
@@ -94,7 +94,7 @@ def release(
 @app.command()
 def undo(name: str, output: show.Output = show.Format.TABLE) -> None:
     """Take a release back while the disks are untouched."""
-    _print(client().post(f"/claims/{name}:undo"), output)
+    _print(client().post(f"/claims/{part(name)}:undo"), output)
 
 
 def follow(api: Client, identity: str, state: str, timeout: int) -> dict[str, Any]:
@@ -120,8 +120,10 @@ def follow(api: Client, identity: str, state: str, timeout: int) -> dict[str, An
 def _read(path: Path) -> str:
     try:
         return path.expanduser().read_text()
-    except (OSError, UnicodeDecodeError) as problem:
-        fail(f"cannot read {path}: {problem}", f"ls -l {path}", USAGE)
+    except OSError as problem:
+        fail(f"cannot read {path}: {problem.strerror}", f"ls -l {path}", USAGE)
+    except UnicodeDecodeError:
+        fail(f"{path} is not a text file", f"file {path}", USAGE)
 
 
 def _print(claim: dict[str, Any], output: show.Format) -> None:

@@ -7,7 +7,7 @@ import typer
 
 from provisioning.image import Image
 from seed import show
-from seed.client import err
+from seed.client import err, part
 from seed.commands.bmc import client
 from seed.config import settings
 
@@ -75,7 +75,7 @@ def listed(output: show.Output = show.Format.TABLE) -> None:
 @app.command("show")
 def shown(name: str, output: show.Output = show.Format.TABLE) -> None:
     """One image: files, digests, and what each part weighs."""
-    found = client().get(f"/images/{name}")
+    found = client().get(f"/images/{part(name)}")
     show.one(_flat(found) if output is show.Format.TABLE else found, output)
 
 

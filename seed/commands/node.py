@@ -8,7 +8,7 @@ from rich.live import Live
 from rich.table import Table
 
 from seed import show
-from seed.client import REFUSED, TOO_LONG, err, fail
+from seed.client import REFUSED, TOO_LONG, err, fail, part
 from seed.commands.bmc import client
 from seed.commands.confirm import confirm
 
@@ -30,7 +30,7 @@ def listed(output: show.Output = show.Format.TABLE) -> None:
 @app.command("show")
 def shown(name: str, output: show.Output = show.Format.TABLE) -> None:
     """One server: where it is, what it waits for, what to do about it."""
-    node = client().get(f"/nodes/{name}")
+    node = client().get(f"/nodes/{part(name)}")
     if output is show.Format.TABLE:
         inventory = node.pop("inventory") or {}
         node["phases"] = [f"{p['name']} {p['seconds']:.0f} s" for p in node["phases"]]
@@ -106,4 +106,4 @@ def provide(
 @app.command()
 def retry(name: str, output: show.Output = show.Format.TABLE) -> None:
     """The cause of a failure is cured: go on."""
-    show.rows([client().post(f"/nodes/{name}:retry")], COLUMNS, output)
+    show.rows([client().post(f"/nodes/{part(name)}:retry")], COLUMNS, output)

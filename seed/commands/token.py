@@ -8,7 +8,7 @@ import typer
 
 from ipxe.render import write_atomic
 from seed import show
-from seed.client import fail
+from seed.client import fail, part
 from seed.commands.bmc import client
 from seed.config import settings
 
@@ -33,7 +33,7 @@ def create(
     name: str,
     role: Annotated[list[str], typer.Option(help="viewer, claimer, operator or destroyer.")],
     project: Annotated[str, typer.Option(help="Where its claims live.")] = "default",
-    days: Annotated[int, typer.Option(min=1, max=3650, help="Until it expires.")] = 90,
+    days: Annotated[int, typer.Option(min=1, max=366, help="Until it expires.")] = 90,
     directory: Annotated[
         Path, typer.Option(help="Where its files go.", envvar="SEED_TOKEN_DIR")
     ] = HOME,
@@ -75,7 +75,7 @@ def revoke(
     ] = HOME,
 ) -> None:
     """From now on this token opens nothing."""
-    client().delete(f"/tokens/{name}")
+    client().delete(f"/tokens/{part(name)}")
     for path in (directory / f"{name}.token", directory / f"{name}-clouds.yaml"):
         if os.access(path, os.W_OK):
             path.unlink()
