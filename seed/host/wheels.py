@@ -13,8 +13,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 LOCKS = ("build", "seed", "ironic", "tools")
-PYTHONS = ("3.11", "3.13")
-"""What Debian 12 and 13 have."""
+PYTHONS = {"3.11": (3, 11, 2), "3.13": (3, 13, 5)}
+"""What Debian 12 and 13 have; they take security fixes without the number."""
 
 # Of glibc 2.36, Debian 12's. pip does not know that a newer glibc runs what an older one asks for.
 _GLIBC = (5, 12, 17, 24, 26, 27, 28, 31, 34, 35)
@@ -32,7 +32,6 @@ _OPERATORS = {
     "==": operator.eq,
 }
 _MARKER = re.compile(r"python_(?:full_)?version (<=|>=|==|<|>) '([\d.]+)'")
-_LAST = 99  # patch level: Debian's is not known here, and no lock asks for more than "some patch"
 
 
 def for_python(lock: str, python: str) -> str:
@@ -60,8 +59,7 @@ def _decided(line: str, python: str) -> tuple[bool, str]:
     match = _MARKER.fullmatch(marker)
     if not match:
         raise ValueError(f"{name}: cannot tell what {marker!r} means for {python}")
-    ours = (*map(int, python.split(".")), _LAST)
-    wanted = _OPERATORS[match[1]](ours, tuple(map(int, match[2].split("."))))
+    wanted = _OPERATORS[match[1]](PYTHONS[python], tuple(map(int, match[2].split("."))))
     return bool(wanted), line.replace(f" ; {marker}", "")
 
 
