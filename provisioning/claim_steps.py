@@ -4,7 +4,7 @@ requested -> allocated -> deploying -> proving -> active -> releasing -> cleanin
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from uuid import UUID
 
 from sqlmodel import Session, col, select
@@ -203,12 +203,15 @@ class Claiming:
 
     def _clean(self, claim: Claim) -> Outcome:
         details: list[str] = []
-        for hold, bmc in self._seats(claim):
+        stuck: list[Stuck] = []
+        for hold, bmc in self._seats(claim):  # one that is stuck does not keep the others dirty
             result = self._clean_one(hold, bmc)
             if isinstance(result, Stuck):
-                return result
-            if isinstance(result, Wait):
+                stuck.append(result)
+            elif isinstance(result, Wait):
                 details.append(f"{bmc.node_name} {result.detail}")
+        if stuck:
+            return replace(stuck[0], seconds=2.0)
         if details:
             return Wait("; ".join(details))
         self._free(claim)

@@ -142,6 +142,11 @@ class Demo:
             self.follow_nodes("available")
 
     def claim(self, name: str = "demo") -> None:
+        self.ask_for(name)
+        with self.phase("deploy and proof"):
+            self.follow_claim(name, "active")
+
+    def ask_for(self, name: str) -> None:
         if not self.key.exists():
             subprocess.run(
                 ["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", "demo", "-f", str(self.key)],
@@ -153,8 +158,6 @@ class Demo:
             "claim", "create", name, "--image", "debian", "--count", count,
             "--ssh-key", f"{self.key}.pub",
         )  # fmt: skip
-        with self.phase("deploy and proof"):
-            self.follow_claim(name, "active")
 
     def release(self, name: str = "demo") -> None:
         with self.phase("release"):
