@@ -77,7 +77,10 @@ def listed(output: show.Output = show.Format.TABLE) -> None:
 
 @app.command("show")
 def shown(address: str, output: show.Output = show.Format.TABLE) -> None:
-    """One BMC."""
+    """One BMC.
+
+    Example: seed bmc show 172.22.1.11
+    """
     show.one(client().get(f"/bmcs/{part(address)}"), output)
 
 

@@ -62,7 +62,10 @@ def listed(
 
 @app.command("show")
 def shown(name: str, output: show.Output = show.Format.TABLE) -> None:
-    """One claim and what was handed out."""
+    """One claim and what was handed out.
+
+    Example: seed claim show web
+    """
     _print(client().get(f"/claims/{part(name)}"), output)
 
 
@@ -93,7 +96,10 @@ def release(
 
 @app.command()
 def undo(name: str, output: show.Output = show.Format.TABLE) -> None:
-    """Take a release back while the disks are untouched."""
+    """Take a release back while the disks are untouched.
+
+    Example: seed claim undo web
+    """
     _print(client().post(f"/claims/{part(name)}:undo"), output)
 
 

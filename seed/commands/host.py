@@ -115,7 +115,10 @@ def logs(
     follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on as lines come.")] = False,
     lines: Annotated[int, typer.Option(min=1, help="How many of the last ones.")] = 100,
 ) -> None:
-    """Print a service's log."""
+    """Print a service's log.
+
+    Example: seed logs ironic --follow
+    """
     from seed.host import appliance
 
     for line in appliance.logs(settings(), service, follow, lines):

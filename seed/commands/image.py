@@ -58,7 +58,10 @@ def published(
     sha256: Annotated[str, typer.Option(help="Its digest, from where you have it.")],
     output: show.Output = show.Format.TABLE,
 ) -> None:
-    """Publish a disk image of your own, if its digest is the one you give."""
+    """Publish a disk image of your own, if its digest is the one you give.
+
+    Example: seed image publish fedora fedora.qcow2 --sha256 DIGEST
+    """
     from images.catalog import publish_file
 
     image = publish_file(file, name, sha256, settings().image_dir)
@@ -74,7 +77,10 @@ def listed(output: show.Output = show.Format.TABLE) -> None:
 
 @app.command("show")
 def shown(name: str, output: show.Output = show.Format.TABLE) -> None:
-    """One image: files, digests, and what each part weighs."""
+    """One image: files, digests, and what each part weighs.
+
+    Example: seed image show debian
+    """
     found = client().get(f"/images/{part(name)}")
     show.one(_flat(found) if output is show.Format.TABLE else found, output)
 

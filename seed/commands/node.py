@@ -29,7 +29,10 @@ def listed(output: show.Output = show.Format.TABLE) -> None:
 
 @app.command("show")
 def shown(name: str, output: show.Output = show.Format.TABLE) -> None:
-    """One server: where it is, what it waits for, what to do about it."""
+    """One server: where it is, what it waits for, what to do about it.
+
+    Example: seed node show sn-0001
+    """
     node = client().get(f"/nodes/{part(name)}")
     if output is show.Format.TABLE:
         inventory = node.pop("inventory") or {}
@@ -50,7 +53,10 @@ def watch(
     until: Annotated[str, typer.Option(help="Stop when all are in this state.")] = "",
     timeout: Annotated[int, typer.Option(min=1, help="Seconds before giving up.")] = 3600,
 ) -> None:
-    """Follow servers live; ends with 1 when one is stuck and a state was waited for."""
+    """Follow servers live; ends with 1 when one is stuck and a state was waited for.
+
+    Example: seed node watch --until available
+    """
     api = client()
     deadline = time.monotonic() + timeout
     with Live(console=err, refresh_per_second=4) as live:
@@ -105,5 +111,8 @@ def provide(
 
 @app.command()
 def retry(name: str, output: show.Output = show.Format.TABLE) -> None:
-    """The cause of a failure is cured: go on."""
+    """The cause of a failure is cured: go on.
+
+    Example: seed node retry sn-0001
+    """
     show.rows([client().post(f"/nodes/{part(name)}:retry")], COLUMNS, output)

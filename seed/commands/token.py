@@ -74,7 +74,10 @@ def revoke(
         Path, typer.Option(help="Where its files are.", envvar="SEED_TOKEN_DIR")
     ] = HOME,
 ) -> None:
-    """From now on this token opens nothing."""
+    """From now on this token opens nothing.
+
+    Example: seed token revoke ci
+    """
     client().delete(f"/tokens/{part(name)}")
     for path in (directory / f"{name}.token", directory / f"{name}-clouds.yaml"):
         if os.access(path, os.W_OK):
