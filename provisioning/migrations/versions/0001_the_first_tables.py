@@ -109,6 +109,7 @@ def upgrade() -> None:
         sa.Column("agent_address", sa.String(), nullable=False),
         sa.Column("agent_macs", sa.JSON(), nullable=False),
         sa.Column("lookup_at", sa.DateTime(), nullable=True),
+        sa.Column("heartbeat_at", sa.DateTime(), nullable=True),
         sa.Column("alarm", sa.String(), nullable=False),
         sa.Column("proof", sa.JSON(none_as_null=True), nullable=True),
         sa.Column("proof_at", sa.DateTime(), nullable=True),
