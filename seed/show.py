@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 import typer
 import yaml
-from rich.console import Console
+from rich.console import Console, Group, RenderableType
 from rich.table import Table
 
 out = Console(highlight=False)
@@ -22,19 +22,30 @@ Output = Annotated[Format, typer.Option("--output", "-o", help="How to print it.
 
 
 def rows(data: list[dict[str, Any]], columns: dict[str, str], output: Format) -> None:
-    """`columns`: key -> heading. An empty list says so instead of an empty frame."""
+    """`columns`: key -> heading. What is stuck, and what to do, stands whole below the table."""
     if output is not Format.TABLE:
-        return one(data, output)
-    if not data:
+        one(data, output)
+    elif not data:
         out.print("none")
-        return None
+    else:
+        out.print(group(data, columns))
+
+
+def group(data: list[dict[str, Any]], columns: dict[str, str]) -> Group:
+    """A table that fits 80 columns: empty columns are left out, only the last one may wrap."""
+    filled = [key for key in columns if any(row.get(key) for row in data)]
     table = Table(box=None, pad_edge=False, header_style="bold")
-    for heading in columns.values():
-        table.add_column(heading, overflow="fold")
+    for key in filled:
+        table.add_column(columns[key], no_wrap=key != filled[-1], overflow="fold")
     for row in data:
-        table.add_row(*(cell(row.get(key)) for key in columns))
-    out.print(table)
-    return None
+        table.add_row(*(cell(row.get(key)) for key in filled))
+    lines: list[RenderableType] = [table]
+    for row in data:
+        if row.get("problem"):
+            name = row.get("name") or row.get("address")
+            lines.append(f"[red]{cell(name)}:[/red] {cell(row['problem'])}")
+            lines.append(f"  try: {cell(row.get('remedy'))}")
+    return Group(*lines)
 
 
 def one(data: Any, output: Format) -> None:  # noqa: ANN401

@@ -13,8 +13,8 @@ from seed.config import settings
 
 app = typer.Typer(no_args_is_help=True, help="The BMCs that were found.")
 COLUMNS = {
-    "address": "ADDRESS", "protocol": "PROTOCOL", "state": "STATE", "login": "LOGIN",
-    "vendor": "VENDOR", "model": "MODEL", "serial": "SERIAL", "node": "NODE", "problem": "PROBLEM",
+    "address": "ADDRESS", "protocol": "BMC", "state": "STATE", "login": "LOGIN",
+    "serial": "SERIAL", "node": "NODE", "model": "MODEL",
 }  # fmt: skip
 SWEEP_SECONDS = 900  # a /16 with slow BMCs
 

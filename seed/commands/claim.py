@@ -14,7 +14,7 @@ from seed.commands.confirm import confirm
 app = typer.Typer(no_args_is_help=True, help="Servers with an image on them, for you.")
 COLUMNS = {
     "name": "CLAIM", "state": "STATE", "count": "NODES", "resource_class": "CLASS",
-    "image": "IMAGE", "detail": "NOW", "problem": "PROBLEM",
+    "image": "IMAGE", "detail": "NOW",
 }  # fmt: skip
 WaitFlag = Annotated[bool, typer.Option("--wait", help="Follow it to the end.")]
 Timeout = Annotated[int, typer.Option(min=1, help="Seconds to wait at most.")]

@@ -5,7 +5,6 @@ from typing import Annotated, Any
 
 import typer
 from rich.live import Live
-from rich.table import Table
 
 from seed import show
 from seed.client import REFUSED, TOO_LONG, err, fail, part
@@ -14,9 +13,8 @@ from seed.commands.confirm import confirm
 
 app = typer.Typer(no_args_is_help=True, help="The accepted servers.")
 COLUMNS = {
-    "name": "NODE", "provision_state": "STATE", "power_state": "POWER", "protocol": "PROTOCOL",
-    "firmware": "FIRMWARE", "address": "ADDRESS", "claim": "CLAIM", "detail": "NOW",
-    "problem": "PROBLEM",
+    "name": "NODE", "provision_state": "STATE", "power_state": "POWER", "protocol": "BMC",
+    "firmware": "BOOT", "address": "ADDRESS", "claim": "CLAIM", "detail": "NOW",
 }  # fmt: skip
 Names = Annotated[list[str], typer.Argument(help="Names as in `seed node list`.")]
 
@@ -62,7 +60,7 @@ def watch(
     with Live(console=err, refresh_per_second=4) as live:
         while True:
             rows = [n for n in api.get("/nodes") if not names or n["name"] in names]
-            live.update(_table(rows))
+            live.update(show.group(rows, COLUMNS))
             if until and rows and all(reached(n, until) for n in rows):
                 return
             stuck = [n for n in rows if n["problem"]]
@@ -82,15 +80,6 @@ def reached(node: dict[str, Any], state: str) -> bool:
     if node["provision_state"] != state:
         return False
     return state != "manageable" or node["detail"].startswith("inspected")
-
-
-def _table(rows: list[dict[str, Any]]) -> Table:
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    for heading in COLUMNS.values():
-        table.add_column(heading, overflow="fold")
-    for row in rows:
-        table.add_row(*(show.cell(row.get(key)) for key in COLUMNS))
-    return table
 
 
 @app.command()
