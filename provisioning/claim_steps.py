@@ -142,15 +142,15 @@ class Claiming:
             elif node.provision_state in WORKING and not (order and order.alarm):
                 unfinished = True
             else:
-                return self._failed(node, order)
+                return self._failed(claim, node, order)
             details.append(f"{bmc.node_name} {waiting_for(node, order)}")
         return Wait("; ".join(details)) if unfinished else Move(ClaimState.PROVING)
 
-    def _failed(self, node: Node, order: Order | None) -> Stuck:
+    def _failed(self, claim: Claim, node: Node, order: Order | None) -> Stuck:
         why = (order.alarm if order else "") or node.last_error or node.provision_state
         return Stuck(
             f"{node.name}: {why}",
-            "Look at its console, then `seed claim release NAME` and claim again.",
+            f"Look at its console, then `seed claim release {claim.name}` and claim again.",
         )
 
     def _prove(self, claim: Claim) -> Outcome:
@@ -168,7 +168,7 @@ class Claiming:
                 continue
             wrong = _differs(claim, hold, bmc, order)
             if wrong:
-                return Stuck(wrong, "Look at the node; `seed claim release NAME` gives it back.")
+                return Stuck(wrong, f"`seed claim release {claim.name}` gives it back.")
         if missing:
             return Wait(f"waiting for the proof of {', '.join(missing)}", 1.0)
         with self.parts.store.write() as session:

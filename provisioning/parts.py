@@ -74,7 +74,7 @@ class Parts:
         if strangers:
             raise Conflict(
                 f"BMC {bmc.address} does not know the boot NIC {', '.join(sorted(strangers))}",
-                "No disk was touched. Check the cabling, then `seed node retry NAME`.",
+                f"No disk was touched. Check the cabling, then `seed node retry {bmc.node_name}`.",
             )
 
 
