@@ -182,7 +182,7 @@ class Demo:
         def look() -> tuple[list[str], bool]:
             nodes = self.ask("node", "list")
             _stop_if_stuck(nodes)
-            lines = [f"{n['name']}: {n['provision_state']} {n['detail']}" for n in nodes]
+            lines = [f"{n['name']}: {n['detail'] or n['provision_state']}" for n in nodes]
             return lines, all(reached(n, state) for n in nodes)
 
         _follow(look)
@@ -191,7 +191,8 @@ class Demo:
         def look() -> tuple[list[str], bool]:
             claim = self.ask("claim", "show", name)
             _stop_if_stuck([claim])
-            return [f"{claim['state']}: {claim['detail']}"], claim["state"] == state
+            now = [f"{claim['state']} {part}" for part in claim["detail"].split("; ")]
+            return now, claim["state"] == state
 
         _follow(look)
 
