@@ -1,0 +1,63 @@
+"""Ironic in memory, as strict as the real one: what it does not know, it refuses."""
+
+from dataclasses import replace
+from typing import Any
+from uuid import UUID, uuid4
+
+from provisioning.errors import Conflict, NotFound
+from provisioning.ironic import Node
+
+BLANK = Node(
+    uuid="", name="", driver="fake-hardware", provision_state="available", target="",
+    power_state="power off", resource_class="baremetal", last_error="", maintenance=False,
+    allocation="", reservation="", inspected=True, properties={}, extra={}, updated_at="",
+)  # fmt: skip
+
+
+class FakeIronic:
+    """Nodes by UUID. One name, one node; one allocation per name and per node."""
+
+    def __init__(self) -> None:
+        self.by_uuid: dict[str, Node] = {}
+        self.inventories: dict[str, dict[str, Any]] = {}
+        self.allocations: dict[str, str] = {}
+
+    def add(self, name: str, uuid: UUID | None = None, **facts: Any) -> Node:
+        if any(node.name == name for node in self.by_uuid.values()):
+            raise Conflict(f"a node named {name} exists", "seed node list")
+        node = replace(BLANK, uuid=str(uuid or uuid4()), name=name, **facts)
+        self.by_uuid[node.uuid] = node
+        return node
+
+    def change(self, uuid: object, **facts: Any) -> None:
+        self.by_uuid[str(uuid)] = replace(self.node(uuid), **facts)
+
+    def nodes(self) -> list[Node]:
+        return list(self.by_uuid.values())
+
+    def node(self, uuid: object) -> Node:
+        if str(uuid) not in self.by_uuid:
+            raise NotFound(f"there is no node {uuid}", "seed node list")
+        return self.by_uuid[str(uuid)]
+
+    def find_node(self, uuid: object) -> Node | None:
+        return self.by_uuid.get(str(uuid))
+
+    def inventory(self, uuid: object) -> dict[str, Any] | None:
+        self.node(uuid)
+        return self.inventories.get(str(uuid))
+
+    def allocate(self, name: str, node_uuid: object, resource_class: str) -> tuple[str, str]:
+        node = self.node(node_uuid)
+        held = self.allocations.get(name)
+        if held is not None and held != node.uuid:
+            return "error", "the allocation of an earlier choice still locks another node"
+        others = {uuid for other, uuid in self.allocations.items() if other != name}
+        fits = node.provision_state == "available" and node.resource_class == resource_class
+        if node.uuid in others or not fits or node.maintenance:
+            return "error", f"no node fits: {node.name} is taken, in another state or class"
+        self.allocations[name] = node.uuid
+        return "active", ""
+
+    def drop_allocation(self, name: str) -> None:
+        self.allocations.pop(name, None)
