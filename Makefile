@@ -156,7 +156,15 @@ uninstall:  ## remove what install made; PURGE=1: databases, keys, images and se
 	@if [ -x $(ROOT)/envs/seed/bin/python ]; then $(INSTALLED) remove $(if $(PURGE),--purge); \
 	    rm -rf $(ROOT); else echo "Seed is not installed in $(ROOT)"; fi
 
+.PHONY: package-names
+package-names:
+	@echo $(APT_HOST) $(APT_IMAGES)
+
 .PHONY: wheels
 wheels: envs  ## DEST=folder: everything that `make install WHEELS=folder` needs
 	@[ -n "$(DEST)" ] || { echo "make wheels DEST=/path"; exit 2; }
 	@$(PY) -m seed.host.wheels $(DEST)
+
+.PHONY: test-slow
+test-slow: setup  ## what takes too long for CI: a Debian with systemd; rows of docs/slow-lane.md
+	@$(PY) -m pytest -m slow tests/slow

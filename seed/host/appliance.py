@@ -24,6 +24,9 @@ Progress = Callable[[str, float], None]
 """Called after each step: what was done, and the seconds it took."""
 
 READY_SECONDS = 60.0
+"""After these a service that does not even run is given up."""
+SLOW_SECONDS = 300.0
+"""After these one that runs but does not answer: an emulated machine takes its time."""
 
 
 def silent(_step: str, _seconds: float) -> None:
@@ -144,7 +147,7 @@ def _copy(source: Path, target: Path) -> None:
 
 def wait_ready(settings: Settings, services: Sequence[Service], progress: Progress) -> None:
     """Wait until every service runs and answers. Raises HostError naming those that do not."""
-    begin, limit = time.monotonic(), READY_SECONDS
+    begin = time.monotonic()
     waiting = list(services)
     while True:
         states = supervision.of(settings).states(settings)
@@ -153,10 +156,12 @@ def wait_ready(settings: Settings, services: Sequence[Service], progress: Progre
             progress(f"{service.name} answers", time.monotonic() - begin)
         if not waiting:
             return
-        if time.monotonic() - begin > limit:
+        took = time.monotonic() - begin
+        runs = all(states.get(service.name) == "RUNNING" for service in waiting)
+        if took > (SLOW_SECONDS if runs else READY_SECONDS):
             names = ", ".join(service.name for service in waiting)
             raise HostError(
-                f"{names} did not answer within {limit:.0f} s", f"seed logs {waiting[0].name}"
+                f"{names} did not answer within {took:.0f} s", f"seed logs {waiting[0].name}"
             )
         time.sleep(0.1)
 
