@@ -70,6 +70,8 @@ def peer() -> Round:
     with base_folder() as base, appliance_namespace(f"seed-bench-{os.getpid()}") as namespace:
         config = base / "ironic.conf"
         config.write_text(IRONIC_CONF.format(base=base))
+        for folder in ("http", "tftp"):  # packages of Ironic bring them
+            (base / folder).mkdir()
         programs = environments() / "ironic" / "bin"
         before, begin = cpu_here(), time.monotonic()
         _run(namespace, base, programs / "ironic-dbsync", config, "create_schema").wait(120)
