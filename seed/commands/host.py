@@ -11,7 +11,6 @@ from typing import Annotated
 
 import typer
 
-from provisioning.store import Store
 from seed import show
 from seed.client import REFUSED, err
 from seed.config import settings
@@ -66,6 +65,7 @@ def init(
 
 def up() -> None:
     """Start everything on this machine and wait until it answers."""
+    from provisioning.store import Store  # half a second that no other verb needs
     from seed.host import appliance
 
     store = Store(settings().database_url)

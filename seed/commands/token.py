@@ -6,7 +6,6 @@ from typing import Annotated
 
 import typer
 
-from ipxe.render import write_atomic
 from seed import show
 from seed.client import fail, part
 from seed.commands.bmc import client
@@ -43,6 +42,8 @@ def create(
 
     Example: seed token create ci --role claimer --project web
     """
+    from ipxe.render import write_atomic
+
     directory.mkdir(mode=0o700, parents=True, exist_ok=True)
     paths = {"token": directory / f"{name}.token", "clouds": directory / f"{name}-clouds.yaml"}
     if paths["token"].exists():

@@ -169,21 +169,19 @@ def until(condition: Callable[[], Any], seconds: float, what: str) -> None:
 
 
 def node(chain: Demo, name: str) -> dict[str, Any]:
-    return next(n for n in chain.ask("node", "list") if n["name"] == name)
+    return next(n for n in chain.look_at("/nodes") if n["name"] == name)
 
 
 def states(chain: Demo) -> list[str]:
-    return sorted(n["provision_state"] for n in chain.ask("node", "list"))
+    return sorted(n["provision_state"] for n in chain.look_at("/nodes"))
 
 
 def claim(chain: Demo) -> dict[str, Any]:
-    return dict(chain.ask("claim", "show", "demo"))
+    return dict(chain.look_at("/claims/demo"))
 
 
 def chain_events(chain: Demo) -> list[dict[str, Any]]:
-    transport = httpx.HTTPTransport(uds=f"/run/{HOME.name}/api.sock")
-    with httpx.Client(transport=transport, base_url="http://seed", timeout=30) as http:
-        return list(http.get("/v1/events", params={"limit": 1000}).json())
+    return list(chain.look_at("/events?limit=1000"))
 
 
 def failed_logins(chain: Demo) -> dict[str, int]:
