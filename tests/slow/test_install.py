@@ -1,4 +1,4 @@
-"""`make install` on a Debian with systemd and without internet: units, hardening, kills, removal."""
+"""`make install` on a Debian with systemd, offline: units, hardening, kills, reboot, removal."""
 
 import json
 import re
