@@ -132,6 +132,7 @@ def test_a_service_that_does_not_come_up_leaves_nothing_running(
     idle: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(appliance, "READY_SECONDS", 1.0)
+    monkeypatch.setattr(appliance, "SLOW_SECONDS", 1.0)
     monkeypatch.setattr(ready, "boot_files", lambda _settings: False)
     with pytest.raises(HostError, match="nginx did not answer within 1 s") as error:
         appliance.up(idle, names=["nginx"])
