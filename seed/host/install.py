@@ -197,7 +197,8 @@ def _close(settings: Settings) -> None:
         write_atomic(settings.state_dir / ACCOUNTS, json.dumps(accounts) + "\n", 0o600)
     kept += [HOST_CONFIG.parent] if HOST_CONFIG.parent.exists() else []
     if kept:
-        print(f"kept: {', '.join(map(str, kept))}; make uninstall PURGE=1 removes them, too")
+        names = " ".join(map(str, kept))
+        print(f"kept, for the next installation; PURGE=1 would have removed it: {names}")
 
 
 def _purge(settings: Settings) -> None:
