@@ -161,8 +161,8 @@ def _nonsense(contact: Contact, cause: Exception) -> BmcError:
 def _changed(session: Session, bmc: Bmc) -> SeedError:
     bmc.problem = f"the certificate of BMC {bmc.address} changed since it was accepted"
     bmc.remedy = (
-        f"If the BMC was replaced or reset on purpose: `seed bmc trust {bmc.address}`; "
-        "else unplug it and ask who did this."
+        f"Replaced or reset on purpose? `seed bmc forget {bmc.address}`, then discover it. "
+        "Else unplug it and ask who did this."
     )
     record(session, "bmc.certificate-changed", bmc.address, bmc.problem)
     return Conflict(bmc.problem, bmc.remedy)

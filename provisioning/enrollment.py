@@ -14,7 +14,7 @@ from provisioning import orders
 from provisioning.bmc import Contact, Identity
 from provisioning.errors import Conflict, Invalid
 from provisioning.ironic import Node
-from provisioning.models import Bmc, Hold, HostLabel, Order, now
+from provisioning.models import Address, Bmc, Hold, HostLabel, Order, now
 from provisioning.networks import mac as checked_mac
 from provisioning.outcome import Done, Stuck, Wait
 from provisioning.parts import Parts
@@ -67,6 +67,22 @@ def _only_once(session: Session, bmc: Bmc, name: str) -> None:
             )
 
 
+def forget(session: Session, bmc: Bmc, who: str) -> None:
+    """The server is not ours any more. Its power and its disks stay as they are."""
+    if bmc.goal is BmcGoal.OBSERVED:
+        session.delete(bmc)
+    else:
+        hold = session.get(Hold, bmc.node)
+        if hold and hold.claim_id:
+            raise Conflict(
+                f"{bmc.node_name} is held by a claim",
+                "Release that claim first: `seed claim list`.",
+            )
+        bmc.goal = BmcGoal.FORGOTTEN
+        session.add(bmc)
+    record(session, "bmc.forget-asked", bmc.address, bmc.node_name or "", who=who)
+
+
 def add_mac(bmc: Bmc, text: str) -> None:
     """A person read a NIC's MAC off the label."""
     known = checked_mac(text)
@@ -85,13 +101,19 @@ class Enrollment:
         with self.parts.store.read() as session:
             if session.get_one(Hold, bmc.node).claim_id:
                 return Done("held by a claim")
+        if bmc.goal is BmcGoal.FORGOTTEN:
+            return self._forget(bmc)
         if bmc.login is Login.REFUSED:
             return Stuck(
                 f"BMC {bmc.address} refused its login",
                 f"Give the right one: `seed discover {bmc.address} --username U --password-stdin`.",
             )
         node = self.parts.ironic.find_node(bmc.node)
-        return self._enroll(bmc) if node is None else self._onward(bmc, node)
+        if node is None:
+            return self._enroll(bmc)
+        if bmc.told_ironic != bmc.credential_id:
+            self._tell_login(bmc, node)
+        return self._onward(bmc, node)
 
     def _onward(self, bmc: Bmc, node: Node) -> Result:
         if node.provision_state in WORKING:
@@ -108,7 +130,53 @@ class Enrollment:
             case state:
                 return Done(f"is {state}")
 
+    def _forget(self, bmc: Bmc) -> Result:
+        node = self.parts.ironic.find_node(bmc.node)
+        if node and node.provision_state in WORKING:
+            return Wait(f"forgotten once Ironic is done: {node.provision_state}", 5.0)
+        self.parts.ironic.delete_node(bmc.node)
+        with self.parts.store.write() as session:
+            order = orders.open_for(session, bmc.node)
+            if order:
+                orders.close(session, order, "forgotten")
+            for address in session.exec(select(Address).where(Address.node_uuid == bmc.node)).all():
+                session.delete(address)
+            session.delete(session.get_one(Hold, bmc.node))
+            session.delete(session.get_one(Bmc, bmc.id))
+            record(session, "bmc.forgotten", bmc.address, bmc.node_name or "")
+        self.parts.serve_wire()
+        return Done("forgotten")
+
     def _enroll(self, bmc: Bmc) -> Result:
+        driver, driver_info = self._driver(bmc)
+        properties = {"vendor": bmc.vendor}
+        if bmc.firmware:
+            properties["capabilities"] = f"boot_mode:{bmc.firmware}"
+        self.parts.ironic.create_node(
+            uuid=str(bmc.node),
+            name=bmc.node_name,
+            driver=driver,
+            driver_info=driver_info,
+            resource_class=bmc.resource_class,
+            properties=properties,
+            extra={"seed": {"bmc": str(bmc.id), "serial": bmc.serial}},
+        )
+        self._told(bmc)
+        return Wait("enrolled", 0.5)
+
+    def _tell_login(self, bmc: Bmc, node: Node) -> None:
+        """Ours is the truth of a login; Ironic's is written from it."""
+        _, driver_info = self._driver(bmc)
+        self.parts.ironic.patch_node(bmc.node, {"/driver_info": driver_info})
+        if node.maintenance:  # it was kept off this BMC since the old login was refused
+            self.parts.ironic.set_maintenance(bmc.node, False)
+        self._told(bmc)
+
+    def _told(self, bmc: Bmc) -> None:
+        with self.parts.store.write() as session:
+            session.get_one(Bmc, bmc.id).told_ironic = bmc.credential_id
+
+    def _driver(self, bmc: Bmc) -> tuple[str, dict[str, Any]]:
         access = self.parts.login(bmc)
         identity = Identity(serial=bmc.serial, system_uuid=bmc.system_uuid, system_id=bmc.system_id)
         contact = Contact(bmc.address, bmc.protocol, bmc.fingerprint, bmc.certificate)
@@ -117,19 +185,7 @@ class Enrollment:
             ca_file.write_text(bmc.certificate)
             ca_file.chmod(0o644)
         protocol = self.parts.protocols[bmc.protocol]
-        properties = {"vendor": bmc.vendor}
-        if bmc.firmware:
-            properties["capabilities"] = f"boot_mode:{bmc.firmware}"
-        self.parts.ironic.create_node(
-            uuid=str(bmc.node),
-            name=bmc.node_name,
-            driver=protocol.driver,
-            driver_info=protocol.driver_info(contact, identity, access, str(ca_file)),
-            resource_class=bmc.resource_class,
-            properties=properties,
-            extra={"seed": {"bmc": str(bmc.id), "serial": bmc.serial}},
-        )
-        return Wait("enrolled", 0.5)
+        return protocol.driver, protocol.driver_info(contact, identity, access, str(ca_file))
 
     def _manage(self, bmc: Bmc, node: Node) -> Result:
         if node.last_error and not use_up_attempt(self.parts, bmc):
@@ -160,10 +216,10 @@ class Enrollment:
         return Wait("booting the ramdisk for inspection", 2.0)
 
     def _clean(self, bmc: Bmc, node: Node) -> Result:
+        macs = self._reserve(bmc)
+        self.parts.verify_identity(bmc, macs)  # first: a stranger is not even switched off
         if not switched_off(self.parts, node):
             return Wait("switching it off")
-        macs = self._reserve(bmc)
-        self.parts.verify_identity(bmc, macs)
         self._order(bmc, OrderKind.CLEAN, macs)
         self.parts.ironic.provision(bmc.node, "provide")
         return Wait("booting the ramdisk for cleaning", 2.0)

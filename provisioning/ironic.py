@@ -107,6 +107,15 @@ class Ironic:
             self._baremetal.create_node(**fields)
 
     @_retried
+    def delete_node(self, uuid: object) -> None:
+        """Ironic forgets it, whatever state it is in but a working one. Nothing is powered."""
+        if self.find_node(uuid) is None:
+            return
+        self.set_maintenance(uuid, True, "being forgotten")
+        with _translated(f"forgetting node {uuid}"):
+            self._baremetal.delete_node(str(uuid), ignore_missing=True)
+
+    @_retried
     def patch_node(self, uuid: object, changes: dict[str, Any]) -> None:
         """Replace whole fields: {"/instance_info": {...}}."""
         patch = [{"op": "add", "path": path, "value": value} for path, value in changes.items()]

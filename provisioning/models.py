@@ -107,6 +107,7 @@ class Bmc(SQLModel, table=True):
     detail: str = ""  # what it waits for
     problem: str = ""  # why it is stuck
     remedy: str = ""
+    told_ironic: UUID | None = None  # the credential in Ironic's driver_info
     failed_attempt: int = 0  # the attempt that was used up
     found_at: datetime = _time(default_factory=now)
     seen_at: datetime = _time(default_factory=now)

@@ -67,8 +67,8 @@ class Parts:
                 raise Conflict(
                     f"BMC {bmc.address} says {what} {told or 'nothing'}, "
                     f"{bmc.node_name} was accepted with {known or 'nothing'}",
-                    "No disk was touched. If the server was swapped, delete the node and discover "
-                    f"again; else check which box hangs on {bmc.address}.",
+                    "No disk was touched. If the server was swapped: `seed bmc forget "
+                    f"{bmc.address}`, then discover it; else see which box hangs there.",
                 )
         strangers = set(macs) - set(found.macs) if found.macs else set()
         if strangers:

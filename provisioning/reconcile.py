@@ -112,7 +112,9 @@ class Reconciler:
             bmc = session.get_one(Bmc, identity)
         outcome = self._guarded(bmc, lambda: Enrollment(self.parts).step(bmc))
         with self.parts.store.write() as session:
-            row = session.get_one(Bmc, identity)
+            row = session.get(Bmc, identity)
+            if row is None:  # forgotten
+                return _pause(outcome)
             before = (row.detail, row.problem)
             row.detail, row.problem, row.remedy = _told(outcome)
             if row.problem and row.problem != before[1]:

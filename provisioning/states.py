@@ -52,6 +52,9 @@ class BmcGoal(StrEnum):
     OBSERVED = "observed"  # found; nothing but reads
     MANAGED = "managed"  # accepted: in Ironic, inspected; disks untouched
     AVAILABLE = "available"  # cleaned and offered to claims
+    FORGOTTEN = (
+        "forgotten"  # out of Ironic and out of our rows; its disks and power stay as they are
+    )
 
 
 class Login(StrEnum):

@@ -7,7 +7,7 @@ from fastapi import APIRouter, Path
 from pydantic import BaseModel, ConfigDict, Field
 from sqlmodel import Session, col, select
 
-from api.auth import Insider, Operator
+from api.auth import Destroyer, Insider, Operator
 from api.parts import Here
 from provisioning import discovery, enrollment
 from provisioning.errors import NotFound
@@ -103,6 +103,16 @@ def accept_bmc(
             enrollment.add_mac(bmc, ask.mac)
         enrollment.accept(session, bmc, ask.name, ask.resource_class, caller.name)
         return _out(session, bmc)
+
+
+@router.post("/v1/bmcs/{address}:forget", status_code=202)
+def forget_bmc(address: str, caller: Destroyer, parts: Here) -> BmcOut:
+    """This server is not ours any more. Its power and its disks stay as they are."""
+    with parts.store.write() as session:
+        bmc = find(session, address)
+        told = _out(session, bmc)
+        enrollment.forget(session, bmc, caller.name)
+        return told
 
 
 def find(session: Session, address: str) -> Bmc:

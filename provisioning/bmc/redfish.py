@@ -84,7 +84,8 @@ async def _certificate(address: str) -> bytes:
 
 
 def _anybody() -> ssl.SSLContext:
-    context = ssl.create_default_context()
+    # Not create_default_context(): it loads the machine's CAs, 20 ms for each address of a sweep.
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
     return context
 

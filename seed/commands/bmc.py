@@ -109,6 +109,15 @@ def accept(
     show.rows(done, COLUMNS, output)
 
 
+@app.command()
+def forget(address: str, output: show.Output = show.Format.TABLE) -> None:
+    """This server is not ours any more; its power and its disks stay as they are.
+
+    Example: seed bmc forget 172.22.1.11
+    """
+    show.rows([client().post(f"/bmcs/{part(address)}:forget")], COLUMNS, output)
+
+
 def _label(bmc: dict[str, Any]) -> str:
     """A host name made of the serial number, which people can read on the box."""
     if bmc["node"]:

@@ -42,6 +42,7 @@ TABLE = MappingProxyType(
         ("GET", "/v1/bmcs"): INSIDERS,
         ("GET", "/v1/bmcs/{address}"): INSIDERS,
         ("POST", "/v1/bmcs/{address}:accept"): {O},
+        ("POST", "/v1/bmcs/{address}:forget"): {D},
         ("GET", "/v1/nodes"): INSIDERS,
         ("GET", "/v1/nodes/{name}"): INSIDERS,
         ("POST", "/v1/nodes:plan-provide"): {D},

@@ -18,9 +18,9 @@ from pydantic import SecretStr
 from sqlmodel import col, select
 
 from provisioning.claims import Desk
-from provisioning.enrollment import accept
+from provisioning.enrollment import accept, forget
 from provisioning.ironic import Ironic
-from provisioning.models import Bmc, Claim, ClaimSpec, Credential, Hold, Order, now
+from provisioning.models import Address, Bmc, Claim, ClaimSpec, Credential, Hold, Order, now
 from provisioning.states import BmcGoal, ClaimState, Login
 from provisioning.store import Store
 from seed.host import appliance, netns
@@ -94,6 +94,10 @@ class Site:
 
     def states(self) -> list[str]:
         return sorted(n.provision_state for n in self.inside(self.ironic.nodes))
+
+    def rows(self, table) -> int:
+        with self.store.read() as session:
+            return len(session.exec(select(table)).all())
 
     def claim(self, name: str) -> Claim:
         with self.store.read() as session:
@@ -175,6 +179,11 @@ def test_killed_at_every_step_the_claim_ends_right_and_no_node_is_held_twice() -
             assert session.exec(select(Hold).where(col(Hold.claim_id).is_not(None))).all() == []
             assert session.exec(select(Order).where(col(Order.closed_at).is_(None))).all() == []
             orders = session.exec(select(Order)).all()
+        with site.store.write() as session:
+            forget(session, session.exec(select(Bmc).where(Bmc.node_name == "fake-3")).one(), "me")
+        site.until("forgotten", lambda: site.states() == ["available"] * (NODES - 1))
+        site.until("no row is left", lambda: site.rows(Bmc) == site.rows(Hold) == NODES - 1)
+        assert site.rows(Address) == NODES - 1
         # What was repeated after a crash found its own earlier work: one order each, no more.
         per_node = [(o.node_uuid, o.kind, o.generation) for o in orders]
         assert len(per_node) == len(set(per_node)), "an order was opened twice"

@@ -147,7 +147,9 @@ def upgrade() -> None:
         sa.Column("address", sa.String(), nullable=False),
         sa.Column("protocol", sa.String(), nullable=False),
         sa.Column(
-            "goal", sa.Enum("OBSERVED", "MANAGED", "AVAILABLE", name="bmcgoal"), nullable=False
+            "goal",
+            sa.Enum("OBSERVED", "MANAGED", "AVAILABLE", "FORGOTTEN", name="bmcgoal"),
+            nullable=False,
         ),
         sa.Column("node_uuid", sa.Uuid(), nullable=True),
         sa.Column("node_name", sa.String(), nullable=True),
@@ -170,6 +172,7 @@ def upgrade() -> None:
         sa.Column("detail", sa.String(), nullable=False),
         sa.Column("problem", sa.String(), nullable=False),
         sa.Column("remedy", sa.String(), nullable=False),
+        sa.Column("told_ironic", sa.Uuid(), nullable=True),
         sa.Column("failed_attempt", sa.Integer(), nullable=False),
         sa.Column("found_at", sa.DateTime(), nullable=False),
         sa.Column("seen_at", sa.DateTime(), nullable=False),
