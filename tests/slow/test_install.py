@@ -38,6 +38,7 @@ HARDENING = {
     "RemoveIPC": "yes",
 }
 BACK_SECONDS = 5.0
+ANSWERS = "for i in $(seq 90); do seed node list && exit 0; sleep 2; done; exit 1"
 # Runs in the machine: kill the main process, print the seconds until another one is active.
 KILL = """
 import os, signal, subprocess, sys, time
@@ -120,9 +121,9 @@ def come_up(vm: Machine) -> None:
     assert vm.run("systemctl is-enabled seed.target").strip() == "enabled"
     rows = json.loads(vm.run("seed status --output json"))
     assert {row["state"] for row in rows} == {"RUNNING"}
-    assert "Reading seed.toml" not in vm.run("seed logs ironic --lines 5")
-    vm.run("make -C /root/seed uninstall && exit 1 || true")  # refused while it runs
-    assert vm.run("seed status --output json")
+    assert vm.run("seed logs ironic --lines 5").strip()
+    for verb in ("install", "uninstall"):  # refused while it runs
+        assert "seed down" in vm.run(f"! make -C /root/seed {verb} WHEELS=/root/wheels 2>&1")
 
 
 def hardened(vm: Machine) -> None:
@@ -153,8 +154,7 @@ def killed(log: Log, vm: Machine, service: str) -> None:
 
 def answers_again(vm: Machine) -> None:
     """After the kills everything answers, as `seed doctor` sees it."""
-    script = "for i in $(seq 90); do seed node list && exit 0; sleep 2; done; exit 1"
-    vm.run(script, 900)
+    vm.run(ANSWERS, 900)
     rows = json.loads(vm.run("seed status --output json"))
     assert {row["state"] for row in rows} == {"RUNNING"}
     assert all(row["restarts"] >= 1 for row in rows)
@@ -170,11 +170,7 @@ def after_a_reboot(log: Log, vm: Machine) -> None:
         if vm.run("cat /proc/sys/kernel/random/boot_id") != boot:
             break
         vm.disconnect()
-    answers_again_without_restarts(vm)
-
-
-def answers_again_without_restarts(vm: Machine) -> None:
-    vm.run("for i in $(seq 90); do seed node list && exit 0; sleep 2; done; exit 1", 900)
+    vm.run(ANSWERS, 900)
     assert vm.run("systemctl is-active nginx.service || true").strip() == "inactive"
 
 

@@ -43,11 +43,6 @@ class Machine:
         """What `command` prints. Fails unless it ends with 0, if `ok`."""
         return self.log.run([*self._ssh(), command], timeout, ok=ok)
 
-    def code(self, command: str, timeout: float = 120) -> tuple[int, str]:
-        """Exit code and all output of a command that may fail."""
-        out = self.run(f"( {command} ) 2>&1; echo; echo code=$?", timeout, ok=False)
-        return int(out.rsplit("code=", 1)[1]), out
-
     def python(self, source: str, *words: str, timeout: float = 120) -> str:
         """What a Python program prints there."""
         argv = [*self._ssh(), "python3", "-", *words]
