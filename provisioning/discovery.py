@@ -95,7 +95,8 @@ class Finder:
             if access.mark in bmc.refused:
                 return BmcLoginRefused(
                     f"BMC {bmc.address} refused this login before; it was not tried again",
-                    f"Give another: `seed discover {bmc.address} --username U --password-stdin`.",
+                    f"Give another: `seed discover {bmc.address} --username U --password-stdin`; "
+                    f"or, if it knows this one by now, first `seed bmc forget {bmc.address}`.",
                 )
             # Written before the login: after a crash in between nobody tries it again.
             bmc.credential_id, bmc.login = credential.id, Login.REFUSED

@@ -22,6 +22,7 @@ from provisioning.states import FAILED, WORKING, BmcGoal, Login, OrderKind
 from provisioning.store import record
 
 Result = Wait | Stuck | Done
+RAMDISK = "ramdisk"
 
 
 def accept(session: Session, bmc: Bmc, name: HostLabel, resource_class: str, who: str) -> None:
@@ -208,6 +209,7 @@ class Enrollment:
         return self._clean(bmc, node)
 
     def _inspect(self, bmc: Bmc, node: Node) -> Result:
+        self.parts.image(RAMDISK)  # Ironic would say so in words of its own
         if not switched_off(self.parts, node):
             return Wait("switching it off")
         macs = self._reserve(bmc)
@@ -218,6 +220,7 @@ class Enrollment:
     def _clean(self, bmc: Bmc, node: Node) -> Result:
         macs = self._reserve(bmc)
         self.parts.verify_identity(bmc, macs)  # first: a stranger is not even switched off
+        self.parts.image(RAMDISK)
         if not switched_off(self.parts, node):
             return Wait("switching it off")
         self._order(bmc, OrderKind.CLEAN, macs)

@@ -23,4 +23,6 @@ def settings() -> Settings:
         where = ".".join(str(p) for p in first["loc"])
         raise HostError(f"{path}: {where}: {first['msg']}", f"Mend that line in {path}.") from err
     except (OSError, ValueError) as err:
-        raise HostError(f"{path} cannot be read: {err}", "Mend it, or `seed init` anew.") from err
+        raise HostError(
+            f"{path} cannot be read: {err}", f"Mend {path}, or write it anew: `seed init --force`."
+        ) from err

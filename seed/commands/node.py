@@ -63,16 +63,11 @@ def watch(
             live.update(show.group(rows, COLUMNS))
             if until and rows and all(reached(n, until) for n in rows):
                 return
-            stuck = [n for n in rows if n["problem"]]
-            if until and stuck:
-                break
+            if until and any(n["problem"] for n in rows):  # each stands below the table
+                raise typer.Exit(REFUSED)
             if time.monotonic() > deadline:
                 fail(f"not all are {until} after {timeout} s", "`seed node list`", TOO_LONG)
             time.sleep(1)
-    for node in stuck:
-        err.print(f"[red]{node['name']}:[/red] {show.cell(node['problem'])}", soft_wrap=True)
-        err.print(f"  try: {show.cell(node['remedy'])}", soft_wrap=True)
-    raise typer.Exit(REFUSED)
 
 
 def reached(node: dict[str, Any], state: str) -> bool:

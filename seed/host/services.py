@@ -125,6 +125,7 @@ def table(settings: Settings, names: Collection[str] | None = None) -> tuple[Ser
         return services
     if unknown := set(names) - known:
         raise Invalid(
-            f"there is no service {sorted(unknown)[0]!r}", f"choose from {', '.join(sorted(known))}"
+            f"there is no service {sorted(unknown)[0]!r}",
+            f"seed logs SERVICE, one of: {', '.join(sorted(known))}",
         )
     return tuple(service for service in services if service.name in names)
