@@ -27,6 +27,10 @@ help:  ## this list
 
 # --- environments -------------------------------------------------------------------------------
 
+# Debian starts what it installs: its nginx and libvirtd on every address of this machine. Ours run
+# elsewhere and start when told to; policy-rc.d says so while apt works.
+NO_DAEMONS = printf '\043!/bin/sh\nexit 101\n' > /usr/sbin/policy-rc.d && chmod 755 /usr/sbin/policy-rc.d
+
 .PHONY: packages
 packages:
 	@mkdir -p $(PREFIX); missing=$$( { dpkg-query -W -f '$${db:Status-Status} $${Package}\n' $(APT_HOST) $(APT_IMAGES) $(APT_LAB) \
@@ -35,7 +39,8 @@ packages:
 	if [ -n "$$missing" ]; then \
 	    echo "installing" $$missing; \
 	    apt-get update -qq; \
-	    DEBIAN_FRONTEND=noninteractive SYSTEMD_OFFLINE=1 \
+	    if [ ! -e /usr/sbin/policy-rc.d ]; then $(NO_DAEMONS); trap 'rm -f /usr/sbin/policy-rc.d' EXIT; fi; \
+	    DEBIAN_FRONTEND=noninteractive \
 	        apt-get install -y -qq --no-install-recommends $$missing >$(PREFIX)/apt.log 2>&1 \
 	        || { tail -n 20 $(PREFIX)/apt.log; exit 1; }; \
 	fi
