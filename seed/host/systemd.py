@@ -124,7 +124,7 @@ def stop(settings: Settings, timeout: float = 60.0) -> None:
         return
     control("disable", TARGET, timeout=_START_SECONDS)
     control("stop", *known, timeout=timeout + _TIMEOUT)
-    left = [one["Id"] for one in _show(known) if one["MainPID"] not in ("", "0")]
+    left = [one["Id"] for one in _show(known) if one.get("MainPID", "0") != "0"]
     if left:
         raise HostError(f"{', '.join(left)} does not end", f"systemctl kill -s KILL {left[0]}")
     control("reset-failed", *known)

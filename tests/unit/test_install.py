@@ -28,6 +28,10 @@ ExecMainStartTimestamp=
 Id=seed-dnsmasq.service
 ActiveState=activating
 SubState=auto-restart
+
+Id=seed.target
+ActiveState=active
+SubState=active
 """
 
 
@@ -44,11 +48,12 @@ def units(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def test_systemctl_show_is_read() -> None:
-    ironic, dnsmasq = systemd.parse(SHOWN)
+    ironic, dnsmasq, target = systemd.parse(SHOWN)
     assert (ironic["Id"], ironic["MainPID"], systemd.state_of(ironic)) == (
         "seed-ironic.service", "812", "RUNNING",
     )  # fmt: skip
     assert systemd.state_of(dnsmasq) == "BACKOFF"
+    assert "MainPID" not in target  # as systemd 257 prints it
     assert systemd._time(ironic["ExecMainStartTimestamp"]) == datetime(
         2025, 11, 20, 14, 46, 40, tzinfo=UTC
     )
