@@ -25,8 +25,8 @@ Progress = Callable[[str, float], None]
 
 READY_SECONDS = 60.0
 """After these a service that does not even run is given up."""
-SLOW_SECONDS = 300.0
-"""After these one that runs but does not answer: an emulated machine takes its time."""
+SLOW_SECONDS = 600.0
+"""After these one that runs but does not answer: an emulated machine takes minutes."""
 
 
 def silent(_step: str, _seconds: float) -> None:
