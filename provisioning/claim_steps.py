@@ -185,9 +185,10 @@ class Claiming:
         if claim.state is ClaimState.REQUESTED:  # nothing was written anywhere
             self._free(claim)
             return Move(ClaimState.RELEASED)
-        for hold, _bmc in self._seats(claim):
+        for hold, bmc in self._seats(claim):
             node = self.parts.ironic.node(hold.node_uuid)
             if node.provision_state == "active" and node.power_state != "power off":
+                self.parts.verify_identity(bmc, [])  # a stranger is not even switched off
                 self.parts.ironic.power(hold.node_uuid, "power off")
         return Move(ClaimState.RELEASING)
 

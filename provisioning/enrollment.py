@@ -210,6 +210,7 @@ class Enrollment:
 
     def _inspect(self, bmc: Bmc, node: Node) -> Result:
         self.parts.image(RAMDISK)  # Ironic would say so in words of its own
+        self.parts.verify_identity(bmc, [])
         if not switched_off(self.parts, node):
             return Wait("switching it off")
         macs = self._reserve(bmc)

@@ -102,6 +102,11 @@ async def _is_redfish(address: str, der: bytes) -> bool:
 
 
 def _login(contact: Contact, access: Access, timeout: float) -> Any:  # noqa: ANN401
+    if not contact.fingerprint:  # an empty one would pin nothing
+        raise BmcError(
+            f"no certificate of BMC {contact.address} is known",
+            f"`seed discover {contact.address}` finds it.",
+        )
     url = f"https://{contact.address}"
     connector = Connector(
         url, verify=False, server_side_retries=0, default_request_timeout=timeout,
