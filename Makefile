@@ -118,6 +118,7 @@ test:  ## everything: set-up, lint, types, contracts, unit, contract, integratio
 	$(call phase,contract,$(PYTEST) tests/contract)
 	$(call phase,integration,$(PYTEST) tests/integration)
 	$(call phase,e2e,$(PYTEST) -s tests/e2e)
+	@$(PY) -m tests.slow.stale
 	@echo "== phases (seconds)"; expand -t 20 $(PREFIX)/phases
 
 .PHONY: bench
