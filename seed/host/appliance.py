@@ -150,6 +150,7 @@ def wait_ready(settings: Settings, services: Sequence[Service], progress: Progre
     begin = time.monotonic()
     waiting = list(services)
     while True:
+        looked = time.monotonic()
         states = supervision.of(settings).states(settings)
         for service in [s for s in waiting if states.get(s.name) == "RUNNING" and s.ready()]:
             waiting.remove(service)
@@ -163,7 +164,8 @@ def wait_ready(settings: Settings, services: Sequence[Service], progress: Progre
             raise HostError(
                 f"{names} did not answer within {took:.0f} s", f"seed logs {waiting[0].name}"
             )
-        time.sleep(0.1)
+        # As long as looking took: on a slow machine the services need the processor more.
+        time.sleep(max(0.1, time.monotonic() - looked))
 
 
 def down(settings: Settings, progress: Progress = silent) -> None:
