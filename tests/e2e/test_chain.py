@@ -34,9 +34,11 @@ def before() -> dict[str, str]:
 
 @pytest.fixture(scope="module")
 def chain(before: dict[str, str]) -> Iterator[Demo]:
+    scenario = HOME / "lab.yaml"
+    if scenario.exists():  # an earlier run was killed
+        Demo(HOME, scenario).end()
     subprocess.run(["rm", "-rf", str(HOME)], check=True, timeout=60)
     HOME.mkdir(mode=0o755)
-    scenario = HOME / "lab.yaml"
     scenario.write_text(SCENARIO.read_text().replace("seed-lab", NAMESPACE))
     demo = Demo(HOME, scenario)
     try:
