@@ -124,10 +124,12 @@ def stop(settings: Settings, timeout: float = 60.0) -> None:
         return
     control("disable", TARGET, timeout=_START_SECONDS)
     control("stop", *known, timeout=timeout + _TIMEOUT)
-    left = [one["Id"] for one in _show(known) if one.get("MainPID", "0") != "0"]
+    shown = _show(known)
+    left = [one["Id"] for one in shown if one.get("MainPID", "0") != "0"]
     if left:
         raise HostError(f"{', '.join(left)} does not end", f"systemctl kill -s KILL {left[0]}")
-    control("reset-failed", *known)
+    if failed := [one["Id"] for one in shown if one["ActiveState"] == "failed"]:
+        control("reset-failed", *failed)  # killed because it took too long to stop
 
 
 def status(settings: Settings) -> list[ServiceStatus]:
