@@ -5,7 +5,6 @@ requested -> allocated -> deploying -> proving -> active -> releasing -> cleanin
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from uuid import UUID
 
 from sqlmodel import Session, col, select
 
@@ -327,8 +326,3 @@ def _differs(claim: Claim, hold: Hold, bmc: Bmc, order: Order) -> str:
     if status != "done":
         return f"cloud-init on {bmc.node_name} ended as {status!r}"
     return ""
-
-
-def find_by_node(session: Session, node_uuid: UUID) -> Claim | None:
-    hold = session.get(Hold, node_uuid)
-    return session.get(Claim, hold.claim_id) if hold and hold.claim_id else None

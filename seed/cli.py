@@ -8,6 +8,7 @@ import typer
 from provisioning.errors import SeedError
 from seed.commands import bmc, claim, host, image, node, token
 from seed.lab import cli as lab
+from seed.log import hide_secrets
 
 app = typer.Typer(
     help="Seed: the one box that starts a room of blank servers.",
@@ -32,6 +33,7 @@ def main() -> None:
             structlog.processors.add_log_level,
             structlog.processors.TimeStamper(fmt="iso"),
             structlog.processors.format_exc_info,
+            hide_secrets,
             structlog.processors.LogfmtRenderer(key_order=["timestamp", "level", "event"]),
         ],
         logger_factory=structlog.PrintLoggerFactory(sys.stderr),

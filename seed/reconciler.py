@@ -20,6 +20,7 @@ from provisioning.parts import Parts
 from provisioning.reconcile import Reconciler
 from provisioning.secrets import Unsealer
 from provisioning.store import Store
+from seed import log as logs
 from seed.host.paths import Paths
 from seed.settings import Settings
 
@@ -28,6 +29,7 @@ log = structlog.get_logger()
 
 def serve_reconciler(settings: Settings) -> None:
     """Until SIGTERM; then the running steps end first."""
+    logs.configure()
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())

@@ -172,11 +172,6 @@ class Demo:
             "--ssh-key", f"{self.key}.pub",
         )  # fmt: skip
 
-    def release(self, name: str = "demo") -> None:
-        with self.phase("release"):
-            self.seed("claim", "release", name, "--now", "--yes")
-            self.follow_claim(name, "released")
-
     def end(self) -> None:
         """Everything down; image cache and SSH key stay."""
         if self.config.exists():
