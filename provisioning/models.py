@@ -43,11 +43,11 @@ class Utc(TypeDecorator[datetime]):
         return None if value is None else value.replace(tzinfo=UTC)
 
 
-def _time(**kwargs: Any) -> Any:  # noqa: ANN401
+def stored_time(**kwargs: Any) -> Any:  # noqa: ANN401
     return Field(sa_type=Utc, **kwargs)
 
 
-def _json(**kwargs: Any) -> Any:  # noqa: ANN401
+def stored_json(**kwargs: Any) -> Any:  # noqa: ANN401
     return Field(sa_column=Column(JSON, nullable=False), **kwargs)
 
 
@@ -58,23 +58,26 @@ class Credential(SQLModel, table=True):
     name: str = Field(unique=True)
     username: str
     sealed: bytes = Field(sa_column=Column(LargeBinary, nullable=False))
-    created_at: datetime = _time(default_factory=now)
+    created_at: datetime = stored_time(default_factory=now)
 
 
 class Discovery(SQLModel, table=True):
     """A sweep of address ranges, asked for by the API, done by the reconciler."""
 
     id: UUID = Field(default_factory=uuid4, primary_key=True)
-    ranges: list[str] = _json()
+    ranges: list[str] = stored_json()
+    exclude: list[str] = stored_json(default_factory=list)
+    options: dict[str, Any] = stored_json(default_factory=dict)  # rate, defaults, one_by_one
     credential_id: UUID | None = Field(default=None, foreign_key="credential.id")
     asked_by: str = ""
-    created_at: datetime = _time(default_factory=now)
+    created_at: datetime = stored_time(default_factory=now)
     state: str = "requested"  # requested, running, done, failed
+    progress: str = ""  # what it does now, in words
     addresses: int = 0
     found: int = 0
     logged_in: int = 0
-    problems: list[dict[str, str]] = _json(default_factory=list)  # problem, remedy
-    ended_at: datetime | None = _time(default=None)
+    problems: list[dict[str, str]] = stored_json(default_factory=list)  # problem, remedy
+    ended_at: datetime | None = stored_time(default=None)
 
 
 class Bmc(SQLModel, table=True):
@@ -93,7 +96,7 @@ class Bmc(SQLModel, table=True):
     # found: written by the reconciler
     credential_id: UUID | None = Field(default=None, foreign_key="credential.id")
     login: Login = Login.NONE
-    refused: list[str] = _json(default_factory=list)  # marks of logins that were refused
+    refused: list[str] = stored_json(default_factory=list)  # marks of logins that were refused
     fingerprint: str = ""  # SHA-256 of the TLS certificate, hex; empty for IPMI
     certificate: str = ""  # PEM
     vendor: str = ""
@@ -102,15 +105,23 @@ class Bmc(SQLModel, table=True):
     system_uuid: str = ""
     system_id: str = ""  # Redfish: path of the ComputerSystem
     manager_mac: str = ""
-    macs: list[str] = _json(default_factory=list)
+    macs: list[str] = stored_json(default_factory=list)
     firmware: str = ""  # "uefi" or "bios", where the BMC says
+    inventory: dict[str, Any] = stored_json(default_factory=dict)  # Inventory, by the BMC
+    inventory_at: datetime | None = stored_time(default=None)
+    ramdisk: dict[str, Any] = stored_json(default_factory=dict)  # Inventory, by the last ramdisk
+    ramdisk_at: datetime | None = stored_time(default=None)
+    baseline: dict[str, Any] = stored_json(default_factory=dict)  # Inventory at acceptance: drift
+    abilities: dict[str, Any] = stored_json(default_factory=dict)  # what the BMC can do
+    findings: list[str] = stored_json(default_factory=list)  # weaknesses: "cipher 0 is offered"
+    misfit: list[str] = stored_json(default_factory=list)  # how it differs from its class
     detail: str = ""  # what it waits for
     problem: str = ""  # why it is stuck
     remedy: str = ""
     told_ironic: UUID | None = None  # the credential in Ironic's driver_info
     failed_attempt: int = 0  # the attempt that was used up
-    found_at: datetime = _time(default_factory=now)
-    seen_at: datetime = _time(default_factory=now)
+    found_at: datetime = stored_time(default_factory=now)
+    seen_at: datetime = stored_time(default_factory=now)
 
     @property
     def node(self) -> UUID:
@@ -148,21 +159,21 @@ class Order(SQLModel, table=True):
     node_uuid: UUID = Field(index=True)
     kind: OrderKind
     generation: int
-    macs: list[str] = _json(default_factory=list)  # empty: not known before this inspection
+    macs: list[str] = stored_json(default_factory=list)  # empty: not known before this inspection
     bmc_address: str = ""
     serial: str = ""  # what the ramdisk must report, where no MAC is known yet
     proof_hash: str = ""  # SHA-256 of the one-time token, hex
-    opened_at: datetime = _time(default_factory=now)
-    ironic_done_at: datetime | None = _time(default=None)
-    closed_at: datetime | None = _time(default=None)
+    opened_at: datetime = stored_time(default_factory=now)
+    ironic_done_at: datetime | None = stored_time(default=None)
+    closed_at: datetime | None = stored_time(default=None)
     # written by the gateway
     agent_address: str = ""
-    agent_macs: list[str] = _json(default_factory=list)
-    lookup_at: datetime | None = _time(default=None)
-    heartbeat_at: datetime | None = _time(default=None)  # the agent proved it has the token
+    agent_macs: list[str] = stored_json(default_factory=list)
+    lookup_at: datetime | None = stored_time(default=None)
+    heartbeat_at: datetime | None = stored_time(default=None)  # the agent proved it has the token
     alarm: str = ""
     proof: dict[str, Any] | None = Field(default=None, sa_column=Column(JSON(none_as_null=True)))
-    proof_at: datetime | None = _time(default=None)
+    proof_at: datetime | None = stored_time(default=None)
 
 
 class ClaimSpec(SQLModel):
@@ -172,7 +183,7 @@ class ClaimSpec(SQLModel):
     resource_class: Name = "baremetal"
     count: int = Field(default=1, ge=1, le=500)
     image: Name
-    ssh_keys: list[str] = _json(default_factory=list)
+    ssh_keys: list[str] = stored_json(default_factory=list)
     user_data: str = Field(default="", max_length=48 * 1024)
 
 
@@ -186,14 +197,14 @@ class Claim(ClaimSpec, table=True):
     project: str = Field(default="default", index=True)
     asked_by: str = ""
     wanted: Wanted = Wanted.ACTIVE
-    undo_until: datetime | None = _time(default=None)
-    created_at: datetime = _time(default_factory=now)
+    undo_until: datetime | None = stored_time(default=None)
+    created_at: datetime = stored_time(default_factory=now)
     state: ClaimState = ClaimState.REQUESTED
-    since: datetime = _time(default_factory=now)
+    since: datetime = stored_time(default_factory=now)
     detail: str = ""
     problem: str = ""
     remedy: str = ""
-    ended_at: datetime | None = _time(default=None)
+    ended_at: datetime | None = stored_time(default=None)
 
     def allocation_name(self, position: int) -> str:
         """Fixed before the first call: a retry finds its own work."""
@@ -208,7 +219,7 @@ class Plan(SQLModel, table=True):
 
     hash: str = Field(primary_key=True)
     verb: str
-    expires_at: datetime = _time()
+    expires_at: datetime = stored_time()
 
 
 class Token(SQLModel, table=True):
@@ -217,20 +228,20 @@ class Token(SQLModel, table=True):
     id: UUID = Field(default_factory=uuid4, primary_key=True)
     name: str = Field(unique=True)
     hash: str = Field(unique=True)
-    roles: list[str] = _json()
+    roles: list[str] = stored_json()
     project: str = "default"
-    created_at: datetime = _time(default_factory=now)
-    expires_at: datetime = _time()
+    created_at: datetime = stored_time(default_factory=now)
+    expires_at: datetime = stored_time()
 
 
 class Event(SQLModel, table=True):
     """What happened, appended only."""
 
     id: int | None = Field(default=None, primary_key=True)
-    at: datetime = _time(default_factory=now)
+    at: datetime = stored_time(default_factory=now)
     kind: str = Field(index=True)
     subject: str = Field(default="", index=True)  # a node's or claim's UUID, a BMC's address
     project: str = ""
     who: str = ""
     message: str = ""
-    data: dict[str, Any] = _json(default_factory=dict)
+    data: dict[str, Any] = stored_json(default_factory=dict)

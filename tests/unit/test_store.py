@@ -4,12 +4,14 @@ import threading
 from pathlib import Path
 
 import pytest
+from alembic import command
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 from sqlalchemy.exc import IntegrityError
 from sqlmodel import SQLModel, select
 
-from provisioning.models import Claim, Event
+from provisioning import migrations
+from provisioning.models import Bmc, Claim, Event
 from provisioning.store import Store, record
 
 
@@ -32,6 +34,24 @@ def test_bringing_up_to_date_twice_changes_nothing(store: Store) -> None:
     store.create()
     with store.read() as session:
         assert [e.message for e in session.exec(select(Event))] == ["kept"]
+
+
+def test_an_older_database_is_brought_up_to_date_with_its_rows(tmp_path: Path) -> None:
+    store = Store(f"sqlite:///{tmp_path / 'old.db'}")
+    with store.engine.execution_options(seed_write=True).begin() as connection:
+        command.upgrade(migrations.config(connection), "0001")
+        connection.exec_driver_sql(
+            "INSERT INTO bmc (id, address, protocol, goal, resource_class, accepted_by, attempt,"
+            " login, refused, fingerprint, certificate, vendor, model, serial, system_uuid,"
+            " system_id, manager_mac, macs, firmware, detail, problem, remedy, failed_attempt,"
+            " found_at, seen_at) VALUES ('0123456789abcdef0123456789abcdef', '192.0.2.7', 'ipmi',"
+            " 'OBSERVED', 'baremetal', '', 0, 'NONE', '[]', '', '', '', '', 'S-1', '', '', '',"
+            " '[]', '', '', '', '', 0, '2026-11-20 00:00:00', '2026-11-20 00:00:00')"
+        )
+    store.create()
+    with store.read() as session:
+        kept = session.exec(select(Bmc)).one()
+        assert (kept.serial, kept.inventory, kept.findings) == ("S-1", {}, [])
 
 
 def test_a_failed_write_leaves_nothing(store: Store) -> None:
