@@ -16,6 +16,8 @@ MAC = re.compile(r"[0-9a-f]{2}(:[0-9a-f]{2}){5}")
 URL = re.compile(r"https?://[0-9A-Za-z.\-]+(:[0-9]{1,5})?(/[0-9A-Za-z._~%+:@-]+)*/?")
 # The kernel's own quoting is not offered: no argument of ours needs a blank.
 ARGUMENT = re.compile(r"[0-9A-Za-z][0-9A-Za-z._-]*(=[0-9A-Za-z._~%+:@,/=-]*)?")
+COLLECTORS = "ipa-inspection-collectors=default,lldp,logs"
+"""Kernel argument: what the ramdisk collects when it inspects; `logs` last, for it has theirs."""
 
 
 def _matches(pattern: re.Pattern[str], value: str, what: str, remedy: str) -> str:
@@ -128,6 +130,7 @@ def discovery(boot_url: str, gateway_url: str, console_args: str) -> Ramdisk:
         args=(
             f"ipa-inspection-callback-url={gateway_url}/v1/continue_inspection",
             f"ipa-api-url={gateway_url}",
+            COLLECTORS,
             "nofb",
             "vga=normal",
             *console_args.split(),

@@ -18,6 +18,7 @@ from provisioning.models import Address, Bmc, Hold, HostLabel, Order, now
 from provisioning.networks import mac as checked_mac
 from provisioning.outcome import Done, Stuck, Wait
 from provisioning.parts import Parts
+from provisioning.ramdisk import inventory_of
 from provisioning.states import FAILED, WORKING, BmcGoal, Login, OrderKind
 from provisioning.store import record
 
@@ -263,16 +264,18 @@ class Enrollment:
         )
 
     def _learn(self, bmc: Bmc, node: Node, inventory: dict[str, Any]) -> None:
-        """What only the ramdisk could tell: MACs that the BMC does not know, and the boot mode."""
+        """What only the ramdisk could tell: MACs that the BMC does not know, boot mode, parts."""
         mode = (inventory.get("inventory", {}).get("boot") or {}).get("current_boot_mode") or ""
         if mode and f"boot_mode:{mode}" not in str(node.properties.get("capabilities", "")):
             properties = {**node.properties, "capabilities": f"boot_mode:{mode}"}
             self.parts.ironic.patch_node(bmc.node, {"/properties": properties})
         macs = sorted(self.parts.ironic.ports(bmc.node))
-        if macs != bmc.macs or (mode and mode != bmc.firmware):
+        told = inventory_of(inventory).model_dump(mode="json")
+        if (macs, mode or bmc.firmware, told) != (bmc.macs, bmc.firmware, bmc.ramdisk):
             with self.parts.store.write() as session:
                 row = session.get_one(Bmc, bmc.id)
                 row.macs, row.firmware = macs, mode or row.firmware
+                row.ramdisk, row.ramdisk_at = told, now()
         self._reserve(bmc)
 
     def _reserve(self, bmc: Bmc) -> list[str]:

@@ -19,6 +19,8 @@ class Observation(SQLModel, table=True):
     source: "packing-list", "lease", "ramdisk", "import".
     key:    names the server within its source: a serial, a MAC, an address. Seen again: same row.
     facts:  an Inventory, or the list's other columns. Never a password.
+    node_name, resource_class: what it shall be called and be, where the source says.
+    accept_by: who said that a server which matches this row is accepted by itself; else empty.
     """
 
     __table_args__ = (UniqueConstraint("source", "key"),)
@@ -32,6 +34,9 @@ class Observation(SQLModel, table=True):
     bmc_address: str = ""
     macs: list[str] = stored_json(default_factory=list)
     facts: dict[str, Any] = stored_json(default_factory=dict)
+    node_name: str = ""
+    resource_class: str = ""
+    accept_by: str = Field(default="", index=True)
     credential_id: UUID | None = Field(default=None, foreign_key="credential.id")
     found_at: datetime = stored_time(default_factory=now)
     seen_at: datetime = stored_time(default_factory=now)

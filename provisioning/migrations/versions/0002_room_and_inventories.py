@@ -60,6 +60,9 @@ def upgrade() -> None:
         sa.Column("bmc_address", sa.String(), nullable=False),
         sa.Column("macs", sa.JSON(), nullable=False),
         sa.Column("facts", sa.JSON(), nullable=False),
+        sa.Column("node_name", sa.String(), nullable=False),
+        sa.Column("resource_class", sa.String(), nullable=False),
+        sa.Column("accept_by", sa.String(), nullable=False),
         sa.Column("credential_id", sa.Uuid(), nullable=True),
         sa.Column("found_at", models.Utc(), nullable=False),
         sa.Column("seen_at", models.Utc(), nullable=False),
@@ -71,6 +74,7 @@ def upgrade() -> None:
         sa.UniqueConstraint("source", "key"),
     )
     with op.batch_alter_table("observation", schema=None) as batch_op:
+        batch_op.create_index(batch_op.f("ix_observation_accept_by"), ["accept_by"], unique=False)
         batch_op.create_index(batch_op.f("ix_observation_bmc_mac"), ["bmc_mac"], unique=False)
         batch_op.create_index(batch_op.f("ix_observation_serial"), ["serial"], unique=False)
 
@@ -128,6 +132,7 @@ def downgrade() -> None:
     with op.batch_alter_table("observation", schema=None) as batch_op:
         batch_op.drop_index(batch_op.f("ix_observation_serial"))
         batch_op.drop_index(batch_op.f("ix_observation_bmc_mac"))
+        batch_op.drop_index(batch_op.f("ix_observation_accept_by"))
 
     op.drop_table("observation")
     with op.batch_alter_table("slot", schema=None) as batch_op:
