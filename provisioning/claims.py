@@ -80,7 +80,7 @@ class Desk:
                 if at_once and claim.state is ClaimState.RELEASING:
                     claim.undo_until = now()
                 return claim
-            plans.check(session, RELEASE, self._at_stake(session, claim), plan)
+            plans.use(session, RELEASE, self._at_stake(session, claim), plan)
             claim.wanted = Wanted.RELEASED
             claim.undo_until = now() if at_once else now() + self.undo
             session.add(claim)

@@ -1,7 +1,7 @@
 """Plan, then apply: a destructive verb shows what it will do, and does only that.
 
-The hash covers the verb and all facts shown. Apply computes the facts anew: if one changed, or the
-plan is older than 15 minutes, nothing happens.
+The hash covers the verb and all facts shown. Apply computes the facts anew: if one changed, the
+plan is older than 15 minutes or was applied before, nothing happens.
 """
 
 import hashlib
@@ -65,16 +65,21 @@ def make(session: Session, verb: str, sentence: str, nodes: list[PlannedNode]) -
     )
 
 
-def check(session: Session, verb: str, nodes: list[PlannedNode], given: str) -> None:
-    """Conflict unless `given` is the hash of a living plan for exactly these facts."""
+def use(session: Session, verb: str, nodes: list[PlannedNode], given: str) -> None:
+    """Use the plan up; Conflict unless `given` is the hash of a living one for these very facts.
+
+    Once only: a release that was undone leaves all facts as they were, and must not happen again
+    because somebody repeats the old request.
+    """
     known = session.get(Plan, given) if given else None
     remedy = "Ask for a new plan, read it, and apply that one."
     if known is None or known.verb != verb:
-        raise Conflict(f"there is no such plan to {verb}", remedy)
+        raise Conflict(f"there is no such plan to {verb}, or it was applied already", remedy)
     if known.expires_at < now():
         raise Conflict("the plan is older than 15 minutes", remedy)
     if _digest(verb, nodes) != given:
         raise Conflict("something changed since the plan was made", remedy)
+    session.delete(known)
 
 
 def disks_of(inventory: dict[str, Any] | None) -> list[Disk]:

@@ -105,7 +105,7 @@ def provide(ask: ProvideAsk, caller: Destroyer, parts: Here) -> list[NodeOut]:
     known = {n.uuid: n for n in parts.desk.ironic.nodes()}
     with parts.store.write() as session:
         nodes = _at_stake(session, parts, ask.nodes)
-        plans.check(session, PROVIDE, nodes, ask.plan)
+        plans.use(session, PROVIDE, nodes, ask.plan)
         rows = [find(session, n.name) for n in nodes]
         for bmc in rows:
             bmc.goal = BmcGoal.AVAILABLE

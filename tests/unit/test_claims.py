@@ -321,11 +321,25 @@ def planned(house: House, verb: str = "provide") -> str:
 
 def applied(house: House, given: str, verb: str = "provide", **changes: Any) -> None:
     with house.store.write() as session:
-        plans.check(session, verb, [A_NODE.model_copy(update=changes)], given)
+        plans.use(session, verb, [A_NODE.model_copy(update=changes)], given)
 
 
 def test_a_plan_can_be_applied_as_it_was_shown(house: House) -> None:
     applied(house, planned(house))
+
+
+def test_a_plan_is_applied_once(house: House) -> None:
+    given = planned(house)
+    applied(house, given)
+    with pytest.raises(Conflict, match="or it was applied already"):
+        applied(house, given)
+
+
+def test_a_refused_plan_is_not_used_up(house: House) -> None:
+    given = planned(house)
+    with pytest.raises(Conflict, match="something changed"):
+        applied(house, given, generation=2)
+    applied(house, given)
 
 
 @pytest.mark.parametrize(
@@ -395,7 +409,9 @@ def test_a_release_is_taken_back_in_time_only(house: House) -> None:
     plan = desk.plan_release("default", "web").hash
     desk.release("default", "web", plan, "me", at_once=False)
     assert desk.take_back("default", "web", "me").wanted is Wanted.ACTIVE
-    desk.release("default", "web", plan, "me", at_once=True)
+    with pytest.raises(Conflict, match="or it was applied already"):  # all facts are as before
+        desk.release("default", "web", plan, "me", at_once=True)
+    desk.release("default", "web", desk.plan_release("default", "web").hash, "me", at_once=True)
     with pytest.raises(Conflict, match="undo window of claim web is over"):
         desk.take_back("default", "web", "me")
 
