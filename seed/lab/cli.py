@@ -14,6 +14,8 @@ from rich.console import Console
 from rich.table import Table
 
 from provisioning.errors import NotFound, SeedError
+from seed import show
+from seed.lab.cabling import Cabling
 from seed.lab.lab import Lab, locked, stored
 from seed.lab.scenario import load
 
@@ -23,10 +25,18 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 
+cable = typer.Typer(help="Which NIC is in which switch port.", no_args_is_help=True)
+server = typer.Typer(help="Servers in their racks.", no_args_is_help=True)
+app.add_typer(cable, name="cable")
+app.add_typer(server, name="server")
+
 LABS = Path("/var/lib/seed-lab")
 
 ScenarioOption = Annotated[
-    Path, typer.Option("--scenario", "-s", help="Scenario file (see docs/lab.md).")
+    Path,
+    typer.Option(
+        "--scenario", "-s", envvar="SEED_LAB_SCENARIO", help="Scenario file (see docs/lab.md)."
+    ),
 ]
 StateOption = Annotated[
     Path | None,
@@ -171,6 +181,78 @@ def console(
                     time.sleep(0.2)
         except (KeyboardInterrupt, BrokenPipeError):
             return
+
+
+NicArgument = Annotated[str, typer.Argument(help="A server's NIC, counted from 1: server1:2.")]
+
+
+@contextmanager
+def cabling(scenario: Path, state_dir: Path | None) -> Iterator[Cabling]:
+    """The lab's cables, for one who changes them."""
+    with sentences():
+        lab = open_lab(scenario, state_dir)
+        with locked(lab.layout.root):
+            yield lab.cabling
+
+
+@cable.command("show")
+def cable_show(
+    scenario: ScenarioOption = DEFAULT_SCENARIO,
+    state_dir: StateOption = None,
+    output: show.Output = show.Format.TABLE,
+) -> None:
+    """Show every NIC and the switch port it is in, and the free ports.
+
+    Example: seed lab cable show --scenario vagrant/room.yaml
+    """
+    with sentences():
+        rows = open_lab(scenario, state_dir).cabling.rows()
+    show.rows(rows, {key: key.upper() for key in rows[0]}, output)
+
+
+@cable.command("move")
+def cable_move(
+    nic: NicArgument,
+    port: Annotated[str, typer.Argument(metavar="SWITCH:PORT")],
+    scenario: ScenarioOption = DEFAULT_SCENARIO,
+    state_dir: StateOption = None,
+) -> None:
+    """Plug a NIC's cable into another port, which must be free. The server may run.
+
+    Example: seed lab cable move server1:2 leaf2:Ethernet7
+    """
+    with cabling(scenario, state_dir) as cables:
+        cables.move(nic, port)
+
+
+@cable.command("swap")
+def cable_swap(
+    one: NicArgument,
+    other: NicArgument,
+    scenario: ScenarioOption = DEFAULT_SCENARIO,
+    state_dir: StateOption = None,
+) -> None:
+    """Exchange the cables of two NICs, of one server or of two.
+
+    Example: seed lab cable swap server1:1 server1:2
+    """
+    with cabling(scenario, state_dir) as cables:
+        cables.swap(one, other)
+
+
+@server.command("swap")
+def server_swap(
+    one: NameArgument,
+    other: NameArgument,
+    scenario: ScenarioOption = DEFAULT_SCENARIO,
+    state_dir: StateOption = None,
+) -> None:
+    """Exchange two servers in the rack: the cables stay where they are.
+
+    Example: seed lab server swap server3 server4
+    """
+    with cabling(scenario, state_dir) as cables:
+        cables.swap_servers(one, other)
 
 
 if __name__ == "__main__":

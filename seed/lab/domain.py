@@ -22,6 +22,11 @@ def bmc_loopback(scenario: Scenario, server: Server) -> str:
     return f"127.0.1.{scenario.servers.index(server) + 1}"
 
 
+def tap(scenario: Scenario, server: Server, number: int) -> str:
+    """The interface at the other end of a NIC's cable; it exists while the server is on."""
+    return f"lab{scenario.servers.index(server)}n{number}"
+
+
 def _add(parent: ET.Element, tag: str, text: str | None = None, **attributes: str) -> ET.Element:
     child = ET.SubElement(parent, tag, attributes)
     child.text = text
@@ -102,8 +107,7 @@ def _devices(root: ET.Element, scenario: Scenario, server: Server, layout: Layou
         if disk.bus != "nvme":
             _disk(devices, layout, server, number, disk)
     for number, nic in enumerate(server.nics):
-        tap = f"lab{scenario.servers.index(server)}n{number}"
-        _nic(devices, server, nic, tap)
+        _nic(devices, server, nic, tap(scenario, server, number))
     for tag in ("serial", "console"):
         port = _add(devices, tag, type="file")
         _add(port, "source", path=str(layout.console(server.name)), append="on")
@@ -128,11 +132,11 @@ def _disk(
     return element
 
 
-def _nic(devices: ET.Element, server: Server, nic: Nic, tap: str) -> None:
+def _nic(devices: ET.Element, server: Server, nic: Nic, interface: str) -> None:
     element = _add(devices, "interface", type="bridge")
     _add(element, "mac", address=nic.mac)
     _add(element, "source", bridge=nic.network)
-    _add(element, "target", dev=tap)
+    _add(element, "target", dev=interface)
     _add(element, "model", type=nic.model)
     if server.firmware == "uefi":
         # QEMU's own iPXE ROM would hide the firmware's PXE client, which real servers have.

@@ -2,6 +2,7 @@
 
 import sys
 from pathlib import Path
+from typing import Literal
 
 from provisioning.errors import HostError
 from seed.lab.domain import BootFirst, render
@@ -65,6 +66,10 @@ class Hypervisor:
             target.mkdir(exist_ok=True)
             self.virsh("pool-create-as", "default", "dir", "--target", str(target))
 
+    def running(self) -> list[str]:
+        """Names of the servers that are on; none where libvirtd does not run."""
+        return self.virsh("list", "--name").split() if self.processes.pid(SERVICE) else []
+
     def is_on(self, name: str) -> bool:
         return self.virsh("domstate", name) not in ("shut off", "crashed")
 
@@ -78,9 +83,13 @@ class Hypervisor:
         elif action == "reset":
             self.virsh("reset" if running else "start", name)
 
+    def link(self, name: str, mac: str, state: Literal["up", "down"]) -> None:
+        """The carrier that a running server's NIC sees."""
+        self.virsh("domif-setlink", name, mac, state)
+
     def stop(self) -> None:
         """Power off every server and stop libvirtd."""
         if self.processes.pid(SERVICE) and wait_for(self.answers, 5):
-            for name in self.virsh("list", "--name").split():
+            for name in self.running():
                 self.virsh("destroy", name)
         self.processes.stop(SERVICE)

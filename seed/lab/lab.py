@@ -3,6 +3,7 @@
 import fcntl
 import os
 import shutil
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -11,12 +12,15 @@ from typing import Any
 from provisioning.errors import Conflict, HostError, NotFound
 from seed.lab import failed_logins, host, network
 from seed.lab.bmc import Bmcs, service
+from seed.lab.cabling import Cabling
 from seed.lab.hypervisor import Hypervisor
 from seed.lab.network import Namespace
 from seed.lab.scenario import Scenario, Server
 from seed.lab.state import Layout, Processes, stop_pid, write_secret
 
 Step = tuple[str, Callable[[], None]]
+SWITCHES = "switches"  # one process for all of them
+_SOURCE = Path(__file__).resolve().parent
 
 
 class Lab:
@@ -29,11 +33,14 @@ class Lab:
         self.namespace = Namespace(scenario.namespace, self.layout)
         self.hypervisor = Hypervisor(self.layout, self.processes)
         self.bmcs = Bmcs(self.layout, self.processes, env_dir)
+        self.cabling = Cabling(scenario, self.layout, self.hypervisor)
 
     def steps_up(self) -> list[Step]:
         """What `up` does, in order. Every step may be repeated."""
+        switches: list[Step] = [("switches", self._switches)] if self.scenario.switches else []
         return [
             ("network namespace and bridges", self._network),
+            *switches,
             ("libvirt", self._hypervisor),
             *((f"server {server.name}", self._adder(server)) for server in self.scenario.servers),
             *((self._title(server), self._starter(server)) for server in self.scenario.servers),
@@ -42,6 +49,11 @@ class Lab:
     def _network(self) -> None:
         self.namespace.make()
         network.build(self.namespace, self.scenario)
+
+    def _switches(self) -> None:
+        self.cabling.publish()
+        argv = [sys.executable, "-I", str(_SOURCE / "switch.py"), str(self.layout.frames)]
+        self.processes.start(SWITCHES, self.namespace.inside(*argv))
 
     def _hypervisor(self) -> None:
         self.hypervisor.start(self.namespace)

@@ -29,6 +29,9 @@ Mac = Annotated[
 Text = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9 ._-]{0,39}$")]
 # QEMU cuts a SATA disk's serial at 20 characters.
 DiskSerial = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,19}$")]
+# As switches call them: "Ethernet17", "xe-0/0/1", "et-0/0/0:1".
+PortName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9/:._-]{0,39}$")]
+Sentence = Annotated[str, StringConstraints(pattern=r"^[ -~]{0,80}$")]
 
 
 class Strict(BaseModel):
@@ -45,9 +48,29 @@ class BmcSpec(Strict):
 
 
 class Nic(Strict):
+    """port: where its cable ends at first, as "leaf1:Ethernet17"; None: in no switch."""
+
     mac: Mac
     model: Literal["virtio", "e1000e"] = "virtio"
     network: BridgeName = "prov0"
+    port: str | None = None
+
+
+class Port(Strict):
+    """A switch's port. The VLAN is announced as the port's own (PVID), not enforced."""
+
+    name: PortName
+    description: Sentence = ""
+    vlan: int | None = Field(default=None, ge=1, le=4094)
+
+
+class Switch(Strict):
+    """A switch, of which only its LLDP can be seen; frames travel by the lab's bridges."""
+
+    name: Label
+    mac: Mac
+    description: Sentence = "Emulated switch"
+    ports: tuple[Port, ...] = Field(min_length=1, max_length=128)
 
 
 class Disk(Strict):
@@ -95,13 +118,17 @@ class Scenario(Strict):
     accelerator: Literal["tcg", "kvm"] = "tcg"
     networks: dict[BridgeName, IPv4Interface] = Field(min_length=1)
     servers: tuple[Server, ...] = Field(min_length=1, max_length=64)
+    switches: tuple[Switch, ...] = Field(default=(), max_length=16)
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
         _unique("server name", (s.name for s in self.servers))
         _unique("serial number", (s.serial for s in self.servers))
         _unique("disk serial", (d.serial for s in self.servers for d in s.disks))
-        _unique("MAC", (mac for s in self.servers for mac in _macs(s)))
+        macs = [mac for s in self.servers for mac in _macs(s)]
+        _unique("MAC", [*macs, *(s.mac for s in self.switches)])
+        _unique("switch name", (s.name for s in self.switches))
+        _unique("port", (f"{s.name}:{p.name}" for s in self.switches for p in s.ports))
         ours = [str(net.ip) for net in self.networks.values()]
         _unique("address", [*ours, *(str(s.bmc.address) for s in self.servers)])
         for server in self.servers:
@@ -109,7 +136,17 @@ class Scenario(Strict):
             for nic in server.nics:
                 if nic.network not in self.networks:
                     raise ValueError(f"{server.name}: there is no network {nic.network!r}")
+        cables = [nic.port for s in self.servers for nic in s.nics if nic.port]
+        for port in cables:
+            if port not in self.ports:
+                raise ValueError(f"there is no port {port!r}")
+        _unique("port", cables)
         return self
+
+    @property
+    def ports(self) -> dict[str, tuple[Switch, Port]]:
+        """Every switch's ports by their full names, as "leaf1:Ethernet17"."""
+        return {f"{s.name}:{p.name}": (s, p) for s in self.switches for p in s.ports}
 
     def bridge_of(self, address: IPv4Address) -> str:
         """The bridge whose network has `address`; ValueError if none has."""

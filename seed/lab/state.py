@@ -56,6 +56,16 @@ class Layout:
         """Holds a link to this package alone, for the BMCs' own environment."""
         return self.root / "python"
 
+    @property
+    def cabling(self) -> Path:
+        """Which NIC's cable is in which port, by MAC."""
+        return self.root / "cabling.json"
+
+    @property
+    def frames(self) -> Path:
+        """What the switches send: LLDP frames in hex, by interface."""
+        return self.root / "frames.json"
+
     def console(self, server: str) -> Path:
         return self.root / "console" / f"{server}.log"
 
