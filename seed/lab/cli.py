@@ -16,6 +16,7 @@ from rich.table import Table
 from provisioning.errors import NotFound, SeedError
 from seed import show
 from seed.lab.cabling import Cabling
+from seed.lab.fleet import cli as fleet
 from seed.lab.lab import Lab, locked, stored
 from seed.lab.scenario import load
 
@@ -24,6 +25,7 @@ app = typer.Typer(
     no_args_is_help=True,
     pretty_exceptions_enable=False,
 )
+app.add_typer(fleet.app, name="fleet")
 
 cable = typer.Typer(help="Which NIC is in which switch port.", no_args_is_help=True)
 server = typer.Typer(help="Servers in their racks.", no_args_is_help=True)
