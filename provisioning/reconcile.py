@@ -18,7 +18,7 @@ from provisioning.claim_steps import Claiming
 from provisioning.discovery import Finder
 from provisioning.enrollment import Enrollment
 from provisioning.errors import BmcLoginRefused, SeedError, told
-from provisioning.models import Bmc, Claim, Discovery, now
+from provisioning.models import Bmc, Claim, Discovery, Hold, now
 from provisioning.outcome import Done, Move, Stuck, Wait
 from provisioning.parts import Parts
 from provisioning.states import TRANSITIONS, BmcGoal, ClaimState, Login
@@ -58,16 +58,18 @@ class Reconciler:
             sweeps = session.exec(
                 select(Discovery.id).where(col(Discovery.state).in_(["requested", "running"]))
             ).all()
-            bmcs = session.exec(select(Bmc.id).where(Bmc.goal != BmcGoal.OBSERVED)).all()
+            bmcs = session.exec(
+                select(Bmc.id, Bmc.goal, Bmc.attempt, Hold.claim_id)
+                .join(Hold, col(Hold.node_uuid) == col(Bmc.node_uuid), isouter=True)
+                .where(Bmc.goal != BmcGoal.OBSERVED)
+            ).all()
             wishes = session.exec(
                 select(Claim.id, Claim.wanted, Claim.state).where(col(Claim.ended_at).is_(None))
             ).all()
-            attempts = dict(session.exec(select(Bmc.id, Bmc.attempt)).all())
-            goals = dict(session.exec(select(Bmc.id, Bmc.goal)).all())
         jobs: list[tuple[Hashable, Callable[[], float]]] = []
         jobs += [(("sweep", i), self._job(self._sweep, i)) for i in sweeps]
         # The wish is part of the key: a new wish is due at once, whatever the old one waits for.
-        jobs += [(("bmc", i, goals[i], attempts[i]), self._job(self._bmc, i)) for i in bmcs]
+        jobs += [(("bmc", *wish), self._job(self._bmc, wish[0])) for wish in bmcs]
         jobs += [(("claim", i, w, s), self._job(self._claim, i)) for i, w, s in wishes]
         return jobs
 

@@ -141,6 +141,8 @@ def test_released_though_the_reconciler_dies_and_an_intruder_races_the_lookup(
         until(lambda: claim(chain)["state"] == "released", 1200, "both are clean")
     assert states(chain) == ["available", "available"]
     assert all(not n["claim"] for n in chain.ask("node", "list"))
+    told = lambda: {n["detail"] for n in chain.ask("node", "list")}  # noqa: E731
+    until(lambda: told() == {"available"}, 20, "the list does not speak of the old claim")
 
 
 def test_no_bmc_saw_a_second_wrong_login(chain: Demo) -> None:
