@@ -2,13 +2,12 @@
 
 import sys
 
-import structlog
 import typer
 
 from provisioning.errors import SeedError
+from seed import log
 from seed.commands import bmc, claim, host, image, node, token
 from seed.lab import cli as lab
-from seed.log import hide_secrets
 
 app = typer.Typer(
     help="Seed: the one box that starts a room of blank servers.",
@@ -28,16 +27,7 @@ app.add_typer(lab.app, name="lab")
 
 def main() -> None:
     """Run one verb. Exit codes: seed/client.py."""
-    structlog.configure(
-        processors=[
-            structlog.processors.add_log_level,
-            structlog.processors.TimeStamper(fmt="iso"),
-            structlog.processors.format_exc_info,
-            hide_secrets,
-            structlog.processors.LogfmtRenderer(key_order=["timestamp", "level", "event"]),
-        ],
-        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
-    )
+    log.configure(sys.stderr)
     from seed.client import fail
 
     try:

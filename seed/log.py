@@ -1,10 +1,9 @@
-"""One log format for every process of ours: logfmt on stdout, one line per event, no secrets."""
+"""One log format for every process of ours: logfmt, one line per event, no secrets."""
 
 import logging
 import re
-import sys
 from collections.abc import MutableMapping
-from typing import Any, Final
+from typing import Any, Final, TextIO
 
 import structlog
 from structlog.typing import Processor
@@ -44,8 +43,11 @@ def hidden(text: str) -> str:
     return text
 
 
-def configure() -> None:
-    """Our own lines and those of libraries, in one form. Libraries speak from WARNING on."""
+def configure(stream: TextIO) -> None:
+    """Our own lines and those of libraries, in one form. Libraries speak from WARNING on.
+
+    stream: standard output of a service, standard error of a verb (its output is its answer).
+    """
     shared: list[Processor] = [
         structlog.contextvars.merge_contextvars,
         structlog.stdlib.add_log_level,
@@ -60,7 +62,7 @@ def configure() -> None:
         logger_factory=structlog.stdlib.LoggerFactory(),
         cache_logger_on_first_use=True,
     )
-    handler = logging.StreamHandler(sys.stdout)
+    handler = logging.StreamHandler(stream)
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
             foreign_pre_chain=shared,

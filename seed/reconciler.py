@@ -1,6 +1,7 @@
 """Wires the reconciler together. It holds the master key and listens nowhere."""
 
 import signal
+import sys
 import threading
 from collections.abc import Callable
 
@@ -29,7 +30,7 @@ log = structlog.get_logger()
 
 def serve_reconciler(settings: Settings) -> None:
     """Until SIGTERM; then the running steps end first."""
-    logs.configure()
+    logs.configure(sys.stdout)
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())

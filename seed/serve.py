@@ -6,6 +6,7 @@ import grp
 import os
 import signal
 import socket
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
@@ -37,7 +38,7 @@ BACKLOG: Final = 256
 
 def serve_api(settings: Settings) -> None:
     """Answer on all three doors until SIGTERM or SIGINT. Raises HostError when it cannot start."""
-    logs.configure()
+    logs.configure(sys.stdout)
     parts = make_parts(settings)
     with contextlib.ExitStack() as stack:
         local, web, gateway = (
