@@ -118,8 +118,8 @@ class Demo:
 
     # --- steps ------------------------------------------------------------------------------------
 
-    def start(self) -> None:
-        """Lab, images and appliance."""
+    def start(self, *recipes: str) -> None:
+        """Lab, appliance and images."""
         self.home.mkdir(mode=0o755, parents=True, exist_ok=True)
         with self.phase("lab"):
             self._lab("up")
@@ -131,7 +131,7 @@ class Demo:
                 "--undo-seconds", str(self.undo_seconds), "--force",
             )  # fmt: skip
             out.print(self.seed("up"))
-        for recipe in ("ramdisk", "debian"):
+        for recipe in recipes:
             with self.phase(f"image {recipe}"):
                 self.seed("image", "build", recipe, "--cache", str(self.cache), "-o", "json")
 
@@ -285,7 +285,7 @@ def run(demo: Demo) -> None:
     demo.end()
     for leftover in (demo.home / "state", demo.home / "log"):
         subprocess.run(["rm", "-rf", str(leftover)], check=True, timeout=60)
-    demo.start()
+    demo.start("ramdisk", "debian")
     demo.find()
     demo.take_in()
     demo.claim()

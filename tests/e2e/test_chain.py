@@ -11,7 +11,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,7 @@ import pytest
 
 from seed.host import netns
 from seed.lab.demo import SCENARIO, Demo
+from tests.fakes.machine import traces, until
 from tests.fakes.wire import client_namespace, ip
 
 NAMESPACE = "seed-e2e"
@@ -29,7 +30,7 @@ pytestmark = pytest.mark.timeout(2400)
 
 @pytest.fixture(scope="module")
 def before() -> dict[str, str]:
-    return traces()
+    return traces(NAMESPACE)
 
 
 @pytest.fixture(scope="module")
@@ -48,7 +49,7 @@ def chain(before: dict[str, str]) -> Iterator[Demo]:
 
 
 def test_lab_images_and_appliance_come_up(chain: Demo) -> None:
-    chain.start()
+    chain.start("ramdisk", "debian")
     states = {s["name"]: s["state"] for s in chain.ask("status")}
     assert set(states.values()) == {"RUNNING"}, states
     memory = sum(s["memory_mb"] for s in chain.ask("status"))
@@ -151,7 +152,7 @@ def test_no_bmc_saw_a_second_wrong_login(chain: Demo) -> None:
 
 def test_nothing_is_left_behind(chain: Demo, before: dict[str, str]) -> None:
     chain.end()
-    after = traces()
+    after = traces(NAMESPACE)
     for what, seen in before.items():
         assert after[what] == seen, what
 
@@ -164,13 +165,6 @@ def run_seed(chain: Demo, *words: str, stdin: str = "") -> subprocess.CompletedP
         [sys.executable, "-m", "seed", *words], env=chain.env(), input=stdin,
         capture_output=True, text=True, timeout=300, check=False,
     )  # fmt: skip
-
-
-def until(condition: Callable[[], Any], seconds: float, what: str) -> None:
-    begin = time.monotonic()
-    while not condition():
-        assert time.monotonic() - begin < seconds, f"not within {seconds} s: {what}"
-        time.sleep(0.5)
 
 
 def node(chain: Demo, name: str) -> dict[str, Any]:
@@ -216,29 +210,3 @@ def intrude(mac: str) -> str:
         answer = netns.call(stranger, lambda: httpx.get(url, verify=False, timeout=30))  # noqa: S501
         assert answer.status_code == 403, answer.text
         return answer.text
-
-
-def traces() -> dict[str, str]:
-    """What a lab could leave on the machine."""
-
-    def told(*argv: str) -> str:
-        return subprocess.run(argv, capture_output=True, text=True, timeout=20, check=True).stdout
-
-    names = Path("/proc").glob("[0-9]*/cmdline")
-    mine = sorted(c for c in map(_cmdline, names) if NAMESPACE in c and "pytest" not in c)
-    return {
-        "ip netns": "\n".join(n for n in told("ip", "netns").splitlines() if NAMESPACE in n),
-        "ip link": "\n".join(
-            line["ifname"]
-            for line in json.loads(told("ip", "-j", "link"))
-            if "prov0" in line["ifname"]
-        ),
-        "processes": "\n".join(mine),
-    }
-
-
-def _cmdline(path: Path) -> str:
-    try:
-        return path.read_bytes().replace(b"\0", b" ").decode(errors="replace")
-    except OSError:
-        return ""

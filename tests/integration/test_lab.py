@@ -393,7 +393,7 @@ def test_no_password_can_be_seen(lab: Lab) -> None:
 
 def test_up_again_keeps_what_runs_and_replaces_what_died(lab: Lab, options: list[str]) -> None:
     pids = {name: lab.processes.pid(name) for name in lab.processes.services()}
-    assert set(pids) == {"libvirtd", "bmc-server1", "bmc-server2"}
+    assert set(pids) == {"libvirtd", "switches", "bmc-server1", "bmc-server2"}
     victim = pids["bmc-server2"]
     assert victim is not None
     os.kill(victim, signal.SIGKILL)
