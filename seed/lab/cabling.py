@@ -1,8 +1,9 @@
 """Which NIC's cable is in which switch port: kept, announced by LLDP, and changed by hand.
 
-The table is {MAC: "leaf1:Ethernet17"}; a NIC that is not in it is on its bridge by a wire that no
-switch ends. From the table follow what the switches send (`Layout.frames`) and what the BMCs of
-the Redfish servers know of it (`neighbours.json` in each one's directory).
+The table is {MAC: "leaf1:Ethernet17"}, "" for a NIC that is unplugged. A NIC that is not in it is
+on its bridge by a wire that no switch ends. From the table follow what the switches send
+(`Layout.frames`) and what the BMCs of the Redfish servers know of it (`neighbours.json` in each
+one's directory).
 """
 
 import json
@@ -33,6 +34,10 @@ class Cabling:
             return {n.mac: n.port for s in self.scenario.servers for n in s.nics if n.port}
         return kept
 
+    def unplugged(self) -> list[str]:
+        """MACs of NICs without a cable."""
+        return [mac for mac, port in self.table().items() if not port]
+
     def publish(self) -> None:
         """Tell the switches and the Redfish BMCs."""
         from seed.lab.lldp import frame  # scapy takes a while to load
@@ -42,7 +47,7 @@ class Cabling:
         for server in self.scenario.servers:
             known: dict[str, dict[str, Any]] = {}
             for number, nic in enumerate(server.nics):
-                if nic.mac in table:
+                if table.get(nic.mac):
                     switch, port = ports[table[nic.mac]]
                     frames[tap(self.scenario, server, number)] = frame(switch, port).hex()
                     known[nic.mac] = {"switch": switch.name, "port": port.name, "vlan": port.vlan}
@@ -65,6 +70,7 @@ class Cabling:
 
     def _row(self, known: dict[str, str]) -> dict[str, Any]:
         row: dict[str, Any] = {"nic": "", "mac": "", "vlan": None, "description": "", **known}
+        row["unplugged"] = row["mac"] in self.unplugged()
         if row["port"]:
             port = self.scenario.ports[row["port"]][1]
             row |= {"vlan": port.vlan, "description": port.description}
@@ -82,6 +88,13 @@ class Cabling:
                     f"seed lab cable swap {nic} {row['nic']}",
                 )
         self._plug([(server, found)], {**self.table(), found.mac: port})
+
+    def unplug(self, nic: str) -> None:
+        """Pull a NIC's cable out of its port; `move` plugs it in again."""
+        server, found = self._nic(nic)
+        if found.mac not in self.table():
+            raise Invalid(f"{nic} is in no switch", "seed lab cable show")
+        self._plug([(server, found)], {**self.table(), found.mac: ""})
 
     def swap(self, one: str, other: str) -> None:
         """Exchange the cables of two NICs."""
@@ -120,9 +133,12 @@ class Cabling:
                 self.hypervisor.link(name, mac, "down")
             write_secret(self.layout.cabling, json.dumps(table, indent=2))
             self.publish()
+            for server in {server.name: server for server, _ in ends}.values():
+                self.hypervisor.keep_links(self.scenario, server, self.unplugged())
         finally:
             for name, mac in linked:
-                self.hypervisor.link(name, mac, "up")
+                if mac not in self.unplugged():
+                    self.hypervisor.link(name, mac, "up")
 
     def _nic(self, text: str) -> tuple[Server, Nic]:
         """A NIC by its server's name and its number from 1, as "server1:2"."""

@@ -227,6 +227,18 @@ def cable_move(
         cables.move(nic, port)
 
 
+@cable.command("unplug")
+def cable_unplug(
+    nic: NicArgument, scenario: ScenarioOption = DEFAULT_SCENARIO, state_dir: StateOption = None
+) -> None:
+    """Pull a NIC's cable out; `seed lab cable move` plugs it in again.
+
+    Example: seed lab cable unplug server1:2
+    """
+    with cabling(scenario, state_dir) as cables:
+        cables.unplug(nic)
+
+
 @cable.command("swap")
 def cable_swap(
     one: NicArgument,

@@ -1,5 +1,6 @@
 """A server as a libvirt domain."""
 
+from collections.abc import Collection
 from typing import Literal
 from xml.etree import ElementTree as ET
 
@@ -33,8 +34,14 @@ def _add(parent: ET.Element, tag: str, text: str | None = None, **attributes: st
     return child
 
 
-def render(scenario: Scenario, server: Server, layout: Layout, first: BootFirst) -> str:
-    """The domain's XML, booting from `first` and then from the other."""
+def render(
+    scenario: Scenario,
+    server: Server,
+    layout: Layout,
+    first: BootFirst,
+    unplugged: Collection[str] = (),
+) -> str:
+    """The domain's XML, booting from `first` and then from the other. unplugged: MACs."""
     root = ET.Element("domain", {"type": "kvm" if scenario.accelerator == "kvm" else "qemu"})
     _add(root, "name", server.name)
     _add(root, "uuid", str(server.uuid))
@@ -47,7 +54,7 @@ def render(scenario: Scenario, server: Server, layout: Layout, first: BootFirst)
     _add(root, "clock", offset="utc")
     for event, action in (("poweroff", "destroy"), ("reboot", "restart"), ("crash", "restart")):
         _add(root, f"on_{event}", action)
-    _devices(root, scenario, server, layout)
+    _devices(root, scenario, server, layout, unplugged)
     _raw_arguments(root, scenario, server, layout, first)
     ET.indent(root)
     return ET.tostring(root, encoding="unicode") + "\n"
@@ -97,7 +104,13 @@ def _processor(root: ET.Element, scenario: Scenario) -> None:
     _add(cpu, "feature", policy="disable", name="cx16")
 
 
-def _devices(root: ET.Element, scenario: Scenario, server: Server, layout: Layout) -> None:
+def _devices(
+    root: ET.Element,
+    scenario: Scenario,
+    server: Server,
+    layout: Layout,
+    unplugged: Collection[str],
+) -> None:
     devices = _add(root, "devices")
     _add(devices, "emulator", "/usr/bin/qemu-system-x86_64")
     _add(devices, "controller", type="usb", model="none")
@@ -107,7 +120,9 @@ def _devices(root: ET.Element, scenario: Scenario, server: Server, layout: Layou
         if disk.bus != "nvme":
             _disk(devices, layout, server, number, disk)
     for number, nic in enumerate(server.nics):
-        _nic(devices, server, nic, tap(scenario, server, number))
+        element = _nic(devices, server, nic, tap(scenario, server, number))
+        if nic.mac in unplugged:
+            _add(element, "link", state="down")
     for tag in ("serial", "console"):
         port = _add(devices, tag, type="file")
         _add(port, "source", path=str(layout.console(server.name)), append="on")
@@ -132,7 +147,7 @@ def _disk(
     return element
 
 
-def _nic(devices: ET.Element, server: Server, nic: Nic, interface: str) -> None:
+def _nic(devices: ET.Element, server: Server, nic: Nic, interface: str) -> ET.Element:
     element = _add(devices, "interface", type="bridge")
     _add(element, "mac", address=nic.mac)
     _add(element, "source", bridge=nic.network)
@@ -141,6 +156,7 @@ def _nic(devices: ET.Element, server: Server, nic: Nic, interface: str) -> None:
     if server.firmware == "uefi":
         # QEMU's own iPXE ROM would hide the firmware's PXE client, which real servers have.
         _add(element, "rom", enabled="no")
+    return element
 
 
 def _raw_arguments(

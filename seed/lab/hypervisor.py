@@ -1,6 +1,7 @@
 """The lab's own libvirtd and the servers in it."""
 
 import sys
+from collections.abc import Collection
 from pathlib import Path
 from typing import Literal
 
@@ -45,19 +46,22 @@ class Hypervisor:
         """Run a virsh command against this lab; its output without the last newline."""
         return run("virsh", "-q", "-c", self.layout.libvirt_uri, *argv, seconds=seconds).strip()
 
-    def add(self, scenario: Scenario, server: Server) -> None:
+    def add(self, scenario: Scenario, server: Server, unplugged: Collection[str]) -> None:
         """Blank disks and the powered-off domain; what is there already stays."""
         for number, disk in enumerate(server.disks):
             path = self.layout.disk(server.name, number)
             if not path.exists():
                 size = f"{disk.size_gib}G"
                 run("qemu-img", "create", "-q", "-f", "qcow2", str(path), size)
-        orders: tuple[BootFirst, ...] = ("network", "disk")
-        for first in orders:
-            text = render(scenario, server, self.layout, first)
-            self.layout.domain_xml(server.name, first).write_text(text)
+        self._write(scenario, server, unplugged)
         if server.name not in self.virsh("list", "--all", "--name").split():
             self.virsh("define", str(self.layout.domain_xml(server.name, "network")))
+
+    def _write(self, scenario: Scenario, server: Server, unplugged: Collection[str]) -> None:
+        orders: tuple[BootFirst, ...] = ("network", "disk")
+        for first in orders:
+            text = render(scenario, server, self.layout, first, unplugged)
+            self.layout.domain_xml(server.name, first).write_text(text)
 
     def make_pool(self) -> None:
         """A storage pool, which the Redfish emulator wants for virtual media."""
@@ -86,6 +90,13 @@ class Hypervisor:
     def link(self, name: str, mac: str, state: Literal["up", "down"]) -> None:
         """The carrier that a running server's NIC sees."""
         self.virsh("domif-setlink", name, mac, state)
+
+    def keep_links(self, scenario: Scenario, server: Server, unplugged: Collection[str]) -> None:
+        """The carriers it will have when it is powered on, by whichever BMC."""
+        self._write(scenario, server, unplugged)
+        for nic in server.nics if self.processes.pid(SERVICE) else ():
+            state = "down" if nic.mac in unplugged else "up"
+            self.virsh("domif-setlink", server.name, nic.mac, state, "--config")
 
     def stop(self) -> None:
         """Power off every server and stop libvirtd."""

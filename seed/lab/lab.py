@@ -63,7 +63,7 @@ class Lab:
         return f"BMC of {server.name} ({server.bmc.protocol}, {server.bmc.address})"
 
     def _adder(self, server: Server) -> Callable[[], None]:
-        return lambda: self.hypervisor.add(self.scenario, server)
+        return lambda: self.hypervisor.add(self.scenario, server, self.cabling.unplugged())
 
     def _starter(self, server: Server) -> Callable[[], None]:
         return lambda: self.bmcs.start(self.scenario, server, self.namespace)

@@ -101,6 +101,28 @@ def test_four_servers_side_by_side(lab_dir: Path) -> None:
         cli(lab_dir, "power", name, "off")
 
 
+@pytest.mark.parametrize("name", ["server2", "server3"])
+def test_an_unplugged_nic_has_no_link_whoever_switches_the_server_on(
+    lab_dir: Path, name: str
+) -> None:
+    lab = Lab(stored(lab_dir), lab_dir, ENVS)
+    others = [nic.mac for nic in lab.scenario.server(name).nics[1:]]
+    mac = lab.scenario.server(name).nics[0].mac
+    was = next(row["port"] for row in lab.cabling.rows() if row["mac"] == mac)
+    cli(lab_dir, "power", name, "on")
+    cli(lab_dir, "cable", "unplug", f"{name}:1")
+    unplugged = [f"{mac} down", *(f"{other} up" for other in others)]
+    assert links(lab, name) == unplugged
+    cli(lab_dir, "power", name, "off")
+    if name == "server3":  # as its IPMI BMC does when it powers on
+        lab.hypervisor.virsh("define", str(lab.layout.domain_xml(name, "disk")))
+    cli(lab_dir, "power", name, "on")
+    assert links(lab, name) == unplugged
+    cli(lab_dir, "cable", "move", f"{name}:1", was)
+    assert links(lab, name) == [line.replace("down", "up") for line in unplugged]
+    cli(lab_dir, "power", name, "off")
+
+
 def test_what_was_plugged_stays_and_a_dead_switch_comes_back(lab_dir: Path) -> None:
     lab = Lab(stored(lab_dir), lab_dir, ENVS)
     before = json.loads(cli(lab_dir, "cable", "show", "-o", "json"))

@@ -131,6 +131,23 @@ def test_a_cable_may_be_plugged_in_where_it_is(cabling: Cabling) -> None:
     assert ends(cabling) == AS_BUILT
 
 
+def test_an_unplugged_nic_has_no_link_and_hears_nothing(
+    cabling: Cabling, scenario: Scenario
+) -> None:
+    nic = scenario.servers[2].nics[0]
+    cabling.unplug("server3:1")
+    assert cabling.unplugged() == [nic.mac]
+    assert "leaf1:Ethernet3" in free(cabling)
+    assert tap(scenario, scenario.servers[2], 0) not in switch.frames(cabling.layout.frames)
+    files = [cabling.layout.domain_xml("server3", first) for first in ("network", "disk")]
+    assert ['<link state="down" />' in file.read_text() for file in files] == [True, True]
+    cabling.swap("server3:1", "server4:1")
+    assert cabling.unplugged() == [scenario.servers[3].nics[0].mac]
+    cabling.move("server4:1", "leaf1:Ethernet5")
+    assert cabling.unplugged() == []
+    assert "<link" not in files[0].read_text()
+
+
 def test_switches_and_redfish_bmcs_are_told(cabling: Cabling, scenario: Scenario) -> None:
     cabling.move("server1:2", "leaf2:Ethernet3")
     first, third = scenario.servers[0], scenario.servers[2]
@@ -189,6 +206,8 @@ def test_a_lab_without_switches_has_no_cables_to_swap(tmp_path: Path) -> None:
     assert [row["port"] for row in cabling.rows()] == ["", ""]
     with pytest.raises(Invalid, match="none of these NICs"):
         cabling.swap("server1:1", "server2:1")
+    with pytest.raises(Invalid, match="server1:1 is in no switch"):
+        cabling.unplug("server1:1")
 
 
 def test_an_interface_that_is_not_there_is_passed_over() -> None:
