@@ -7,16 +7,18 @@ from pathlib import Path
 from provisioning.errors import HostError
 
 PACKAGES = {
-    "/usr/sbin/libvirtd": "libvirt-daemon-system",
-    "/usr/bin/virsh": "libvirt-clients",
-    "/usr/bin/qemu-system-x86_64": "qemu-system-x86",
-    "/usr/bin/qemu-img": "qemu-utils",
-    "/usr/bin/ipmi_sim": "openipmi",
-    "/usr/share/OVMF/OVMF_CODE_4M.fd": "ovmf",
-    "/usr/lib/ipxe/qemu/pxe-e1000e.rom": "ipxe-qemu",
-    "/usr/lib/python3/dist-packages/libvirt.py": "python3-libvirt",
-    "/usr/sbin/ip": "iproute2",
+    "libvirt-daemon-system": ["/usr/sbin/libvirtd"],
+    "libvirt-clients": ["/usr/bin/virsh"],
+    "qemu-system-x86": ["/usr/bin/qemu-system-x86_64"],
+    "qemu-utils": ["/usr/bin/qemu-img"],
+    "openipmi": ["/usr/bin/ipmi_sim"],
+    "ovmf": ["/usr/share/OVMF/OVMF_CODE_4M.fd"],
+    # Debian 12 and Debian 13
+    "ipxe-qemu": ["/usr/lib/ipxe/qemu/pxe-e1000e.rom", "/usr/share/qemu/pxe-e1000e.rom"],
+    "python3-libvirt": ["/usr/lib/python3/dist-packages/libvirt.py"],
+    "iproute2": ["/usr/sbin/ip"],
 }
+"""Package -> a file of it, wherever a Debian that we run on has it."""
 _HOLE_GIB = 4
 """What a lab writes at most before a server runs full: images are sparse."""
 
@@ -40,7 +42,9 @@ def run(*argv: str, seconds: float = 30.0) -> str:
 
 def check_packages() -> None:
     """HostError naming every Debian package that is missing."""
-    missing = sorted({package for path, package in PACKAGES.items() if not Path(path).exists()})
+    missing = sorted(
+        name for name, files in PACKAGES.items() if not any(Path(f).exists() for f in files)
+    )
     if missing:
         names = " ".join(missing)
         raise HostError(f"the lab needs packages that are missing: {names}", f"apt install {names}")
