@@ -77,7 +77,7 @@ setup: envs  ## packages, environments and this checkout's code, ready to run
 .PHONY: locks
 UV_OUT = --no-emit-index-url --no-header --generate-hashes --universal --python-version 3.11 -q
 locks:  ## make locks/*.txt anew from pyproject.toml (needs uv; hashes, no index addresses)
-	uv pip compile pyproject.toml --group dev $(UV_OUT) -o locks/seed-dev.txt
+	uv pip compile pyproject.toml --all-extras --group dev $(UV_OUT) -o locks/seed-dev.txt
 	uv pip compile pyproject.toml -c locks/seed-dev.txt $(UV_OUT) -o locks/seed.txt
 	for env in build ironic lab tools; do uv pip compile --group $$env $(UV_OUT) -o locks/$$env.txt; done
 	uv pip compile --group agent --no-emit-index-url --no-header --generate-hashes -q \

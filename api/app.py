@@ -11,7 +11,18 @@ from api.ironic_door import IronicDoor, closing
 from api.limits import Limits
 from api.parts import Door, Parts
 from api.problems import Safety, install
-from api.routes import bmcs, ca, claims, credentials, events, health, images, nodes, tokens
+from api.routes import (
+    bmcs,
+    ca,
+    claims,
+    credentials,
+    events,
+    health,
+    images,
+    nodes,
+    observations,
+    tokens,
+)
 
 ROUTERS: Final[tuple[APIRouter, ...]] = (
     health.router,
@@ -22,6 +33,7 @@ ROUTERS: Final[tuple[APIRouter, ...]] = (
     events.router,
     bmcs.router,
     nodes.router,
+    observations.router,
     claims.router,
     # One more noun: its router here, and a row per route in tests/contract/test_api_roles.py.
     baremetal.router,
@@ -58,7 +70,7 @@ def create_app(parts: Parts, door: Door) -> FastAPI:
     for router in routers:
         app.include_router(router)
     # The last one added is the outermost.
-    app.add_middleware(Limits)
+    app.add_middleware(Limits, larger=observations.FILES, files=observations.FILES)
     app.add_middleware(Authenticate, door=door, parts=parts)
     app.add_middleware(Safety)
     return app

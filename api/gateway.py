@@ -16,7 +16,7 @@ from api.baremetal import public_url, rewritten
 from api.inventory import clean_macs, parse, plain_ip
 from api.ironic_door import Answer, IronicDoor, closing
 from api.limits import Limits
-from api.parts import Door, Here, Parts
+from api.parts import Door, Here, Parts, Raw
 from api.problems import Safety, install
 from provisioning.errors import Forbidden, SeedError
 
@@ -33,17 +33,12 @@ async def _source(request: Request) -> str:
     return address
 
 
-async def _raw(request: Request) -> bytes:
-    return await request.body()
-
-
 async def _ironic(request: Request) -> IronicDoor:
     door: IronicDoor = request.app.state.ironic
     return door
 
 
 Source = Annotated[str, Depends(_source)]
-Raw = Annotated[bytes, Depends(_raw)]
 Ironic = Annotated[IronicDoor, Depends(_ironic)]
 
 

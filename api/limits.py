@@ -1,7 +1,7 @@
 """Bodies are measured on their raw bytes, before anything parses them."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Final
 
 from fastapi.concurrency import run_in_threadpool
@@ -44,10 +44,19 @@ def check(body: bytes) -> None:
 class Limits:
     """Reads the whole body, refuses what is too large or too deep, and hands on the rest."""
 
-    def __init__(self, app: ASGIApp, larger: Mapping[str, int] | None = None) -> None:
-        """larger: path -> bytes, for the few that need more than MAX_BYTES."""
+    def __init__(
+        self,
+        app: ASGIApp,
+        larger: Mapping[str, int] | None = None,
+        files: Collection[str] = (),
+    ) -> None:
+        """larger: path -> bytes, for the few that need more than MAX_BYTES.
+
+        files: paths whose body is a file and no JSON: only its size is looked at here.
+        """
         self.app = app
         self.larger = larger or {}
+        self.files = files
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -58,7 +67,7 @@ class Limits:
         body = await _read(receive, cap)
         if body is None:
             return  # the caller hung up
-        if body:
+        if body and scope["path"] not in self.files:
             await run_in_threadpool(check, body)
         await self.app(scope, _Replay(body, receive), send)
 

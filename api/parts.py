@@ -59,5 +59,11 @@ async def _parts(request: Request) -> Parts:
     return parts
 
 
+async def _raw(request: Request) -> bytes:
+    return await request.body()
+
+
 Here = Annotated[Parts, Depends(_parts)]
 """Type of a route's argument that wants the parts."""
+Raw = Annotated[bytes, Depends(_raw)]
+"""Type of a route's argument that wants the body as it came."""

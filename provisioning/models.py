@@ -94,7 +94,7 @@ class Bmc(SQLModel, table=True):
     accepted_by: str = ""
     attempt: int = 0  # rises with each "try again" by a person
     # found: written by the reconciler
-    credential_id: UUID | None = Field(default=None, foreign_key="credential.id")
+    credential_id: UUID | None = Field(default=None, foreign_key="credential.id", index=True)
     login: Login = Login.NONE
     refused: list[str] = stored_json(default_factory=list)  # marks of logins that were refused
     fingerprint: str = ""  # SHA-256 of the TLS certificate, hex; empty for IPMI

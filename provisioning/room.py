@@ -37,7 +37,7 @@ class Observation(SQLModel, table=True):
     node_name: str = ""
     resource_class: str = ""
     accept_by: str = Field(default="", index=True)
-    credential_id: UUID | None = Field(default=None, foreign_key="credential.id")
+    credential_id: UUID | None = Field(default=None, foreign_key="credential.id", index=True)
     found_at: datetime = stored_time(default_factory=now)
     seen_at: datetime = stored_time(default_factory=now)
 

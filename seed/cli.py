@@ -6,7 +6,7 @@ import typer
 
 from provisioning.errors import SeedError
 from seed import log
-from seed.commands import bmc, claim, host, image, node, token
+from seed.commands import bmc, claim, host, image, lists, node, token
 from seed.lab import cli as lab
 
 app = typer.Typer(
@@ -18,6 +18,9 @@ app = typer.Typer(
 host.add_to(app)
 app.command("discover")(bmc.discover)
 app.add_typer(bmc.app, name="bmc")
+app.command("import")(lists.import_file)
+app.add_typer(lists.packing, name="packing-list")
+app.add_typer(lists.observed, name="observation")
 app.add_typer(node.app, name="node")
 app.add_typer(claim.app, name="claim")
 app.add_typer(image.app, name="image")

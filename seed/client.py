@@ -70,6 +70,12 @@ class Client:
     def post(self, path: str, body: Any = None) -> Any:  # noqa: ANN401
         return self._call("POST", path, json=body if body is not None else {})
 
+    def upload(self, path: str, content: bytes, **params: Any) -> Any:  # noqa: ANN401
+        """A file as it is."""
+        return self._call(
+            "POST", path, content=content, params={k: v for k, v in params.items() if v is not None}
+        )
+
     def put(self, path: str, body: Any) -> Any:  # noqa: ANN401
         return self._call("PUT", path, json=body)
 

@@ -75,6 +75,9 @@ def upgrade() -> None:
     )
     with op.batch_alter_table("observation", schema=None) as batch_op:
         batch_op.create_index(batch_op.f("ix_observation_accept_by"), ["accept_by"], unique=False)
+        batch_op.create_index(
+            batch_op.f("ix_observation_credential_id"), ["credential_id"], unique=False
+        )
         batch_op.create_index(batch_op.f("ix_observation_bmc_mac"), ["bmc_mac"], unique=False)
         batch_op.create_index(batch_op.f("ix_observation_serial"), ["serial"], unique=False)
 
@@ -105,6 +108,7 @@ def upgrade() -> None:
         batch_op.add_column(sa.Column("abilities", sa.JSON(), nullable=False, server_default="{}"))
         batch_op.add_column(sa.Column("findings", sa.JSON(), nullable=False, server_default="[]"))
         batch_op.add_column(sa.Column("misfit", sa.JSON(), nullable=False, server_default="[]"))
+        batch_op.create_index(batch_op.f("ix_bmc_credential_id"), ["credential_id"], unique=False)
 
     with op.batch_alter_table("discovery", schema=None) as batch_op:
         batch_op.add_column(sa.Column("exclude", sa.JSON(), nullable=False, server_default="[]"))
@@ -119,6 +123,7 @@ def downgrade() -> None:
         batch_op.drop_column("exclude")
 
     with op.batch_alter_table("bmc", schema=None) as batch_op:
+        batch_op.drop_index(batch_op.f("ix_bmc_credential_id"))
         batch_op.drop_column("misfit")
         batch_op.drop_column("findings")
         batch_op.drop_column("abilities")
@@ -132,6 +137,7 @@ def downgrade() -> None:
     with op.batch_alter_table("observation", schema=None) as batch_op:
         batch_op.drop_index(batch_op.f("ix_observation_serial"))
         batch_op.drop_index(batch_op.f("ix_observation_bmc_mac"))
+        batch_op.drop_index(batch_op.f("ix_observation_credential_id"))
         batch_op.drop_index(batch_op.f("ix_observation_accept_by"))
 
     op.drop_table("observation")
