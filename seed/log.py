@@ -21,7 +21,9 @@ _SECRET_TEXTS = (
     ),
 )
 HIDDEN: Final = "[hidden]"
-_QUIET = ("httpx", "httpcore", "uvicorn", "sqlalchemy", "openstack", "keystoneauth", "urllib3")
+_QUIET = (
+    "alembic", "httpx", "httpcore", "uvicorn", "sqlalchemy", "openstack", "keystoneauth", "urllib3",
+)  # fmt: skip
 
 Facts = MutableMapping[str, Any]
 
