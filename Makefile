@@ -105,7 +105,7 @@ PYTEST = $(PY) -m pytest -q --durations=5
 .PHONY: lint
 lint:
 	$(call phase,format,$(ENVS)/seed/bin/ruff format --check .)
-	$(call phase,lint,$(ENVS)/seed/bin/ruff check . && $(ENVS)/seed/bin/deptry . 2>&1 | grep -v Assuming)
+	$(call phase,lint,$(ENVS)/seed/bin/ruff check .; $(ENVS)/seed/bin/deptry . 2>&1 | grep -v Assuming)
 	$(call phase,types,$(ENVS)/seed/bin/mypy)
 	$(call phase,import contracts,$(ENVS)/seed/bin/lint-imports --no-cache)
 

@@ -10,7 +10,7 @@ from uuid import uuid4
 
 from sqlmodel import Session, select
 
-from provisioning import orders
+from provisioning import duplicates, orders
 from provisioning.bmc import Contact, Identity
 from provisioning.errors import Conflict, Invalid
 from provisioning.ironic import Node
@@ -45,28 +45,12 @@ def accept(session: Session, bmc: Bmc, name: HostLabel, resource_class: str, who
             f"BMC {bmc.address} does not tell its server's serial number",
             "Seed must know a server by its serial before it may erase it: set it in the BMC.",
         )
-    _only_once(session, bmc, name)
+    duplicates.refuse(session, bmc, name)
     bmc.goal, bmc.node_name, bmc.resource_class = BmcGoal.MANAGED, name, resource_class
     bmc.node_uuid, bmc.accepted_by = uuid4(), who
     session.add(Hold(node_uuid=bmc.node_uuid))
     session.add(bmc)
     record(session, "bmc.accepted", bmc.address, f"as {name}", who=who, node=str(bmc.node_uuid))
-
-
-def _only_once(session: Session, bmc: Bmc, name: str) -> None:
-    """No name is given twice, and no server is enrolled twice by two BMC addresses."""
-    for other in session.exec(select(Bmc).where(Bmc.goal != BmcGoal.OBSERVED, Bmc.id != bmc.id)):
-        if other.node_name == name:
-            raise Conflict(
-                f"the name {name} belongs to the server of BMC {other.address}",
-                f"Choose another: `seed bmc accept {bmc.address} --name NAME`.",
-            )
-        if (other.serial, other.system_uuid) == (bmc.serial, bmc.system_uuid):
-            raise Conflict(
-                f"BMC {bmc.address} shows the server {other.node_name} (serial {bmc.serial}), "
-                f"which was accepted at {other.address}",
-                f"See it: `seed node show {other.node_name}`.",
-            )
 
 
 def forget(session: Session, bmc: Bmc, who: str) -> None:

@@ -14,6 +14,7 @@ from uuid import UUID
 import structlog
 from sqlmodel import col, select
 
+from provisioning import expected
 from provisioning.claim_steps import Claiming
 from provisioning.discovery import Finder
 from provisioning.enrollment import Enrollment
@@ -28,6 +29,7 @@ log = structlog.get_logger()
 
 PASS_SECONDS = 0.5  # how soon a new wish is seen
 THREADS = 16
+EXPECTED_SECONDS = 2.0  # how soon a listed server that was found is accepted
 RETRY_SECONDS = 5.0  # after an error that a retry may cure
 
 Outcome = Wait | Move | Stuck | Done
@@ -66,7 +68,7 @@ class Reconciler:
             wishes = session.exec(
                 select(Claim.id, Claim.wanted, Claim.state).where(col(Claim.ended_at).is_(None))
             ).all()
-        jobs: list[tuple[Hashable, Callable[[], float]]] = []
+        jobs: list[tuple[Hashable, Callable[[], float]]] = [(("expected", ""), self._expected)]
         jobs += [(("sweep", i), self._job(self._sweep, i)) for i in sweeps]
         # The wish is part of the key: a new wish is due at once, whatever the old one waits for.
         jobs += [(("bmc", *wish), self._job(self._bmc, wish[0])) for wish in bmcs]
@@ -108,6 +110,10 @@ class Reconciler:
                 row = session.get_one(Discovery, identity)
                 row.state, row.problems, row.ended_at = "failed", [told(err)], now()
         return RETRY_SECONDS
+
+    def _expected(self) -> float:
+        expected.accept_matches(self.parts.store)
+        return EXPECTED_SECONDS
 
     def _bmc(self, identity: UUID) -> float:
         with self.parts.store.read() as session:

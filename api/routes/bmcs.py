@@ -9,7 +9,7 @@ from sqlmodel import Session, col, select
 
 from api.auth import Destroyer, Insider, Operator
 from api.parts import Here
-from provisioning import discovery, enrollment
+from provisioning import discovery, enrollment, expected
 from provisioning.errors import NotFound
 from provisioning.models import Bmc, Credential, Discovery, HostLabel, Name
 
@@ -52,11 +52,11 @@ class BmcOut(BaseModel):
 
 
 class AcceptAsk(BaseModel):
-    """name: the node's name; by default its serial number's."""
+    """name: the node's; by default a list's or its serial. resource_class: by default a list's."""
 
     model_config = ConfigDict(extra="forbid")
-    name: HostLabel
-    resource_class: Name = "baremetal"
+    name: HostLabel | None = None
+    resource_class: Name | None = None
     mac: str | None = None
 
 
@@ -101,7 +101,9 @@ def accept_bmc(
         bmc = find(session, address)
         if ask.mac:
             enrollment.add_mac(bmc, ask.mac)
-        enrollment.accept(session, bmc, ask.name, ask.resource_class, caller.name)
+        name = ask.name or expected.name_for(session, bmc)
+        resource_class = ask.resource_class or expected.class_for(session, bmc)
+        enrollment.accept(session, bmc, name, resource_class, caller.name)
         return _out(session, bmc)
 
 

@@ -1,9 +1,8 @@
 """seed discover, seed bmc ..."""
 
-import re
 import sys
 import time
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
@@ -87,8 +86,12 @@ def shown(address: str, output: show.Output = show.Format.TABLE) -> None:
 @app.command()
 def accept(
     addresses: Annotated[list[str], typer.Argument(help="Addresses as in `seed bmc list`.")],
-    name: Annotated[str, typer.Option(help="The node's name; by default its serial.")] = "",
-    resource_class: Annotated[str, typer.Option(help="What claims ask for.")] = "baremetal",
+    name: Annotated[
+        str, typer.Option(help="The node's name; by default an import's, else its serial.")
+    ] = "",
+    resource_class: Annotated[
+        str, typer.Option(help="What claims ask for; by default an import's, else baremetal.")
+    ] = "",
     mac: Annotated[str, typer.Option(help="Boot NIC, where the BMC does not tell.")] = "",
     output: show.Output = show.Format.TABLE,
 ) -> None:
@@ -101,11 +104,9 @@ def accept(
     api = client()
     done = []
     for address in addresses:
-        bmc = api.get(f"/bmcs/{part(address)}")
-        body: dict[str, Any] = {"name": name or _label(bmc), "resource_class": resource_class}
-        if mac:
-            body["mac"] = mac
-        done.append(api.post(f"/bmcs/{address}:accept", body))
+        said = {"name": name, "resource_class": resource_class, "mac": mac}
+        body = {what: word for what, word in said.items() if word}
+        done.append(api.post(f"/bmcs/{part(address)}:accept", body))
     show.rows(done, COLUMNS, output)
 
 
@@ -116,11 +117,3 @@ def forget(address: str, output: show.Output = show.Format.TABLE) -> None:
     Example: seed bmc forget 172.22.1.11
     """
     show.rows([client().post(f"/bmcs/{part(address)}:forget")], COLUMNS, output)
-
-
-def _label(bmc: dict[str, Any]) -> str:
-    """A host name made of the serial number, which people can read on the box."""
-    if bmc["node"]:
-        return str(bmc["node"])
-    text = re.sub(r"[^a-z0-9]+", "-", bmc["serial"].lower()).strip("-")[:50].strip("-")
-    return text or f"bmc-{bmc['address'].replace('.', '-')}"
