@@ -1,33 +1,54 @@
 """Sweep address ranges for BMCs: who answers Redfish or IPMI, and (with one login) who it is."""
 
-import asyncio
-from collections.abc import Callable
+import threading
+import time
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from ipaddress import ip_address
 from uuid import UUID
 
 import structlog
-from sqlmodel import Session, select
+from sqlmodel import Session, col, select
 
-from provisioning import models, networks
+from provisioning import models
 from provisioning.bmc import Access, BmcProtocol, Contact, Identity
 from provisioning.errors import BmcError, BmcLoginRefused, Conflict, NotFound, SeedError, told
 from provisioning.models import Bmc, Credential, Discovery
+from provisioning.ranges import addresses_of
 from provisioning.states import BmcGoal, Login
 from provisioning.store import Store, record
+from provisioning.sweep import DEFAULT_RATE, Pace, expected_seconds, sweep
 
 log = structlog.get_logger()
 
-PROBE_TIMEOUT = 2.0  # seconds for a BMC to answer without a login
-AT_ONCE = 512  # addresses probed at the same time
 LOGIN_TIMEOUT = 30.0  # seconds; real BMCs take up to 3 for a login
-LOGINS_AT_ONCE = 16
+LOGINS_AT_ONCE = 32
+ROWS_AT_ONCE = 500  # in one transaction
+PREFERENCE = ("redfish", "ipmi")  # of the protocols that one BMC speaks, the strongest first
 
 
-def request(session: Session, ranges: list[str], credential: str | None, who: str) -> Discovery:
-    """Write down a sweep. Raises Invalid for a range that cannot be, NotFound for the login."""
-    count = len(networks.addresses_of(ranges))
-    row = Discovery(ranges=ranges, addresses=count, asked_by=who)
+def request(
+    session: Session,
+    ranges: list[str],
+    credential: str | None,
+    who: str,
+    *,
+    exclude: Sequence[str] = (),
+    rate: float = DEFAULT_RATE,
+) -> Discovery:
+    """Write down a sweep. Raises Invalid for a range that cannot be, NotFound for the login.
+
+    rate: addresses a second, 0: as fast as it goes.
+    """
+    addresses, pace = addresses_of(ranges, list(exclude)), Pace(rate)
+    row = Discovery(
+        ranges=ranges,
+        exclude=list(exclude),
+        options={"rate": rate, "seconds": round(expected_seconds(addresses, pace), 1)},
+        addresses=len(addresses),
+        asked_by=who,
+    )
     if credential:
         found = session.exec(select(Credential).where(Credential.name == credential)).first()
         if found is None:
@@ -37,7 +58,8 @@ def request(session: Session, ranges: list[str], credential: str | None, who: st
             )
         row.credential_id = found.id
     session.add(row)
-    record(session, "discovery.requested", row.id, f"{count} addresses", who=who, ranges=ranges)
+    count = f"{row.addresses} addresses"
+    record(session, "discovery.requested", row.id, count, who=who, ranges=ranges)
     return row
 
 
@@ -55,43 +77,62 @@ class Finder:
             row = session.get_one(Discovery, discovery_id)
             row.state = "running"
             credential = session.get(Credential, row.credential_id) if row.credential_id else None
-        contacts = asyncio.run(self._probe_all(networks.addresses_of(row.ranges)))
-        with ThreadPoolExecutor(LOGINS_AT_ONCE, thread_name_prefix="login") as pool:
-            problems = list(pool.map(lambda c: self._take_in(c, credential), contacts))
+        pace = Pace(float(row.options.get("rate", DEFAULT_RATE)))
+        said = _Told(self.store, discovery_id)
+        addresses = addresses_of(row.ranges, row.exclude)
+        contacts = preferred(sweep(self.protocols.values(), addresses, pace, said))
+        problems = self.take_in(contacts, credential, said)
         with self.store.write() as session:
             row = session.get_one(Discovery, discovery_id)
             row.found = len(contacts)
-            row.problems = [told(p) for p in problems if p]
+            row.problems = [told(p) for p in problems]
             row.logged_in = len(_logged_in(session, [c.address for c in contacts]))
             row.state, row.ended_at = "done", models.now()
+            row.progress = f"{row.found:,} found, {row.logged_in:,} with a working login"
             record(session, "discovery.done", row.id, f"{row.found} BMCs found", found=row.found)
 
-    async def _probe_all(self, addresses: list[str]) -> list[Contact]:
-        gate = asyncio.Semaphore(AT_ONCE)
-
-        async def probe(address: str) -> Contact | None:
-            async with gate:
-                answers = await asyncio.gather(
-                    *(p.probe(address, PROBE_TIMEOUT) for p in self.protocols.values())
-                )
-                # One box, one record: a BMC that speaks both is kept as Redfish, the stronger.
-                best = sorted((a for a in answers if a), key=lambda c: c.protocol != "redfish")
-                return best[0] if best else None
-
-        return [c for c in await asyncio.gather(*map(probe, addresses)) if c]
-
-    def _take_in(self, contact: Contact, credential: Credential | None) -> SeedError | None:
-        """Keep what was seen; one login at most. The answer is what a person must know."""
+    def take_in(
+        self, contacts: list[Contact], credential: Credential | None, said: Callable[[str], None]
+    ) -> list[SeedError]:
+        """Keep what was seen, and log in once to whom the login is new. What a person must know."""
         access = self.access(credential) if credential else None
+        problems: list[SeedError] = []
+        due: list[Contact] = []
+        for begin in range(0, len(contacts), ROWS_AT_ONCE):
+            with self.store.write() as session:
+                for contact, bmc in _rows(session, contacts[begin : begin + ROWS_AT_ONCE]):
+                    problem = _note(session, bmc, contact)
+                    if problem:
+                        problems.append(problem)
+                    elif access and bmc.login is not Login.OK:
+                        due.append(contact)
+        if credential and access:
+            problems += self._log_in(due, credential, access, said)
+        return problems
+
+    def _log_in(
+        self,
+        due: list[Contact],
+        credential: Credential,
+        access: Access,
+        said: Callable[[str], None],
+    ) -> list[SeedError]:
+        def log_in(contact: Contact) -> SeedError | None:
+            problem = self._logged_in_to(contact, credential, access)
+            ended.append(contact)
+            said(f"logged in to {len(ended):,} of {len(due):,}")
+            return problem
+
+        ended: list[Contact] = []
+        with ThreadPoolExecutor(LOGINS_AT_ONCE, thread_name_prefix="login") as pool:
+            return [problem for problem in pool.map(log_in, due) if problem]
+
+    def _logged_in_to(
+        self, contact: Contact, credential: Credential, access: Access
+    ) -> SeedError | None:
+        """One login at most, and never the same wrong one again."""
         with self.store.write() as session:
-            bmc = _row(session, contact)
-            if bmc.goal is not BmcGoal.OBSERVED and bmc.fingerprint != contact.fingerprint:
-                return _changed(session, bmc)
-            bmc.seen_at = models.now()
-            bmc.protocol = contact.protocol
-            bmc.fingerprint, bmc.certificate = contact.fingerprint, contact.certificate
-            if credential is None or access is None or bmc.login is Login.OK:
-                return None
+            ((_, bmc),) = _rows(session, [contact])
             if access.mark in bmc.refused:
                 return BmcLoginRefused(
                     f"BMC {bmc.address} refused this login before; it was not tried again",
@@ -115,7 +156,7 @@ class Finder:
     def _refused(self, contact: Contact, access: Access, err: SeedError) -> SeedError:
         log.warning("bmc.login", address=contact.address, problem=str(err), exc_info=err)
         with self.store.write() as session:
-            bmc = _row(session, contact)
+            ((_, bmc),) = _rows(session, [contact])
             if not isinstance(err, BmcLoginRefused):  # it did not get as far as the password
                 bmc.login = Login.NONE
                 bmc.refused = [m for m in bmc.refused if m != access.mark]
@@ -125,7 +166,7 @@ class Finder:
 
     def _known(self, contact: Contact, access: Access, identity: Identity) -> None:
         with self.store.write() as session:
-            bmc = _row(session, contact)
+            ((_, bmc),) = _rows(session, [contact])
             bmc.login, bmc.problem, bmc.remedy = Login.OK, "", ""
             bmc.refused = [m for m in bmc.refused if m != access.mark]
             if bmc.goal is not BmcGoal.OBSERVED:
@@ -142,12 +183,51 @@ def describe(bmc: Bmc, identity: Identity) -> None:
     bmc.macs = list(identity.macs)
 
 
-def _row(session: Session, contact: Contact) -> Bmc:
-    bmc = session.exec(select(Bmc).where(Bmc.address == contact.address)).first()
-    if bmc is None:
-        bmc = Bmc(address=contact.address, protocol=contact.protocol)
-        session.add(bmc)
-    return bmc
+class _Told:
+    """Writes down what a sweep does now, once a second at most."""
+
+    def __init__(self, store: Store, discovery_id: UUID) -> None:
+        self._store, self._id = store, discovery_id
+        self._lock, self._at = threading.Lock(), 0.0
+
+    def __call__(self, words: str) -> None:
+        with self._lock:
+            if time.monotonic() - self._at < 1.0:
+                return
+            self._at = time.monotonic()
+        with self._store.write() as session:
+            session.get_one(Discovery, self._id).progress = words
+
+
+def preferred(contacts: Iterable[Contact]) -> list[Contact]:
+    """One box, one record: of the protocols of one address the strongest, by address."""
+    order = {name: place for place, name in enumerate(PREFERENCE)}
+    best: dict[str, Contact] = {}
+    for contact in sorted(contacts, key=lambda c: order.get(c.protocol, len(order))):
+        best.setdefault(contact.address, contact)
+    return sorted(best.values(), key=lambda c: (":" in c.address, ip_address(c.address)))
+
+
+def _rows(session: Session, contacts: list[Contact]) -> list[tuple[Contact, Bmc]]:
+    """Each contact's row, made where there is none."""
+    wanted = [contact.address for contact in contacts]
+    known = session.exec(select(Bmc).where(col(Bmc.address).in_(wanted))).all()
+    rows = {bmc.address: bmc for bmc in known}
+    for contact in contacts:
+        if contact.address not in rows:
+            rows[contact.address] = Bmc(address=contact.address, protocol=contact.protocol)
+            session.add(rows[contact.address])
+    return [(contact, rows[contact.address]) for contact in contacts]
+
+
+def _note(session: Session, bmc: Bmc, contact: Contact) -> SeedError | None:
+    """It was seen. An accepted BMC with another certificate stays as it was."""
+    if bmc.goal is not BmcGoal.OBSERVED and bmc.fingerprint != contact.fingerprint:
+        return _changed(session, bmc)
+    bmc.seen_at = models.now()
+    bmc.protocol = contact.protocol
+    bmc.fingerprint, bmc.certificate = contact.fingerprint, contact.certificate
+    return None
 
 
 def _nonsense(contact: Contact, cause: Exception) -> BmcError:

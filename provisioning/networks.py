@@ -9,14 +9,11 @@ from ipaddress import IPv4Address, IPv4Interface
 from typing import Any
 from uuid import UUID
 
-from netaddr import EUI, AddrFormatError, IPNetwork, IPRange, IPSet, mac_unix_expanded
+from netaddr import EUI, AddrFormatError, mac_unix_expanded
 from sqlmodel import Session, select
 
 from provisioning.errors import Conflict, Invalid
 from provisioning.models import Address
-
-LARGEST_RANGE = 2**16  # addresses; a /16
-THIS_NETWORK = IPv4Address("1.0.0.0")  # all below is 0.0.0.0/8 (RFC 1122, 3.2.1.3)
 
 
 def mac(text: str) -> str:
@@ -31,67 +28,6 @@ def mac(text: str) -> str:
             "Read the label again; a NIC's MAC looks like 52:54:00:12:34:56.",
         )
     return str(eui)
-
-
-def addresses_of(ranges: list[str]) -> list[str]:
-    """Every host address of CIDRs, single addresses and first-last ranges; IPv4, no doubles.
-
-    Raises Invalid for an empty list, a wrong one, or more than a /16 in all.
-    """
-    if not ranges:
-        raise Invalid("no range was given", "Name one: `seed discover 10.0.0.0/24`.")
-    all_of_them = IPSet()
-    for text in ranges:
-        all_of_them |= _range(text)
-    if len(all_of_them) > LARGEST_RANGE:
-        raise Invalid(
-            f"{len(all_of_them)} addresses are more than a /16 ({LARGEST_RANGE})",
-            "Sweep in smaller parts, such as one /20 at a time.",
-        )
-    return [str(address) for address in all_of_them]
-
-
-def _range(text: str) -> IPSet:
-    network = _parsed(text)
-    if network.version != 4:
-        raise Invalid(f"{text} is not IPv4", "Give the BMCs' IPv4 range, like 10.0.0.0/24.")
-    has_ends = isinstance(network, IPNetwork) and network.prefixlen < 31
-    if has_ends and int(network.ip) != network.first:
-        raise Invalid(
-            f"{text} has host bits set",
-            f"Did you mean {network.cidr}? For one address write {network.ip}.",
-        )
-    size = network.last - network.first + 1
-    if size > LARGEST_RANGE:
-        raise Invalid(
-            f"{text} holds {size} addresses, more than a /16 ({LARGEST_RANGE})",
-            "Sweep in smaller parts, such as one /20 at a time.",
-        )
-    _not_ours(IPv4Address(network.first), IPv4Address(network.last), text)
-    return IPSet(network.iter_hosts() if has_ends else network)
-
-
-def _parsed(text: str) -> IPNetwork | IPRange:
-    try:
-        first, dash, last = text.partition("-")
-        if dash:
-            return IPRange(first.strip(), last.strip())
-        return IPNetwork(text, expand_partial=False)
-    except (AddrFormatError, ValueError) as err:
-        raise Invalid(
-            f"{text!r} is not a range of addresses",
-            "Write a network (10.0.0.0/24), one address (10.0.0.7) or 10.0.0.5-10.0.0.9.",
-        ) from err
-
-
-def _not_ours(first: IPv4Address, last: IPv4Address, text: str) -> None:
-    ends = (first, last)
-    if any(a.is_loopback or a.is_multicast or a.is_reserved or a < THIS_NETWORK for a in ends):
-        raise Invalid(
-            f"no BMC can have an address of {text}", "Give the BMCs' own range, like 10.0.0.0/24."
-        )
-    if first.is_link_local or last.is_link_local:
-        raise Invalid(f"{text} is link-local", "Give the BMCs a real address first.")
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,7 +6,7 @@ import typer
 
 from provisioning.errors import SeedError
 from seed import log
-from seed.commands import bmc, claim, host, image, lists, node, token
+from seed.commands import bmc, claim, discover, host, image, lists, node, token
 from seed.lab import cli as lab
 
 app = typer.Typer(
@@ -16,7 +16,7 @@ app = typer.Typer(
     epilog="First: seed init, seed up, seed discover RANGE, seed bmc accept, seed claim create.",
 )
 host.add_to(app)
-app.command("discover")(bmc.discover)
+app.command("discover")(discover.discover)
 app.add_typer(bmc.app, name="bmc")
 app.command("import")(lists.import_file)
 app.add_typer(lists.packing, name="packing-list")

@@ -7,7 +7,8 @@ Exit codes: 0 done, 1 refused (the sentence and its remedy are on stderr), 2 wro
 import os
 import re
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -32,6 +33,8 @@ def fail(what: str, remedy: str, code: int = REFUSED) -> NoReturn:
 
 def part(text: str) -> str:
     """A name or address as one segment of a path; ends the program for what leads elsewhere."""
+    with suppress(ValueError):
+        return str(ip_address(text.partition("%")[0]))  # IPv6 in its one form
     if not _PART.fullmatch(text):
         fail(
             f"{text!r} is no name or address",

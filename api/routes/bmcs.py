@@ -1,30 +1,19 @@
-"""BMCs, and the sweeps that find them."""
+"""The BMCs that were found."""
 
 from typing import Annotated, Any
-from uuid import UUID
 
 from fastapi import APIRouter, Path
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict
 from sqlmodel import Session, col, select
 
 from api.auth import Destroyer, Insider, Operator
 from api.parts import Here
-from provisioning import discovery, enrollment, expected
+from provisioning import enrollment, expected
 from provisioning.errors import NotFound
-from provisioning.models import Bmc, Credential, Discovery, HostLabel, Name
+from provisioning.models import Bmc, Credential, HostLabel, Name
+from provisioning.ranges import address as one_form
 
 router = APIRouter(tags=["bmcs"])
-
-
-class DiscoveryAsk(BaseModel):
-    """ranges: networks, addresses or first-last; at most a /16 in all. credential: its name."""
-
-    model_config = ConfigDict(
-        extra="forbid",
-        json_schema_extra={"example": {"ranges": ["172.22.1.0/24"], "credential": "rack-a"}},
-    )
-    ranges: list[str] = Field(max_length=256)
-    credential: str | None = None
 
 
 class BmcOut(BaseModel):
@@ -58,23 +47,6 @@ class AcceptAsk(BaseModel):
     name: HostLabel | None = None
     resource_class: Name | None = None
     mac: str | None = None
-
-
-@router.post("/v1/discoveries", status_code=202)
-def discover(ask: DiscoveryAsk, caller: Operator, parts: Here) -> Discovery:
-    """Sweep address ranges for BMCs; follow it until `state` is done or failed."""
-    with parts.store.write() as session:
-        return discovery.request(session, ask.ranges, ask.credential, caller.name)
-
-
-@router.get("/v1/discoveries/{discovery_id}")
-def show_discovery(discovery_id: UUID, caller: Insider, parts: Here) -> Discovery:
-    """One sweep and how far it is."""
-    with parts.store.read() as session:
-        found = session.get(Discovery, discovery_id)
-    if found is None:
-        raise NotFound("there is no such sweep", "Start one: `seed discover RANGE`.")
-    return found
 
 
 @router.get("/v1/bmcs")
@@ -118,6 +90,8 @@ def forget_bmc(address: str, caller: Destroyer, parts: Here) -> BmcOut:
 
 
 def find(session: Session, address: str) -> Bmc:
+    """The BMC at an address, in whatever form IPv6 was written. Raises NotFound."""
+    address = one_form(address)
     found = session.exec(select(Bmc).where(Bmc.address == address)).first()
     if found is None:
         raise NotFound(f"no BMC {address} was found yet", f"Look there: `seed discover {address}`.")

@@ -1,9 +1,16 @@
 """BMC protocols: one module, one PLUGIN."""
 
+import socket
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from pydantic import SecretStr
+
+
+def host(address: str) -> str:
+    """An address as a URL has it: IPv6 in brackets (RFC 3986, 3.2.2)."""
+    return f"[{address}]" if ":" in address else address
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,14 +58,51 @@ class Identity:
     macs: tuple[str, ...] = field(default=())
 
 
+@dataclass(frozen=True, slots=True)
+class Knock:
+    """What is sent to every address of a sweep; only where it is answered, it is probed.
+
+    question:   one datagram to UDP `port`; empty: opening TCP `port` is all that is asked.
+    understood: whether a datagram is an answer to it, whatever a liar may send.
+    """
+
+    port: int
+    question: bytes = b""
+    understood: Callable[[bytes], bool] = bool
+
+
+@dataclass(frozen=True, slots=True)
+class Shout:
+    """What is sent to a multicast group, where BMCs that hear it say where they are."""
+
+    group: str
+    port: int
+    question: bytes
+    understood: Callable[[bytes], bool]
+
+
 class BmcProtocol(Protocol):
-    """What a protocol must be able to do."""
+    """What a protocol must be able to do.
+
+    knock: None: every address is probed. shout: None: there is no multicast question.
+    """
 
     name: str
     driver: str  # Ironic's hardware type
+    knock: Knock | None
+    shout: Shout | None
 
-    async def probe(self, address: str, timeout: float) -> Contact | None:
-        """Does a BMC of this protocol answer here? Without any login. None: no."""
+    async def probe(
+        self, address: str, timeout: float, line: socket.socket | None = None
+    ) -> Contact | None:
+        """Does a BMC of this protocol answer here? Without any login. None: no.
+
+        line: the TCP connection that the knock opened; it is closed here. Whatever is answered is
+        no error.
+        """
+
+    def heard(self, address: str) -> Contact | None:
+        """The contact that a datagram's answer alone makes; None: it must be probed."""
 
     def identify(self, contact: Contact, access: Access, timeout: float) -> Identity:
         """Log in once and say who it is.

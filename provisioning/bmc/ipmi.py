@@ -7,6 +7,7 @@ when its time is over, whatever the BMC does.
 
 import asyncio
 import json
+import socket
 import subprocess
 import sys
 from dataclasses import asdict
@@ -15,7 +16,7 @@ from typing import Any
 from pyghmi.exceptions import IpmiException
 from pyghmi.ipmi.command import Command
 
-from provisioning.bmc import Access, Contact, Identity
+from provisioning.bmc import Access, Contact, Identity, Knock, Shout
 from provisioning.errors import BmcError, BmcLoginRefused, BmcUnreachable
 
 PORT = 623
@@ -28,18 +29,21 @@ TRIES = 2
 TOO_LONG, TOO_MANY = 0xC8, 0xCA  # completion codes, IPMI 2.0 table 5-2
 
 
+def _understood(data: bytes) -> bool:
+    return (
+        len(data) > ANSWER_CODE_AT
+        and data[:4] == ASK[:4]
+        and data[ANSWER_COMMAND_AT] == ASK[19]
+        and data[ANSWER_CODE_AT] == 0
+    )
+
+
 class _Listener(asyncio.DatagramProtocol):
     def __init__(self) -> None:
         self.answered: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
 
     def datagram_received(self, data: bytes, addr: object) -> None:
-        good = (
-            len(data) > ANSWER_CODE_AT
-            and data[:4] == ASK[:4]
-            and data[ANSWER_COMMAND_AT] == ASK[19]
-            and data[ANSWER_CODE_AT] == 0
-        )
-        if good and not self.answered.done():
+        if _understood(data) and not self.answered.done():
             self.answered.set_result(True)
 
     def error_received(self, exc: Exception) -> None:
@@ -63,8 +67,15 @@ class _Command(Command):  # type: ignore[misc]
 class Ipmi:
     name = "ipmi"
     driver = "ipmi"
+    knock: Knock | None = Knock(PORT, ASK, _understood)
+    shout: Shout | None = None
 
-    async def probe(self, address: str, timeout: float) -> Contact | None:
+    def heard(self, address: str) -> Contact | None:
+        return Contact(address=address, protocol=self.name)
+
+    async def probe(
+        self, address: str, timeout: float, line: socket.socket | None = None
+    ) -> Contact | None:
         loop = asyncio.get_running_loop()
         try:
             transport, listener = await loop.create_datagram_endpoint(
@@ -78,7 +89,7 @@ class Ipmi:
                 done, _pending = await asyncio.wait({listener.answered}, timeout=timeout / TRIES)
                 if done:
                     found = listener.answered.result()
-                    return Contact(address=address, protocol=self.name) if found else None
+                    return self.heard(address) if found else None
             return None
         finally:
             transport.close()

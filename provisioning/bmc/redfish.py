@@ -1,13 +1,16 @@
 """Redfish (DSP0266) by sushy, over TLS pinned to the certificate seen before the first login."""
 
 import asyncio
+import contextlib
+import functools
 import hashlib
+import re
+import socket
 import ssl
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-import aiohttp
 import requests
 import sushy
 from requests.adapters import HTTPAdapter
@@ -15,10 +18,25 @@ from sushy import exceptions as sushy_errors
 from sushy.auth import BasicAuth
 from sushy.connector import Connector
 
-from provisioning.bmc import Access, Contact, Identity
+from provisioning.bmc import Access, Contact, Identity, Knock, Shout, host
 from provisioning.errors import BmcError, BmcLoginRefused, BmcUnreachable
 
+PORT = 443
 ANSWER_CAP = 256 * 1024  # bytes of a service root; a lying BMC could send for ever
+HEAD_CAP = 16 * 1024
+TAIL = 64  # bytes kept of the last piece: a word may lie across two
+ROOT_ASKED = (
+    b"GET /redfish/v1/ HTTP/1.1\r\nHost: %b\r\nAccept: application/json\r\n"
+    b"OData-Version: 4.0\r\nConnection: close\r\n\r\n"
+)
+_CHUNK_SIZE = re.compile(rb"\r\n[0-9A-Fa-f]{1,8}\r\n")  # may stand in the middle of a word
+# SSDP (DSP0266, 10.9.2): who is a Redfish service says so to the asker.
+REDFISH_URN = b"urn:dmtf-org:service:redfish-rest:1"
+SEARCH = (
+    b'M-SEARCH * HTTP/1.1\r\nHOST: 239.255.255.250:1900\r\nMAN: "ssdp:discover"\r\nMX: 1\r\nST: '
+    + REDFISH_URN
+    + b"\r\n\r\n"
+)
 
 
 class _Pinned(HTTPAdapter):
@@ -36,20 +54,32 @@ class Redfish:
     name = "redfish"
     driver = "redfish"
 
-    async def probe(self, address: str, timeout: float) -> Contact | None:
-        try:
+    knock: Knock | None = Knock(PORT)
+    shout: Shout | None = Shout("239.255.255.250", 1900, SEARCH, lambda data: REDFISH_URN in data)
+
+    def heard(self, address: str) -> Contact | None:
+        return None
+
+    async def probe(
+        self, address: str, timeout: float, line: socket.socket | None = None
+    ) -> Contact | None:
+        with contextlib.ExitStack() as stack:
+            if line is not None:
+                stack.callback(line.close)
+            # EOFError, ValueError, RuntimeError: asyncio's words for what liars do to TLS.
+            stack.enter_context(
+                contextlib.suppress(OSError, TimeoutError, EOFError, ValueError, RuntimeError)
+            )
             async with asyncio.timeout(timeout):
-                der = await _certificate(address)
-                if not await _is_redfish(address, der):
-                    return None
-        except (aiohttp.ClientError, TimeoutError, OSError):
-            return None
-        return Contact(
-            address=address,
-            protocol=self.name,
-            fingerprint=hashlib.sha256(der).hexdigest(),
-            certificate=ssl.DER_cert_to_PEM_cert(der),
-        )
+                der = await _certificate_of_redfish(address, line)
+                if der:
+                    return Contact(
+                        address=address,
+                        protocol=self.name,
+                        fingerprint=hashlib.sha256(der).hexdigest(),
+                        certificate=ssl.DER_cert_to_PEM_cert(der),
+                    )
+        return None
 
     def identify(self, contact: Contact, access: Access, timeout: float) -> Identity:
         with _translated(contact.address):
@@ -66,7 +96,7 @@ class Redfish:
         self, contact: Contact, identity: Identity, access: Access, ca_path: str
     ) -> dict[str, Any]:
         return {
-            "redfish_address": f"https://{contact.address}",
+            "redfish_address": f"https://{host(contact.address)}",
             "redfish_system_id": identity.system_id,
             "redfish_username": access.username,
             "redfish_password": access.password.get_secret_value(),
@@ -74,31 +104,48 @@ class Redfish:
         }
 
 
-async def _certificate(address: str) -> bytes:
-    """The certificate it shows, DER. BMCs sign their own, and nothing secret is sent here."""
-    _reader, writer = await asyncio.open_connection(address, 443, ssl=_anybody())
+async def _certificate_of_redfish(address: str, line: socket.socket | None) -> bytes | None:
+    """The certificate (DER) of who tells a Redfish version by `GET /redfish/v1/` without a login.
+
+    BMCs sign their own, and nothing secret is sent here. No HTTP library: thousands are asked.
+    """
+    where = {"sock": line} if line else {"host": address, "port": PORT}
+    reader, writer = await asyncio.open_connection(
+        **where,
+        ssl=_anybody(),
+        server_hostname="",
+        limit=HEAD_CAP,
+    )
     try:
-        return bytes(writer.get_extra_info("ssl_object").getpeercert(binary_form=True))
+        der = writer.get_extra_info("ssl_object").getpeercert(binary_form=True)
+        writer.write(ROOT_ASKED % host(address).encode())
+        return der if await _tells_a_version(reader) else None
     finally:
         writer.transport.abort()
 
 
+async def _tells_a_version(reader: asyncio.StreamReader) -> bool:
+    status = (await reader.readline()).split()
+    if len(status) < 2 or status[1] != b"200":
+        return False
+    size, window = 0, b""
+    while size < ANSWER_CAP:
+        piece = await reader.read(ANSWER_CAP)
+        if not piece:
+            return False
+        size += len(piece)
+        window = window[-TAIL:] + piece
+        if b'"RedfishVersion"' in _CHUNK_SIZE.sub(b"", window):
+            return True
+    return False
+
+
+@functools.cache
 def _anybody() -> ssl.SSLContext:
-    # Not create_default_context(): it loads the machine's CAs, 20 ms for each address of a sweep.
+    # Not create_default_context(): it loads the machine's CAs, 20 ms each time.
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
     return context
-
-
-async def _is_redfish(address: str, der: bytes) -> bool:
-    pinned = aiohttp.Fingerprint(hashlib.sha256(der).digest())
-    url = f"https://{address}/redfish/v1/"
-    async with (
-        aiohttp.ClientSession() as session,
-        session.get(url, ssl=pinned, allow_redirects=False) as answer,
-    ):
-        body = await answer.content.read(ANSWER_CAP)
-        return answer.status == 200 and b'"RedfishVersion"' in body
 
 
 def _login(contact: Contact, access: Access, timeout: float) -> Any:  # noqa: ANN401
@@ -107,7 +154,7 @@ def _login(contact: Contact, access: Access, timeout: float) -> Any:  # noqa: AN
             f"no certificate of BMC {contact.address} is known",
             f"`seed discover {contact.address}` finds it.",
         )
-    url = f"https://{contact.address}"
+    url = f"https://{host(contact.address)}"
     connector = Connector(
         url, verify=False, server_side_retries=0, default_request_timeout=timeout,
         connect_timeout=timeout,

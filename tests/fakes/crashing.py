@@ -43,9 +43,13 @@ class FakeBmc:
 
     name = "fake"
     driver = "fake-hardware"
+    knock = shout = None
 
-    async def probe(self, address: str, timeout: float) -> Contact | None:
+    async def probe(self, address: str, timeout: float, line: Any = None) -> Contact | None:
         return Contact(address, self.name)
+
+    def heard(self, address: str) -> Contact | None:
+        return None
 
     def identify(self, contact: Contact, access: Access, timeout: float) -> Identity:
         return identity_of(contact.address)

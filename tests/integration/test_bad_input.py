@@ -188,7 +188,8 @@ def init(site: Site, **changes: str) -> list[str]:
         pytest.param("", "'' is not a range", "Write a network", id="empty"),
         pytest.param("172.22.1.5/24", "has host bits set", "172.22.1.0/24", id="host bits"),
         pytest.param("10.0.0.0/15", "more than a /16", "smaller parts", id="a /15"),
-        pytest.param("::-ffff::", "is not IPv4", "IPv4 range", id="all of IPv6"),
+        pytest.param("::-ffff::", "more than a /112", "List the BMCs", id="all of IPv6"),
+        pytest.param("fe80::1", "is link-local", "a real address", id="link-local"),
         pytest.param("127.0.0.1-127.0.0.9", "no BMC can have", "own range", id="loopback"),
     ],
 )

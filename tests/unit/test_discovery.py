@@ -10,7 +10,7 @@ from pydantic import SecretStr
 from sqlmodel import select
 
 from provisioning import discovery
-from provisioning.bmc import Access, Contact, Identity
+from provisioning.bmc import Access, Contact, Identity, Knock, Shout
 from provisioning.discovery import Finder
 from provisioning.enrollment import accept, add_mac
 from provisioning.errors import (
@@ -39,13 +39,18 @@ class Room:
     name: str
     identities: dict[str, Identity]
     driver: str = "fake-hardware"
+    knock: Knock | None = None  # each address is probed
+    shout: Shout | None = None
     fingerprint: str = "a" * 64
     lies: dict[str, BaseException] = field(default_factory=dict)
     logins: Counter[str] = field(default_factory=Counter)
 
-    async def probe(self, address: str, timeout: float) -> Contact | None:
+    async def probe(self, address: str, timeout: float, line: Any = None) -> Contact | None:
         known = address in self.identities or address in self.lies
         return Contact(address, self.name, self.fingerprint, "PEM") if known else None
+
+    def heard(self, address: str) -> Contact | None:
+        return None
 
     def identify(self, contact: Contact, access: Access, timeout: float) -> Identity:
         self.logins[contact.address] += 1

@@ -1,7 +1,7 @@
 """Ranges, MACs, names and the address pool: what is taken, and what is refused in which words."""
 
 import re
-from ipaddress import IPv4Address, IPv4Interface, IPv4Network
+from ipaddress import IPv4Address, IPv4Interface, IPv4Network, ip_address
 from pathlib import Path
 from uuid import UUID, uuid4
 
@@ -12,7 +12,8 @@ from pydantic import TypeAdapter, ValidationError
 
 from provisioning.errors import Conflict, Invalid
 from provisioning.models import Address, HostLabel, Name
-from provisioning.networks import LARGEST_RANGE, Pool, addresses_of, mac
+from provisioning.networks import Pool, mac
+from provisioning.ranges import LARGEST_RANGE, address, addresses_of
 from provisioning.store import Store
 
 settings.register_profile("busy", deadline=None, max_examples=50)  # other work slows the machine
@@ -41,6 +42,11 @@ def refused(text: str) -> Invalid:
         pytest.param(["10.0.0.9", "10.0.0.5-10.0.0.9"], 5, "10.0.0.5", "10.0.0.9", id="doubles"),
         pytest.param(["10.0.0.0-10.0.255.255"], 2**16, "10.0.0.0", "10.0.255.255", id="most"),
         pytest.param(["10.1.0.0/16"], 65534, "10.1.0.1", "10.1.255.254", id="a /16"),
+        pytest.param(["fd00::7"], 1, "fd00::7", "fd00::7", id="one IPv6 address"),
+        pytest.param(["FD00:0::0:7"], 1, "fd00::7", "fd00::7", id="written at length"),
+        pytest.param(["fd00::/112"], 65535, "fd00::1", "fd00::ffff", id="a /112"),
+        pytest.param(["fd00::5-fd00::9"], 5, "fd00::5", "fd00::9", id="IPv6 first-last"),
+        pytest.param(["10.0.0.7", "fd00::7"], 2, "10.0.0.7", "fd00::7", id="both families"),
     ],
 )
 def test_ranges_that_are_taken(ranges: list[str], count: int, first: str, last: str) -> None:
@@ -67,9 +73,15 @@ def test_ranges_that_are_taken(ranges: list[str], count: int, first: str, last: 
         pytest.param("10.0.0.0/15", "more than a /16", id="a /15"),
         pytest.param("10.0.0.0-10.1.0.0", "more than a /16", id="one too many"),
         pytest.param("0.0.0.0/0", "more than a /16", id="everything"),
-        pytest.param("fe80::/64", "is not IPv4", id="IPv6 network"),
-        pytest.param("::1-::5", "is not IPv4", id="IPv6 range"),
-        pytest.param("::-ffff::", "is not IPv4", id="a range too large to count"),
+        pytest.param("2001:db8::/64", "more than a /112", id="IPv6 network"),
+        pytest.param("2001:db8::/111", "more than a /112", id="one bit too many"),
+        pytest.param("::-ffff::", "more than a /112", id="a range too large to count"),
+        pytest.param("::/0", "more than a /112", id="all of IPv6"),
+        pytest.param("2001:db8::5/112", "host bits set", id="IPv6 host bits"),
+        pytest.param("::1-::5", "no BMC can", id="IPv6 loopback"),
+        pytest.param("ff02::1", "no BMC can", id="IPv6 multicast"),
+        pytest.param("::ffff:10.0.0.1", "no BMC can", id="IPv4 as IPv6"),
+        pytest.param("fe80::1", "link-local", id="IPv6 link-local"),
         pytest.param("127.0.0.0/24", "no BMC can", id="loopback"),
         pytest.param("127.0.0.1-127.0.0.9", "no BMC can", id="loopback range"),
         pytest.param("224.0.0.1-224.0.0.3", "no BMC can", id="multicast range"),
@@ -88,6 +100,50 @@ def test_the_remedy_for_host_bits_names_both_wishes() -> None:
     assert "10.0.0.5." in remedy
 
 
+@pytest.mark.parametrize(
+    ("exclude", "count"),
+    [
+        pytest.param([], 254, id="nothing"),
+        pytest.param(["10.0.0.7"], 253, id="one address"),
+        pytest.param(["10.0.0.128/25"], 127, id="one half"),
+        pytest.param(["10.0.0.200-10.0.1.100"], 199, id="over the end"),
+        pytest.param(["10.0.0.7", "10.0.0.9", "10.0.0.0/30"], 249, id="several"),
+    ],
+)
+def test_exclusions(exclude: list[str], count: int) -> None:
+    found = addresses_of(["10.0.0.0/24"], exclude)
+    assert len(found) == count
+    assert not set(exclude) & set(found)
+
+
+@pytest.mark.parametrize(
+    ("exclude", "sentence"),
+    [
+        pytest.param("10.9.0.0/24", "excludes nothing", id="elsewhere"),
+        pytest.param("10.0.0.0", "excludes nothing", id="the network's own address"),
+        pytest.param("::/0", "excludes nothing", id="the other family"),
+        pytest.param("10.0.0.0/24", "leave no address", id="all of it"),
+        pytest.param("0.0.0.0/0", "leave no address", id="more than all"),
+        pytest.param("10.0.0.0/33", "is not a range", id="none"),
+    ],
+)
+def test_exclusions_that_are_refused(exclude: str, sentence: str) -> None:
+    with pytest.raises(Invalid, match=sentence) as error:
+        addresses_of(["10.0.0.0/24"], [exclude])
+    assert error.value.remedy
+
+
+def test_a_range_may_be_too_large_only_until_a_part_is_excluded() -> None:
+    ranges = ["10.0.0.0/16", "10.1.0.0/16"]
+    assert len(addresses_of(ranges, ["10.1.0.0/16"])) == 65534
+
+
+def test_an_address_has_one_form() -> None:
+    assert address("FD00:0:0::0007") == "fd00::7"
+    assert address("10.0.0.7") == "10.0.0.7"
+    assert address("not one") == "not one"
+
+
 def test_many_ranges_are_counted_together() -> None:
     with pytest.raises(Invalid, match="131068 addresses are more than a /16"):
         addresses_of(["10.0.0.0/16", "10.1.0.0/16"])
@@ -103,7 +159,7 @@ def test_any_text_is_a_range_or_is_refused_in_words(text: str) -> None:
         said = (str(error), error.remedy)
     else:
         assert 0 < len(found) <= LARGEST_RANGE
-        assert all(str(IPv4Address(address)) == address for address in found)
+        assert all(str(ip_address(address)) == address for address in found)
         return
     assert all(said)
 

@@ -82,8 +82,7 @@ def running(
             _start(child, spec)
             yield Control(path)
         finally:
-            child.terminate()
-            child.communicate(timeout=START_SECONDS)
+            _stop(child)
             wire.remove(namespace)
             path.unlink(missing_ok=True)
 
@@ -98,3 +97,13 @@ def _start(child: subprocess.Popen[bytes], spec: Spec) -> None:
             "the fleet did not start; are ports 443 and 623 of its namespace free?",
             "ss -lntup; seed lab fleet up --namespace NAME",
         )
+
+
+def _stop(child: subprocess.Popen[bytes]) -> None:
+    child.terminate()
+    try:
+        child.communicate(timeout=START_SECONDS)
+    except subprocess.TimeoutExpired:
+        child.kill()
+        child.communicate(timeout=START_SECONDS)
+        raise

@@ -24,8 +24,8 @@ def make(namespace: str, network: str, addresses: Iterable[str]) -> None:
     links = {link["ifname"] for link in json.loads(_ip(namespace, "-j", "link", "show"))}
     if VOID not in links:
         _ip(namespace, "link", "add", VOID, "type", "veth", "peer", "name", f"{VOID}-end")
-    for end in (VOID, f"{VOID}-end"):
-        _ip(namespace, "link", "set", end, "arp", "off", "up")
+    # The other end stays down: what is sent is dropped at once.
+    _ip(namespace, "link", "set", VOID, "arp", "off", "up")
     _ip(namespace, "link", "set", "lo", "up")
     _ip(namespace, "address", "replace", OURS, "dev", VOID)
     if ":" in network:

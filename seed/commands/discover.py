@@ -1,0 +1,74 @@
+"""seed discover ..."""
+
+import sys
+import time
+from typing import Annotated, Any
+
+import typer
+
+from seed import show
+from seed.client import REFUSED, TOO_LONG, USAGE, Client, err, fail
+from seed.commands import bmc
+
+SLOWEST = 900  # seconds beyond the expected ones: slow BMCs, logins
+
+
+def discover(
+    ranges: Annotated[list[str], typer.Argument(help="10.0.0.0/24, 10.0.0.7 or 10.0.0.5-10.0.0.9")],
+    exclude: Annotated[list[str] | None, typer.Option(help="Not these; may be repeated.")] = None,
+    rate: Annotated[float, typer.Option(help="Addresses a second; 0: no limit.")] = 1000.0,
+    username: Annotated[str, typer.Option(help="BMC user for a login.")] = "",
+    password_stdin: Annotated[
+        bool, typer.Option("--password-stdin", help="Read its password from standard input.")
+    ] = False,
+    credential: Annotated[str, typer.Option(help="A login kept before, by name.")] = "",
+    output: show.Output = show.Format.TABLE,
+) -> None:
+    """Look for BMCs in address ranges; each gets one login at most.
+
+    Example: seed discover 172.22.1.0/24 --username admin --password-stdin < password
+    """
+    api = bmc.client()
+    if username:
+        credential = _keep_login(api, username, password_stdin)
+    elif password_stdin:
+        fail("a password without a user name", "Add --username.", USAGE)
+    asked = {"ranges": ranges, "exclude": exclude or [], "rate": rate}
+    row = api.post("/discoveries", asked | {"credential": credential or None})
+    seconds = row["options"]["seconds"]
+    err.print(f"looking at {row['addresses']:,} addresses, about {_duration(seconds)}")
+    row = _followed(api, row, seconds)
+    for problem in row["problems"]:
+        err.print(f"[yellow]warning:[/yellow] {show.cell(problem['problem'])}", soft_wrap=True)
+        err.print(f"  try: {show.cell(problem['remedy'])}", soft_wrap=True)
+    bmc.listed(output)
+    if row["state"] == "failed" or row["problems"]:
+        raise typer.Exit(REFUSED)
+
+
+def _followed(api: Client, row: dict[str, Any], seconds: float) -> dict[str, Any]:
+    """The sweep when it has ended; meanwhile its progress is shown."""
+    with err.status(row["state"]) as progress:
+        until = time.monotonic() + 3 * seconds + SLOWEST
+        while row["state"] not in ("done", "failed"):
+            if time.monotonic() > until:
+                fail("the sweep takes too long", "`seed logs seed-reconciler`", TOO_LONG)
+            time.sleep(0.3)
+            row = api.get(f"/discoveries/{row['id']}")
+            progress.update(show.cell(row["progress"] or row["state"]))
+    return row
+
+
+def _duration(seconds: float) -> str:
+    return f"{seconds:.0f} s" if seconds < 120 else f"{seconds / 60:.0f} min"
+
+
+def _keep_login(api: Client, username: str, password_stdin: bool) -> str:
+    if not password_stdin:
+        fail("a user name without a password", "Add --password-stdin.", USAGE)
+    password = sys.stdin.readline().rstrip("\n")
+    if not password:
+        fail("standard input held no password", "seed discover ... --password-stdin < FILE", USAGE)
+    name = f"discover-{time.time_ns()}"
+    api.post("/credentials", {"name": name, "username": username, "password": password})
+    return name
