@@ -10,7 +10,7 @@ from cryptography.hazmat.primitives.serialization import load_ssh_public_key
 from sqlalchemy import or_, update
 from sqlmodel import Session, col, select
 
-from provisioning import plans
+from provisioning import classify, plans
 from provisioning.errors import Conflict, Invalid, NoCapacity, NotFound
 from provisioning.image import Image
 from provisioning.ironic import Ironic, Node
@@ -163,12 +163,22 @@ def rejects(session: Session, claim: Claim, node: Node) -> str:
         (hold is None or bmc is None, "Seed did not enroll it"),
         (bmc is not None and bmc.goal is not BmcGoal.AVAILABLE, "it was not provided"),
         (node.resource_class != claim.resource_class, f"its class is {node.resource_class}"),
+        (_changing(bmc, node), f"its class becomes {bmc.resource_class if bmc else ''}"),
         (hold is not None and hold.claim_id is not None, "it is held by another claim"),
         (node.provision_state != "available", f"it is {node.provision_state}"),
         (node.maintenance, "it is in maintenance"),
         (bool(bmc and bmc.problem), f"it is stuck: {bmc.problem if bmc else ''}"),
     ]
-    return next((why for broken, why in rules if broken), "")
+    broken = next((why for broken, why in rules if broken), "")
+    if broken or bmc is None:
+        return broken
+    misfit = classify.present_misfit(session, bmc)
+    return f"it is not as its class says: {'; '.join(misfit)}" if misfit else ""
+
+
+def _changing(bmc: Bmc | None, node: Node) -> bool:
+    """Rows say another class already; Ironic will hear of it."""
+    return bool(bmc and bmc.hardware_class and bmc.resource_class != node.resource_class)
 
 
 def _hold(session: Session, claim: Claim, node_uuid: UUID, position: int) -> bool:

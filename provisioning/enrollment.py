@@ -12,6 +12,8 @@ from sqlmodel import Session, select
 
 from provisioning import duplicates, orders
 from provisioning.bmc import Contact, Identity
+from provisioning.classify import ANY_CLASS
+from provisioning.dress import dress, with_boot_mode
 from provisioning.errors import Conflict, Invalid
 from provisioning.ironic import Node
 from provisioning.models import Address, Bmc, Hold, HostLabel, Order, now
@@ -47,6 +49,7 @@ def accept(session: Session, bmc: Bmc, name: HostLabel, resource_class: str, who
         )
     duplicates.refuse(session, bmc, name)
     bmc.goal, bmc.node_name, bmc.resource_class = BmcGoal.MANAGED, name, resource_class
+    bmc.class_said = resource_class != ANY_CLASS
     bmc.node_uuid, bmc.accepted_by = uuid4(), who
     session.add(Hold(node_uuid=bmc.node_uuid))
     session.add(bmc)
@@ -99,7 +102,7 @@ class Enrollment:
             return self._enroll(bmc)
         if bmc.told_ironic != bmc.credential_id:
             self._tell_login(bmc, node)
-        return self._onward(bmc, node)
+        return self._onward(bmc, dress(self.parts.ironic, bmc, node))
 
     def _onward(self, bmc: Bmc, node: Node) -> Result:
         if node.provision_state in WORKING:
@@ -112,7 +115,7 @@ class Enrollment:
             case "manageable":
                 return self._manageable(bmc, node)
             case "available":
-                return self._available(bmc)
+                return self._available(bmc, node)
             case state:
                 return Done(f"is {state}")
 
@@ -185,7 +188,7 @@ class Enrollment:
     def _manageable(self, bmc: Bmc, node: Node) -> Result:
         if node.maintenance:
             self.parts.ironic.set_maintenance(bmc.node, False)
-        if not node.inspected:
+        if not inspected(bmc, node):
             return self._inspect(bmc, node)
         self._learn(bmc, node, self.parts.ironic.inventory(bmc.node) or {})
         self._close(bmc, OrderKind.INSPECT)
@@ -213,8 +216,11 @@ class Enrollment:
         self.parts.ironic.provision(bmc.node, "provide")
         return Wait("booting the ramdisk for cleaning", 2.0)
 
-    def _available(self, bmc: Bmc) -> Result:
+    def _available(self, bmc: Bmc, node: Node) -> Result:
         self._close(bmc, OrderKind.CLEAN)
+        if bmc.goal is BmcGoal.MANAGED and not inspected(bmc, node):
+            self.parts.ironic.provision(bmc.node, "manage")
+            return Wait("leaves the pool to be inspected again", 0.5)
         return Done("available")
 
     def _working(self, bmc: Bmc, node: Node) -> Result:
@@ -250,8 +256,8 @@ class Enrollment:
     def _learn(self, bmc: Bmc, node: Node, inventory: dict[str, Any]) -> None:
         """What only the ramdisk could tell: MACs that the BMC does not know, boot mode, parts."""
         mode = (inventory.get("inventory", {}).get("boot") or {}).get("current_boot_mode") or ""
-        if mode and f"boot_mode:{mode}" not in str(node.properties.get("capabilities", "")):
-            properties = {**node.properties, "capabilities": f"boot_mode:{mode}"}
+        properties = with_boot_mode(node, mode)
+        if properties != node.properties:
             self.parts.ironic.patch_node(bmc.node, {"/properties": properties})
         macs = sorted(self.parts.ironic.ports(bmc.node))
         told = inventory_of(inventory).model_dump(mode="json")
@@ -284,6 +290,11 @@ class Enrollment:
             order.ironic_done_at = now()
             orders.close(session, order, "done")
         self.parts.serve_wire()
+
+
+def inspected(bmc: Bmc, node: Node) -> bool:
+    """Did an inspection end well that still counts? Ironic forgets its time when one begins."""
+    return node.inspected and node.inspected_at != bmc.stale_inspection
 
 
 def use_up_attempt(parts: Parts, bmc: Bmc) -> bool:

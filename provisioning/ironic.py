@@ -42,6 +42,8 @@ class Node:
     properties: dict[str, Any]
     extra: dict[str, Any]
     updated_at: str
+    inspected_at: str = ""  # when its last inspection ended well, in Ironic's words
+    traits: tuple[str, ...] = ()
 
 
 class Ironic:
@@ -123,6 +125,12 @@ class Ironic:
             self._baremetal.patch_node(str(uuid), patch)
 
     @_retried
+    def set_traits(self, uuid: object, traits: list[str]) -> None:
+        """These and no others."""
+        with _translated(f"changing the traits of node {uuid}"):
+            self._baremetal.set_node_traits(str(uuid), traits)
+
+    @_retried
     def set_maintenance(self, uuid: object, on: bool, reason: str = "") -> None:
         with _translated(f"changing maintenance of {uuid}"):
             if on:
@@ -202,6 +210,8 @@ def _node(n: dict[str, Any]) -> Node:
         properties=dict(n["properties"] or {}),
         extra=dict(n["extra"] or {}),
         updated_at=n["updated_at"] or "",
+        inspected_at=n["inspection_finished_at"] or "",
+        traits=tuple(sorted(n.get("traits") or ())),
     )
 
 

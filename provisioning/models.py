@@ -93,6 +93,8 @@ class Bmc(SQLModel, table=True):
     resource_class: str = "baremetal"
     accepted_by: str = ""
     attempt: int = 0  # rises with each "try again" by a person
+    class_said: bool = False  # a person named the class: no rule changes it by itself
+    stale_inspection: str = ""  # Ironic's time of the inspection that is not good enough any more
     # found: written by the reconciler
     credential_id: UUID | None = Field(default=None, foreign_key="credential.id", index=True)
     login: Login = Login.NONE
@@ -112,9 +114,14 @@ class Bmc(SQLModel, table=True):
     ramdisk: dict[str, Any] = stored_json(default_factory=dict)  # Inventory, by the last ramdisk
     ramdisk_at: datetime | None = stored_time(default=None)
     baseline: dict[str, Any] = stored_json(default_factory=dict)  # Inventory at acceptance: drift
+    ramdisk_baseline: dict[str, Any] = stored_json(default_factory=dict)  # the same, in band
     abilities: dict[str, Any] = stored_json(default_factory=dict)  # what the BMC can do
     findings: list[str] = stored_json(default_factory=list)  # weaknesses: "cipher 0 is offered"
+    hardware_class: str = ""  # the name of its class; "seed class apply" changes it, too
+    classed: dict[str, Any] = stored_json(default_factory=dict)  # traits, capabilities: by class
     misfit: list[str] = stored_json(default_factory=list)  # how it differs from its class
+    drift: list[str] = stored_json(default_factory=list)  # how it differs from its baselines
+    judged: str = ""  # digest of what misfit and drift were computed from
     detail: str = ""  # what it waits for
     problem: str = ""  # why it is stuck
     remedy: str = ""

@@ -26,7 +26,7 @@ class Disk(BaseModel):
 
 
 class PlannedNode(BaseModel):
-    """One server that will lose its data."""
+    """One server that something will happen to."""
 
     uuid: str
     name: str
@@ -34,6 +34,7 @@ class PlannedNode(BaseModel):
     generation: int
     disks: list[Disk]
     holder: str = ""
+    change: str = ""  # what becomes of it, where that is not that its disks are erased
 
 
 class PlanOut(BaseModel):

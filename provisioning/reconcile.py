@@ -9,12 +9,13 @@ import time
 from collections.abc import Callable, Hashable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from typing import Any
 from uuid import UUID
 
 import structlog
 from sqlmodel import col, select
 
-from provisioning import expected
+from provisioning import classify, expected
 from provisioning.claim_steps import Claiming
 from provisioning.discovery import Finder
 from provisioning.enrollment import Enrollment
@@ -31,6 +32,11 @@ PASS_SECONDS = 0.5  # how soon a new wish is seen
 THREADS = 16
 EXPECTED_SECONDS = 2.0  # how soon a listed server that was found is accepted
 RETRY_SECONDS = 5.0  # after an error that a retry may cure
+
+BMC_WISH: tuple[Any, ...] = (
+    Bmc.id, Bmc.goal, Bmc.attempt, Bmc.stale_inspection, Bmc.hardware_class, Bmc.resource_class,
+    Hold.claim_id,
+)  # fmt: skip
 
 Outcome = Wait | Move | Stuck | Done
 
@@ -61,7 +67,7 @@ class Reconciler:
                 select(Discovery.id).where(col(Discovery.state).in_(["requested", "running"]))
             ).all()
             bmcs = session.exec(
-                select(Bmc.id, Bmc.goal, Bmc.attempt, Hold.claim_id)
+                select(*BMC_WISH)
                 .join(Hold, col(Hold.node_uuid) == col(Bmc.node_uuid), isouter=True)
                 .where(Bmc.goal != BmcGoal.OBSERVED)
             ).all()
@@ -123,6 +129,8 @@ class Reconciler:
             row = session.get(Bmc, identity)
             if row is None:  # forgotten
                 return _pause(outcome)
+            if row.goal is not BmcGoal.FORGOTTEN:
+                classify.judge(session, row)
             before = (row.detail, row.problem)
             row.detail, row.problem, row.remedy = _told(outcome)
             if row.problem and row.problem != before[1]:

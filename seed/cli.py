@@ -6,7 +6,17 @@ import typer
 
 from provisioning.errors import SeedError
 from seed import log
-from seed.commands import bmc, claim, discover, host, image, lists, node, token
+from seed.commands import (
+    bmc,
+    claim,
+    discover,
+    hardware_class,
+    host,
+    image,
+    lists,
+    node,
+    token,
+)
 from seed.lab import cli as lab
 
 app = typer.Typer(
@@ -22,6 +32,7 @@ app.command("import")(lists.import_file)
 app.add_typer(lists.packing, name="packing-list")
 app.add_typer(lists.observed, name="observation")
 app.add_typer(node.app, name="node")
+app.add_typer(hardware_class.app, name="class")
 app.add_typer(claim.app, name="claim")
 app.add_typer(image.app, name="image")
 app.add_typer(token.app, name="token")

@@ -45,7 +45,25 @@ def group(data: list[dict[str, Any]], columns: dict[str, str]) -> Group:
             name = row.get("name") or row.get("address")
             lines.append(f"[red]{cell(name)}:[/red] {cell(row['problem'])}")
             lines.append(f"  try: {cell(row.get('remedy'))}")
+        lines += _of_parts(row)
     return Group(*lines)
+
+
+def _of_parts(row: dict[str, Any]) -> list[str]:
+    """A node that is not as its class says, or not as it was when it was accepted."""
+    name = cell(row.get("name"))
+    lines = []
+    if row.get("misfit"):
+        lines += [
+            f"[yellow]{name}:[/yellow] not handed out: {cell('; '.join(row['misfit']))}",
+            f"  try: put the part right, then `seed node inspect {name}`; or change its class",
+        ]
+    if row.get("drift") and row.get("provision_state"):
+        lines += [
+            f"[yellow]{name}:[/yellow] changed: {cell('; '.join(row['drift']))}",
+            f"  try: `seed node accept-drift {name}` if that is right",
+        ]
+    return lines
 
 
 def one(data: Any, output: Format) -> None:  # noqa: ANN401

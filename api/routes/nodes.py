@@ -45,6 +45,9 @@ class NodeOut(BaseModel):
     last_error: str
     waiting_since: datetime | None = None
     evidence: str = ""
+    hardware_class: str = ""
+    misfit: list[str] = []
+    drift: list[str] = []
 
 
 class NodeFull(NodeOut):
@@ -71,7 +74,7 @@ def list_nodes(caller: Insider, parts: Here) -> list[NodeOut]:
     with parts.store.read() as session:
         query = select(Bmc).where(col(Bmc.node_uuid).is_not(None)).order_by(col(Bmc.node_name))
         rows = session.exec(query).all()
-        return [NodeOut(**_facts(session, b, known.get(str(b.node_uuid)))) for b in rows]
+        return [NodeOut(**facts(session, b, known.get(str(b.node_uuid)))) for b in rows]
 
 
 @router.get("/v1/nodes/{name}")
@@ -82,7 +85,7 @@ def show_node(name: str, caller: Insider, parts: Here) -> NodeFull:
         node = parts.desk.ironic.find_node(bmc.node)
         found = parts.desk.ironic.inventory(bmc.node) if node else None
         return NodeFull(
-            **_facts(session, bmc, node),
+            **facts(session, bmc, node),
             properties=node.properties if node else {},
             inventory=(found or {}).get("inventory"),
             phases=handout.phases(session, bmc.node),
@@ -113,7 +116,7 @@ def provide(ask: ProvideAsk, caller: Destroyer, parts: Here) -> list[NodeOut]:
                 session, "node.provide-asked", bmc.node, bmc.node_name or "", who=caller.name,
                 plan=ask.plan,
             )  # fmt: skip
-        return [NodeOut(**_facts(session, b, known.get(str(b.node_uuid)))) for b in rows]
+        return [NodeOut(**facts(session, b, known.get(str(b.node_uuid)))) for b in rows]
 
 
 @router.post("/v1/nodes/{name}:retry", status_code=202)
@@ -124,7 +127,7 @@ def retry(name: str, caller: Operator, parts: Here) -> NodeOut:
         bmc.attempt = max(bmc.attempt, bmc.failed_attempt) + 1
         record(session, "node.retry-asked", bmc.node, name, who=caller.name)
     with parts.store.read() as session:
-        return NodeOut(**_facts(session, bmc, parts.desk.ironic.find_node(bmc.node)))
+        return NodeOut(**facts(session, bmc, parts.desk.ironic.find_node(bmc.node)))
 
 
 def find(session: Session, name: str) -> Bmc:
@@ -158,7 +161,7 @@ def _at_stake(session: Session, parts: Here, names: list[str]) -> list[PlannedNo
     return found
 
 
-def _facts(session: Session, bmc: Bmc, node: Node | None) -> dict[str, Any]:
+def facts(session: Session, bmc: Bmc, node: Node | None) -> dict[str, Any]:
     hold = session.get(Hold, bmc.node)
     claim = session.get(Claim, hold.claim_id) if hold and hold.claim_id else None
     address = handout.boot_address(session, bmc.node)
@@ -183,6 +186,9 @@ def _facts(session: Session, bmc: Bmc, node: Node | None) -> dict[str, Any]:
         "last_error": node.last_error if node else "",
         "waiting_since": order.opened_at if order else None,
         "evidence": _evidence(order),
+        "hardware_class": bmc.hardware_class,
+        "misfit": bmc.misfit,
+        "drift": bmc.drift,
     }
 
 

@@ -19,10 +19,22 @@ def confirm(plan: dict[str, Any], yes: bool) -> None:
             show.cell(f"  {node['name']}  serial {node['serial']}  {disks or 'disks unknown'}"),
             soft_wrap=True,
         )
+    _count(plan, yes, "erase")
+
+
+def confirm_change(plan: dict[str, Any], yes: bool) -> None:
+    """Print what becomes of each node; without `yes`, ask."""
+    err.print(show.cell(plan["sentence"]), soft_wrap=True)
+    for node in plan["nodes"]:
+        err.print(show.cell(f"  {node['name']}  {node['change']}"), soft_wrap=True)
+    _count(plan, yes, "change")
+
+
+def _count(plan: dict[str, Any], yes: bool, verb: str) -> None:
     if yes:
         return
     count = str(len(plan["nodes"]))
-    typed = typer.prompt(f"Type {count} to erase {count} node(s)", default="", show_default=False)
+    typed = typer.prompt(f"Type {count} to {verb} {count} node(s)", default="", show_default=False)
     if typed.strip() != count:
         err.print("nothing was done")
         raise typer.Exit(1)

@@ -9,7 +9,7 @@ from rich.live import Live
 from seed import show
 from seed.client import REFUSED, TOO_LONG, err, fail, part
 from seed.commands.bmc import client
-from seed.commands.confirm import confirm
+from seed.commands.confirm import confirm, confirm_change
 
 app = typer.Typer(no_args_is_help=True, help="The accepted servers.")
 COLUMNS = {
@@ -91,6 +91,52 @@ def provide(
     plan = api.post("/nodes:plan-provide", {"nodes": names})
     confirm(plan, yes)
     show.rows(api.post("/nodes:provide", {"nodes": names, "plan": plan["hash"]}), COLUMNS, output)
+
+
+@app.command()
+def inspect(
+    names: Names,
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+    output: show.Output = show.Format.TABLE,
+) -> None:
+    """Inspect servers again, after a part was changed. Shows what happens to each, then asks.
+
+    One of the pool leaves it: `seed node provide` brings it back.
+
+    Example: seed node inspect sn-0001
+    """
+    api = client()
+    plan = api.post("/nodes:plan-inspect", {"nodes": names})
+    confirm_change(plan, yes)
+    show.rows(api.post("/nodes:inspect", {"nodes": names, "plan": plan["hash"]}), COLUMNS, output)
+
+
+@app.command()
+def drift(
+    name: Annotated[str | None, typer.Argument(help="All that changed, if none is named.")] = None,
+    output: show.Output = show.Format.TABLE,
+) -> None:
+    """Parts that changed since the server was accepted: drives, memory, NICs, firmware.
+
+    Example: seed node drift sn-0001
+    """
+    api = client()
+    found = [api.get(f"/nodes/{part(name)}")] if name else api.get("/nodes")
+    changed = [{"name": n["name"], "drift": n["drift"]} for n in found if n["drift"]]
+    show.rows(changed, {"name": "NODE", "drift": "CHANGED"}, output)
+
+
+@app.command("accept-drift")
+def accept_drift(name: str, output: show.Output = show.Format.TABLE) -> None:
+    """What changed is right: changes count from here. Prints what was taken as right.
+
+    Example: seed node accept-drift sn-0001
+    """
+    api = client()
+    seen = api.get(f"/nodes/{part(name)}")["drift"]
+    api.post(f"/nodes/{part(name)}:accept-drift", {"drift": seen})
+    rows = [{"name": name, "drift": seen}] if seen else []
+    show.rows(rows, {"name": "NODE", "drift": "ACCEPTED"}, output)
 
 
 @app.command()

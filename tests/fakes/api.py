@@ -89,6 +89,8 @@ def empty_ironic(double: IronicDouble) -> Callable[[Asked], tuple[int, dict[str,
             "min_version": "1.1",
             "version": "1.109",
         }
+        if asked.path.startswith("/v1/nodes/") and not asked.path.startswith("/v1/nodes/detail"):
+            return 404, {}, {"error_message": "there is no such node"}
         if asked.path.startswith("/v1/nodes"):
             return 200, {"OpenStack-API-Version": "baremetal 1.95"}, {"nodes": []}
         return 200, {}, {"name": "Ironic", "default_version": version, "versions": [version]}

@@ -14,6 +14,9 @@ BLANK = Node(
 )  # fmt: skip
 
 
+CLASS_MAY_CHANGE = {"enroll", "inspecting", "inspect wait", "manageable", "available"}
+
+
 class FakeIronic:
     """Nodes by UUID. One name, one node; one allocation per name and per node."""
 
@@ -21,6 +24,7 @@ class FakeIronic:
         self.by_uuid: dict[str, Node] = {}
         self.inventories: dict[str, dict[str, Any]] = {}
         self.allocations: dict[str, str] = {}
+        self.writes = 0
 
     def add(self, name: str, uuid: UUID | None = None, **facts: Any) -> Node:
         if any(node.name == name for node in self.by_uuid.values()):
@@ -31,6 +35,18 @@ class FakeIronic:
 
     def change(self, uuid: object, **facts: Any) -> None:
         self.by_uuid[str(uuid)] = replace(self.node(uuid), **facts)
+
+    def patch_node(self, uuid: object, changes: dict[str, Any]) -> None:
+        """As strict as Ironic: a resource class changes in these states only."""
+        node = self.node(uuid)
+        if "/resource_class" in changes and node.provision_state not in CLASS_MAY_CHANGE:
+            raise Conflict(f"{node.name} is {node.provision_state}", "seed node list")
+        self.writes += 1
+        self.change(uuid, **{path.removeprefix("/"): value for path, value in changes.items()})
+
+    def set_traits(self, uuid: object, traits: list[str]) -> None:
+        self.writes += 1
+        self.change(uuid, traits=tuple(sorted(traits)))
 
     def nodes(self) -> list[Node]:
         return list(self.by_uuid.values())

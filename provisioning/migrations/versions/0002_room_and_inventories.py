@@ -109,6 +109,21 @@ def upgrade() -> None:
         batch_op.add_column(sa.Column("findings", sa.JSON(), nullable=False, server_default="[]"))
         batch_op.add_column(sa.Column("misfit", sa.JSON(), nullable=False, server_default="[]"))
         batch_op.create_index(batch_op.f("ix_bmc_credential_id"), ["credential_id"], unique=False)
+        batch_op.add_column(
+            sa.Column("ramdisk_baseline", sa.JSON(), nullable=False, server_default="{}")
+        )
+        batch_op.add_column(
+            sa.Column("hardware_class", sa.String(), nullable=False, server_default="")
+        )
+        batch_op.add_column(
+            sa.Column("class_said", sa.Boolean(), nullable=False, server_default="0")
+        )
+        batch_op.add_column(sa.Column("classed", sa.JSON(), nullable=False, server_default="{}"))
+        batch_op.add_column(sa.Column("drift", sa.JSON(), nullable=False, server_default="[]"))
+        batch_op.add_column(sa.Column("judged", sa.String(), nullable=False, server_default=""))
+        batch_op.add_column(
+            sa.Column("stale_inspection", sa.String(), nullable=False, server_default="")
+        )
 
     with op.batch_alter_table("discovery", schema=None) as batch_op:
         batch_op.add_column(sa.Column("exclude", sa.JSON(), nullable=False, server_default="[]"))
@@ -124,6 +139,13 @@ def downgrade() -> None:
 
     with op.batch_alter_table("bmc", schema=None) as batch_op:
         batch_op.drop_index(batch_op.f("ix_bmc_credential_id"))
+        batch_op.drop_column("stale_inspection")
+        batch_op.drop_column("judged")
+        batch_op.drop_column("drift")
+        batch_op.drop_column("classed")
+        batch_op.drop_column("class_said")
+        batch_op.drop_column("hardware_class")
+        batch_op.drop_column("ramdisk_baseline")
         batch_op.drop_column("misfit")
         batch_op.drop_column("findings")
         batch_op.drop_column("abilities")
