@@ -32,7 +32,7 @@ from provisioning.store import Store
 from provisioning.wire import WireState
 
 EFFECTS = ("create_node", "patch_node", "create_port", "provision", "power", "allocate",
-           "drop_allocation", "set_maintenance")  # fmt: skip
+           "drop_allocation", "set_maintenance", "set_traits")  # fmt: skip
 
 
 class FakeBmc:

@@ -17,15 +17,19 @@ import pytest
 from pydantic import SecretStr
 from sqlmodel import col, select
 
+from provisioning import classify, reclass, reinspect
 from provisioning.claims import Desk
+from provisioning.dress import capabilities
 from provisioning.enrollment import accept, forget
+from provisioning.errors import NoCapacity
 from provisioning.ironic import Ironic
 from provisioning.models import Address, Bmc, Claim, ClaimSpec, Credential, Hold, Order, now
-from provisioning.states import BmcGoal, ClaimState, Login
+from provisioning.states import BmcGoal, ClaimState, Login, OrderKind
 from provisioning.store import Store
 from seed.host import appliance, netns
 from seed.host.paths import Paths
 from tests.fakes.crashing import an_image, identity_of
+from tests.fakes.hardware import a_class, an_inventory
 from tests.fakes.settings import some_settings
 from tests.fakes.wire import appliance_namespace
 
@@ -95,6 +99,33 @@ class Site:
     def states(self) -> list[str]:
         return sorted(n.provision_state for n in self.inside(self.ironic.nodes))
 
+    def dressed(self, traits: list[str]) -> bool:
+        """Is every node inspected, of class storage, and has it these traits?"""
+        return (
+            all(
+                (n.inspected, n.resource_class, list(n.traits)) == (True, "storage", traits)
+                for n in self.inside(self.ironic.nodes)
+            )
+            and len(self.states()) == NODES
+        )
+
+    def inspected_at(self) -> dict[str, str]:
+        return {n.name: n.inspected_at for n in self.inside(self.ironic.nodes)}
+
+    def details(self, names: list[str], begin: str) -> bool:
+        with self.store.read() as session:
+            rows = session.exec(select(Bmc).where(col(Bmc.node_name).in_(names))).all()
+        return all(
+            b.detail.startswith(begin) and self.inspected_at()[b.node_name] != b.stale_inspection
+            for b in rows
+        )
+
+    def provide(self) -> None:
+        with self.store.write() as session:
+            for bmc in session.exec(select(Bmc)).all():
+                bmc.goal = BmcGoal.AVAILABLE
+                session.add(bmc)
+
     def rows(self, table) -> int:
         with self.store.read() as session:
             return len(session.exec(select(table)).all())
@@ -154,10 +185,7 @@ def test_killed_at_every_step_the_claim_ends_right_and_no_node_is_held_twice() -
         # fake-hardware has no power state of its own, and no allocation takes a node without one.
         for node in site.inside(site.ironic.nodes):
             site.inside(lambda uuid=node.uuid: site.ironic.power(uuid, "power off"))
-        with site.store.write() as session:
-            for bmc in session.exec(select(Bmc)).all():
-                bmc.goal = BmcGoal.AVAILABLE
-                session.add(bmc)
+        site.provide()
         site.until("available", lambda: site.states() == ["available"] * NODES)
         desk = Desk(site.store, site.ironic, an_image, undo=_no_time())
         spec = ClaimSpec(name="web", count=2, image="debian", ssh_keys=[KEY])
@@ -193,6 +221,71 @@ def test_killed_at_every_step_the_claim_ends_right_and_no_node_is_held_twice() -
             assert any(needed in point for point in crashed), f"never died {needed}"
 
 
+@pytest.mark.timeout(900)
+def test_killed_at_every_step_a_class_reaches_ironic_and_a_node_is_inspected_once_more() -> None:
+    with a_site() as site:
+        with site.store.write() as session:
+            classify.put(session, a_class(), "test")
+        accept_all(site, inventory=an_inventory(), inventory_at=now())
+        (site.folder / "armed").touch()
+        site.until("inspected, and as their class says", lambda: site.dressed(["CUSTOM_NVME"]))
+        assert site.states() == ["manageable"] * NODES
+        for node in site.inside(site.ironic.nodes):
+            site.inside(lambda uuid=node.uuid: site.ironic.power(uuid, "power off"))
+        site.provide()
+        site.until("available", lambda: site.states() == ["available"] * NODES)
+        with site.store.write() as session:
+            classify.put(session, a_class(traits=["CUSTOM_GOLD"], capabilities={}), "test")
+        with site.store.write() as session:
+            plan = reclass.plan(session, [])
+        with site.store.write() as session:
+            assert len(reclass.apply(session, [], plan.hash, "test")) == NODES
+        site.until("as the new class says", lambda: site.dressed(["CUSTOM_GOLD"]))
+        for node in site.inside(site.ironic.nodes):
+            assert node.provision_state == "available"
+            assert capabilities(node.properties) == {}
+        again = ["fake-1", "fake-2"]
+        before = site.inspected_at()
+        known = {n.uuid: n for n in site.inside(site.ironic.nodes)}
+        with site.store.write() as session:
+            plan = reinspect.plan(session, again, known)
+        with site.store.write() as session:
+            reinspect.apply(session, again, known, plan.hash, "test")
+        site.until("inspected again", lambda: site.details(again, "inspected;"))
+        after = site.inspected_at()
+        assert {n for n in after if after[n] != before[n]} == set(again)
+        assert site.states() == ["available", "manageable", "manageable"]
+        site.provide()
+        site.until("available again", lambda: site.states() == ["available"] * NODES)
+        with site.store.write() as session:
+            session.exec(
+                select(Bmc).where(Bmc.node_name == "fake-3")
+            ).one().inventory = an_inventory(ssds=3)
+        desk = Desk(site.store, site.ironic, an_image, undo=_no_time())
+        spec = ClaimSpec(
+            name="web", count=NODES, image="debian", ssh_keys=[KEY], resource_class="storage"
+        )
+        with pytest.raises(NoCapacity) as full:
+            site.inside(lambda: desk.request(spec, "default", "test"))
+        assert full.value.reasons == {
+            "fake-3": "it is not as its class says: drives: 3 x ssd 960 GB, class wants 4"
+        }
+        with site.store.read() as session:
+            orders = session.exec(select(Order).where(Order.kind == OrderKind.INSPECT)).all()
+            assert session.exec(select(Order).where(col(Order.closed_at).is_(None))).all() == []
+        assert len(orders) == NODES + len(again), "an inspection was ordered twice"
+        crashed = (site.folder / "crashed").read_text().splitlines()
+        print(f"\n{site.deaths} deaths at {len(crashed)} points")
+        in_pool = [point for point in crashed if "bmc=available,managed" in point]
+        for needed in ("set_traits", "patch_node"):
+            assert any(f"before {needed}" in point for point in crashed)
+            assert any(f"after {needed}" in point for point in crashed)
+        for needed in ("manage", "inspect", "provide"):
+            assert any(f"after provision {needed}" in point for point in crashed)
+        for needed in ("manage", "inspect"):
+            assert any(f"before provision {needed}" in point for point in in_pool)
+
+
 NEEDED = [
     "before create_node", "after create_node", "before create_port", "after create_port",
     "before provision manage", "after provision manage", "before provision inspect",
@@ -205,7 +298,7 @@ NEEDED = [
 ]  # fmt: skip
 
 
-def accept_all(site: Site) -> None:
+def accept_all(site: Site, **facts) -> None:
     with site.store.write() as session:
         login = Credential(name="fake", username="u", sealed=b"x")
         session.add(login)
@@ -215,7 +308,7 @@ def accept_all(site: Site) -> None:
             who = identity_of(address)
             bmc = Bmc(
                 address=address, protocol="fake", login=Login.OK, credential_id=login.id,
-                serial=who.serial, system_uuid=who.system_uuid, macs=list(who.macs),
+                serial=who.serial, system_uuid=who.system_uuid, macs=list(who.macs), **facts,
             )  # fmt: skip
             accept(session, bmc, f"fake-{number}", "baremetal", "test")
 
