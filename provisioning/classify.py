@@ -50,11 +50,11 @@ def choose(known: list[Document], seen: Inventory) -> Choice:
 
 
 def belongs(known: list[Document], bmc: Bmc) -> Choice:
-    """The class by the rules. Where a person said which, only classes of that name are asked."""
+    """The class by the rules. Where somebody said which, only classes of that name are asked."""
     seen = drift.present(bmc)
     if seen is None:
         return Choice()
-    if not bmc.class_said:
+    if not _said(bmc):
         return choose(known, seen)
     said = [d for d in known if d.resource_class == bmc.resource_class]
     choice = choose(said, seen)
@@ -63,6 +63,11 @@ def belongs(known: list[Document], bmc: Bmc) -> Choice:
         why = "; ".join(strangeness(nearest.match, seen))
         return Choice(problem=f"it was accepted as {bmc.resource_class}, but {why}")
     return choice
+
+
+def _said(bmc: Bmc) -> bool:
+    """Did somebody say its resource class: a person, or the Ironic it was adopted from?"""
+    return bmc.class_said or (not bmc.hardware_class and bmc.resource_class != ANY_CLASS)
 
 
 def misfit(known: list[Document], bmc: Bmc) -> list[str]:

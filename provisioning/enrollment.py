@@ -218,7 +218,7 @@ class Enrollment:
 
     def _available(self, bmc: Bmc, node: Node) -> Result:
         self._close(bmc, OrderKind.CLEAN)
-        if bmc.goal is BmcGoal.MANAGED and not inspected(bmc, node):
+        if bmc.goal is BmcGoal.MANAGED and node.inspected and not inspected(bmc, node):
             self.parts.ironic.provision(bmc.node, "manage")
             return Wait("leaves the pool to be inspected again", 0.5)
         return Done("available")

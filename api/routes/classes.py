@@ -11,7 +11,8 @@ from api.auth import Insider, Operator
 from api.parts import Here
 from api.routes.nodes import NodeOut, facts
 from provisioning import classify, drift, golden, reclass
-from provisioning.classes import Document, document_of, parse, written
+from provisioning.class_text import parse, written
+from provisioning.classes import Document, document_of
 from provisioning.errors import Conflict
 from provisioning.models import Bmc, Name
 from provisioning.reclass import ApplyPlan, Trial

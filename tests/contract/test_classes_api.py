@@ -12,7 +12,7 @@ from sqlmodel import select
 
 from api.app import create_app
 from api.parts import Door, Parts
-from provisioning.classes import written
+from provisioning.class_text import written
 from provisioning.models import Bmc, Hold, now
 from provisioning.room import HardwareClass
 from provisioning.states import BmcGoal

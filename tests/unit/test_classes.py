@@ -7,7 +7,8 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from provisioning.classes import Document, document_of, matches, parse, written
+from provisioning.class_text import parse, written
+from provisioning.classes import Document, document_of, matches
 from provisioning.errors import Invalid
 
 settings.register_profile("busy", deadline=None, max_examples=50)  # other work slows the machine

@@ -128,6 +128,13 @@ def test_the_rules_leave_alone(room: Room, facts: dict[str, Any]) -> None:
     assert (bmc.hardware_class, bmc.misfit, bmc.drift) == ("", [], [])
 
 
+def test_what_another_ironic_said_of_an_adopted_server_stays(room: Room) -> None:
+    room.add(resource_class="bifrost")
+    room.put()
+    bmc = room.judge()
+    assert (bmc.hardware_class, bmc.resource_class) == ("", "bifrost")
+
+
 def test_a_held_server_keeps_its_class(room: Room) -> None:
     room.add()
     room.hold()

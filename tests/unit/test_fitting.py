@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from provisioning.classes import Bom, Document, DriveLine, Rules, parse, written
+from provisioning.class_text import parse, written
+from provisioning.classes import Bom, Document, DriveLine, Rules
 from provisioning.errors import Invalid
 from provisioning.fitting import assign, compared, differences, strangeness
 from provisioning.golden import from_golden
