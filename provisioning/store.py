@@ -5,6 +5,7 @@ lock at BEGIN, because a deferred transaction that reads first and writes later 
 "database is locked" in WAL, whatever the busy timeout.
 """
 
+import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -23,6 +24,7 @@ class Store:
     def __init__(self, url: str) -> None:
         self.engine = _engine(url)
         self._writer = self.engine.execution_options(seed_write=True)
+        weakref.finalize(self, self.engine.dispose)  # the pool's connections are closed, not lost
 
     def create(self) -> None:
         """Make the tables of an empty database, or bring an older one up to date."""

@@ -1,5 +1,7 @@
 """The schema that migrations make is the one the models want; writers exclude each other."""
 
+import gc
+import os
 import threading
 from pathlib import Path
 
@@ -52,6 +54,21 @@ def test_an_older_database_is_brought_up_to_date_with_its_rows(tmp_path: Path) -
     with store.read() as session:
         kept = session.exec(select(Bmc)).one()
         assert (kept.serial, kept.inventory, kept.findings) == ("S-1", {}, [])
+
+
+def test_a_store_that_is_no_longer_used_leaves_no_file_open(tmp_path: Path) -> None:
+    """Python 3.13 warns of each connection that is collected before it is closed."""
+    store = Store(f"sqlite:///{tmp_path / 'short.db'}")
+    store.create()
+
+    def held() -> list[str]:
+        links = [os.readlink(f) for f in Path("/proc/self/fd").iterdir() if f.is_symlink()]
+        return [name for name in links if name.startswith(str(tmp_path))]
+
+    assert held(), "the pool keeps connections"
+    del store
+    gc.collect()
+    assert held() == []
 
 
 def test_a_failed_write_leaves_nothing(store: Store) -> None:
