@@ -122,6 +122,7 @@ test:  ## everything: set-up, lint, types, contracts, unit, contract, integratio
 	@echo "== phases (seconds)"; expand -t 20 $(PREFIX)/phases
 
 .PHONY: bench
+bench: APT_LAB += nmap
 bench: setup  ## figures against peers, one JSON line each: make bench [ROW=name]
 	@$(PY) -m tests.bench $(ROW)
 
