@@ -48,7 +48,10 @@ def shown(name: str, output: show.Output = show.Format.TABLE) -> None:
 
 
 @app.command()
-def put(file: Path, output: show.Output = show.Format.TABLE) -> None:
+def put(
+    file: Annotated[Path, typer.Argument(help="YAML; - for standard input.")],
+    output: show.Output = show.Format.TABLE,
+) -> None:
     """Keep a class, or a new version of it. No server changes its class by this: see `apply`.
 
     Example: seed class put storage.yaml
