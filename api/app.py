@@ -24,6 +24,7 @@ from api.routes import (
     inspections,
     nodes,
     observations,
+    racks,
     tokens,
 )
 
@@ -41,6 +42,7 @@ ROUTERS: Final[tuple[APIRouter, ...]] = (
     inspections.router,
     classes.router,
     claims.router,
+    racks.router,
     # One more noun: its router here, and a row per route in tests/contract/test_api_roles.py.
     baremetal.router,
 )
@@ -76,7 +78,8 @@ def create_app(parts: Parts, door: Door) -> FastAPI:
     for router in routers:
         app.include_router(router)
     # The last one added is the outermost.
-    app.add_middleware(Limits, larger=observations.FILES, files=observations.FILES)
+    larger = {**observations.FILES, "/v1/racks:import": racks.MAX_PLAN_BYTES}
+    app.add_middleware(Limits, larger=larger, files=observations.FILES)
     app.add_middleware(Authenticate, door=door, parts=parts)
     app.add_middleware(Safety)
     return app

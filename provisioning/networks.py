@@ -4,6 +4,7 @@ One reservation per NIC. DHCP hosts, static network_data and the hand-out all co
 rows, so that a server has one address whether it runs the ramdisk or its own system.
 """
 
+import re
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv4Interface
 from typing import Any
@@ -15,10 +16,14 @@ from sqlmodel import Session, select
 from provisioning.errors import Conflict, Invalid
 from provisioning.models import Address
 
+_DIGIT = re.compile(r"[0-9A-Fa-f]")
+
 
 def mac(text: str) -> str:
     """EUI-48 as Ironic stores it: lower case, colons. Group addresses are refused."""
     try:
+        if len(_DIGIT.findall(text)) != 12:  # netaddr fills up what is missing with zeros
+            raise AddrFormatError("not twelve digits")
         eui = EUI(text, version=48, dialect=mac_unix_expanded)
     except (AddrFormatError, ValueError) as err:
         raise Invalid(f"{text!r} is not a MAC address", "Write it as 52:54:00:12:34:56.") from err

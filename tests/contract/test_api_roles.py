@@ -73,6 +73,11 @@ TABLE = MappingProxyType(
         ("POST", "/v1/claims/{name}:plan-release"): EVERYONE,
         ("POST", "/v1/claims/{name}:release"): EVERYONE,
         ("POST", "/v1/claims/{name}:undo"): EVERYONE,
+        ("POST", "/v1/racks:import"): {O},
+        ("GET", "/v1/racks"): INSIDERS,
+        ("GET", "/v1/racks:work"): INSIDERS,
+        ("GET", "/v1/racks:scan"): INSIDERS,
+        ("GET", "/v1/racks/{rack}"): INSIDERS,
         **{
             (method, "/baremetal{path:path}"): INSIDERS
             for method in ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")

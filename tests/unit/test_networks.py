@@ -198,6 +198,7 @@ def test_every_way_to_write_a_mac(text: str) -> None:
         pytest.param("zz", "not a MAC", id="letters"),
         pytest.param("", "not a MAC", id="nothing"),
         pytest.param("52:54:00:ab:cd", "not a MAC", id="too short"),
+        pytest.param("52:54:00", "not a MAC", id="half of one"),
         pytest.param("52:54:00:ab:cd:0e:0f:10", "not a MAC", id="EUI-64"),
         pytest.param("20", "not a MAC", id="a number"),
     ],

@@ -1,0 +1,162 @@
+"""Racks, slots and work as the API shows them."""
+
+from datetime import datetime
+from typing import Annotated, Any
+
+from pydantic import BaseModel, Field
+
+from provisioning.models import now
+from provisioning.rack_plan import Labels, Rack
+from provisioning.scan import Meant
+from provisioning.worklist import Kind, Line, Room, Standing, Verdict
+
+
+class RackOut(BaseModel):
+    """Counts of slots. found: the planned server answers, wherever it is."""
+
+    rack: str
+    site: str
+    row: str
+    planned: int
+    found: int
+    right: int
+    wrong: int
+
+
+class SlotOut(BaseModel):
+    """serial, bmc_mac, resource_class, nics: as planned. holds, address, node: what is there.
+
+    sits: the label of the slot where the planned server is; empty while nobody knows.
+    """
+
+    slot: str
+    unit: int
+    height: int
+    verdict: Verdict
+    serial: str
+    bmc_mac: str
+    resource_class: str
+    technician: str
+    nics: dict[str, str]
+    holds: str
+    address: str
+    node: str
+    sits: str
+
+
+class LineOut(BaseModel):
+    """One physical action, or with `hint` something nobody knows yet. `id` stays the same.
+
+    age_seconds: of the evidence. bmcs: addresses whose locate LED shows the place.
+    """
+
+    id: str
+    kind: Kind
+    hint: bool
+    rack: str
+    slot: str
+    unit: int
+    part: str
+    text: str
+    from_: Annotated[str, Field(serialization_alias="from")]
+    to: str
+    serial: str
+    check: str
+    evidence: str
+    at: datetime | None
+    age_seconds: int | None
+    technicians: list[str]
+    bmcs: list[str]
+
+
+class RackFull(RackOut):
+    slots: list[SlotOut]
+    work: list[LineOut]
+
+
+class ScanOut(BaseModel):
+    """The server or slot a label names: what is planned, where it is, what to do there."""
+
+    serial: str
+    address: str
+    node: str
+    slot: SlotOut | None
+    work: list[LineOut]
+
+
+class Shapes:
+    """One room, to be shown."""
+
+    def __init__(self, room: Room) -> None:
+        self.room = room
+        self.labels = Labels(s.place for s in room.standings)
+        self._sits = {s.occupant.address: s.label for s in room.standings if s.occupant}
+        self._now = now()
+
+    def racks(self) -> list[RackOut]:
+        by_rack: dict[Rack, list[Standing]] = {}
+        for standing in self.room.standings:
+            by_rack.setdefault(standing.place.rack, []).append(standing)
+        return [RackOut(**self._counts(some)) for some in by_rack.values()]
+
+    def full(self, label: str) -> RackFull:
+        """label: as `labels` calls the rack."""
+        some = [s for s in self.room.standings if self.labels.rack(s.place.rack) == label]
+        return RackFull(
+            **self._counts(some),
+            slots=[self.slot(s) for s in some],
+            work=[self.line(line) for line in self.room.lines if line.rack == label],
+        )
+
+    def scanned(self, meant: Meant) -> ScanOut:
+        standing, server = meant.standing, meant.server
+        about = {standing.label} if standing else set()
+        if server and server.address in self._sits:
+            about.add(self._sits[server.address])
+        return ScanOut(
+            serial=server.serial if server else standing.place.serial if standing else "",
+            address=server.address if server else "",
+            node=server.node if server else "",
+            slot=self.slot(standing) if standing else None,
+            work=[
+                self.line(line)
+                for line in self.room.lines
+                if line.slot in about or (server and server.address in line.bmcs)
+            ],
+        )
+
+    def slot(self, standing: Standing) -> SlotOut:
+        place, server, occupant = standing.place, standing.server, standing.occupant
+        return SlotOut(
+            slot=standing.label,
+            unit=place.unit,
+            height=place.height,
+            verdict=standing.verdict,
+            serial=place.serial,
+            bmc_mac=place.bmc_mac,
+            resource_class=place.resource_class,
+            technician=place.technician,
+            nics={nic: str(port) for nic, port in place.ports.items()},
+            holds=(occupant.serial or occupant.address) if occupant else "",
+            address=occupant.address if occupant else "",
+            node=occupant.node if occupant else "",
+            sits=self._sits.get(server.address, "") if server else "",
+        )
+
+    def line(self, line: Line) -> LineOut:
+        age = int((self._now - line.at).total_seconds()) if line.at else None
+        names = LineOut.model_fields.keys() - {"age_seconds"}
+        return LineOut(**{name: getattr(line, name) for name in names}, age_seconds=age)
+
+    def _counts(self, some: list[Standing]) -> dict[str, Any]:
+        site, row, _ = some[0].place.rack
+        verdicts = [s.verdict for s in some]
+        return {
+            "rack": self.labels.rack(some[0].place.rack),
+            "site": site,
+            "row": row,
+            "planned": len(some),
+            "found": sum(s.server is not None for s in some),
+            "right": verdicts.count(Verdict.RIGHT),
+            "wrong": verdicts.count(Verdict.WRONG),
+        }

@@ -1,0 +1,204 @@
+"""The rack plan as it is kept, and the room as it is found: what comparison.py compares."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Final
+from uuid import uuid4
+
+from netaddr import AddrFormatError, IPAddress, IPNetwork, IPRange
+from pydantic import ValidationError
+from sqlalchemy import delete, insert
+from sqlmodel import Session, col, select
+
+from provisioning import cabling, rack_plan
+from provisioning.cabling import Port, Ports, Told
+from provisioning.comparison import compare
+from provisioning.errors import Conflict
+from provisioning.hardware import Inventory
+from provisioning.models import Bmc, Discovery
+from provisioning.rack_plan import Place, Rack
+from provisioning.room import Slot
+from provisioning.seating import Server
+from provisioning.store import record
+from provisioning.worklist import Room
+
+LAST_SWEEPS: Final = 20  # of which one may have missed a BMC
+_SLOT: Final = (
+    Slot.site, Slot.row, Slot.rack, Slot.unit, Slot.height, Slot.serial, Slot.bmc_mac,
+    Slot.resource_class, Slot.technician, Slot.nics,
+)  # fmt: skip
+_BMC: Final = (
+    Bmc.address, Bmc.serial, Bmc.manager_mac, Bmc.node_name, Bmc.resource_class, Bmc.inventory,
+    Bmc.inventory_at, Bmc.ramdisk, Bmc.ramdisk_at, Bmc.misfit, Bmc.seen_at,
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Change:
+    """An import: `slots` of `racks` are planned, `removed` ones go, `kept` ones of others stay."""
+
+    racks: tuple[str, ...]
+    slots: int
+    removed: int
+    kept: int
+
+
+def propose(
+    session: Session, planned: Sequence[tuple[str, Place]], everything: bool
+) -> tuple[Change, list[Rack]]:
+    """The change, and the racks whose plan goes. Raises Conflict for what is planned twice."""
+    old = places(session)
+    named = {_plain(place.rack) for _, place in planned}
+    kept = [] if everything else [place for place in old if _plain(place.rack) not in named]
+    rack_plan.check([*(("planned before", place) for place in kept), *planned])
+    labels = rack_plan.Labels([*kept, *(place for _, place in planned)])
+    change = Change(
+        racks=tuple(sorted({labels.rack(place.rack) for _, place in planned}, key=cabling.natural)),
+        slots=len(planned),
+        removed=len(old) - len(kept),
+        kept=len(kept),
+    )
+    return change, sorted({p.rack for p in old} - {p.rack for p in kept})
+
+
+def put(
+    session: Session,
+    planned: Sequence[tuple[str, Place]],
+    everything: bool,
+    removes: int | None,
+    who: str,
+) -> Change:
+    """Plan these racks anew; `everything`: and no others. All or nothing, by the transaction.
+
+    removes: as a person was shown it. Raises Conflict if it is another number by now.
+    """
+    change, gone = propose(session, planned, everything)
+    if everything and removes != change.removed:
+        raise Conflict(
+            f"this removes {change.removed} planned slots, not {removes or 'none'}",
+            "Look again, then agree: `seed rack plan import FILE --replace`.",
+        )
+    for rack in gone:
+        session.execute(
+            delete(Slot).where(
+                col(Slot.site) == rack.site, col(Slot.row) == rack.row, col(Slot.rack) == rack.rack
+            )
+        )
+    session.execute(insert(Slot), [_row(place) for _, place in planned])
+    record(
+        session, "racks.planned", ", ".join(change.racks)[:200],
+        f"{change.slots} slots planned, {change.removed} removed", who=who,
+    )  # fmt: skip
+    return change
+
+
+def _plain(rack: Rack) -> tuple[str, ...]:
+    return tuple(part.lower() for part in rack)
+
+
+def _row(place: Place) -> dict[str, Any]:
+    site, row, rack = place.rack
+    return {
+        "id": uuid4(), "site": site, "row": row, "rack": rack, "unit": place.unit,
+        "height": place.height, "serial": place.serial, "bmc_mac": place.bmc_mac,
+        "resource_class": place.resource_class, "technician": place.technician,
+        "nics": [{"nic": n, "switch": p.switch, "port": p.port} for n, p in place.ports.items()],
+    }  # fmt: skip
+
+
+def places(session: Session) -> list[Place]:
+    """The whole plan."""
+    rows = session.execute(select(*_SLOT)).all()  # type: ignore[call-overload]
+    return [_place(row) for row in rows]
+
+
+def _place(row: Any) -> Place:  # noqa: ANN401
+    return Place(
+        Rack(row.site, row.row, row.rack), row.unit, row.height, row.serial, row.bmc_mac,
+        row.resource_class, row.technician,
+        {nic["nic"]: Port(nic["switch"], nic["port"]) for nic in row.nics},
+    )  # fmt: skip
+
+
+# --- what was found -------------------------------------------------------------------------------
+
+
+def room_and_servers(session: Session) -> tuple[Room, list[Server]]:
+    """Plan and servers of this moment, compared."""
+    planned = places(session)
+    found = servers(session, planned)
+    return compare(planned, found), found
+
+
+def servers(session: Session, planned: Iterable[Place]) -> list[Server]:
+    """Every server that was found, by its BMC. One with two addresses: where it was seen last."""
+    ports = Ports(port for place in planned for port in place.ports.values())
+    sweeps = _Sweeps(session)
+    rows = session.execute(select(*_BMC).order_by(col(Bmc.seen_at))).all()  # type: ignore[call-overload]
+    found = [_server(row, ports, sweeps) for row in rows]
+    return list({server.serial.lower() or server.address: server for server in found}.values())
+
+
+def _server(row: Any, ports: Ports, sweeps: "_Sweeps") -> Server:  # noqa: ANN401
+    told = _told(row)
+    known = [t.inventory for t in told]
+    health = next((t.inventory for t in told if t.source == "out of band"), Inventory())
+    return Server(
+        address=row.address,
+        serial=row.serial or next((i.serial for i in known if i.serial), ""),
+        bmc_mac=row.manager_mac or next((i.bmc_mac for i in known if i.bmc_mac), ""),
+        node=row.node_name or "",
+        resource_class=row.resource_class if row.node_name else "",
+        jacks=cabling.jacks(told, ports),
+        misfit=tuple(row.misfit),
+        health=health.health,
+        ailing=health.ailing,
+        seen_at=row.seen_at,
+        inventory_at=max((t.at for t in told), default=None),
+        silent_since=row.seen_at if sweeps.missed(row.address, row.seen_at) else None,
+    )
+
+
+def _told(row: Any) -> list[Told]:  # noqa: ANN401
+    """By the BMC, and by the ramdisk, under which the server has power."""
+    sources = (
+        ("out of band", row.inventory, row.inventory_at),
+        ("in band", {**row.ramdisk, "power": "on"} if row.ramdisk else {}, row.ramdisk_at),
+    )
+    told = []
+    for source, document, at in sources:
+        try:
+            if document and at:
+                told.append(Told(source, Inventory.model_validate(document), at))
+        except ValidationError:
+            continue  # written by another version; the next look writes it anew
+    return told
+
+
+class _Sweeps:
+    """The last ones that ended: who was asked, and did not answer."""
+
+    def __init__(self, session: Session) -> None:
+        query = select(Discovery).where(Discovery.state == "done")
+        newest = query.order_by(col(Discovery.created_at).desc()).limit(LAST_SWEEPS)
+        self._swept = [(s.created_at, s.ranges, s.exclude) for s in session.exec(newest)]
+
+    def missed(self, address: str, seen_at: datetime) -> bool:
+        return any(
+            began > seen_at and _within(address, ranges) and not _within(address, exclude)
+            for began, ranges, exclude in self._swept
+        )
+
+
+def _within(address: str, ranges: Iterable[str]) -> bool:
+    """What is no range holds nothing."""
+    for text in ranges:
+        first, dash, last = text.partition("-")
+        try:
+            held = IPRange(first.strip(), last.strip()) if dash else IPNetwork(text)
+            if IPAddress(address) in held:
+                return True
+        except (AddrFormatError, ValueError):
+            continue
+    return False

@@ -1,0 +1,284 @@
+"""seed rack ..."""
+
+import re
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Group
+from rich.live import Live
+
+from seed import rack_text, show
+from seed.client import REFUSED, USAGE, Client, err, fail, part
+from seed.commands.bmc import client
+
+app = typer.Typer(no_args_is_help=True, help="The rack plan, and what to do to get there.")
+plan_app = typer.Typer(no_args_is_help=True, help="What shall be where.")
+app.add_typer(plan_app, name="plan")
+COLUMNS = {
+    "rack": "RACK", "site": "SITE", "row": "ROW", "planned": "PLANNED", "found": "FOUND",
+    "right": "RIGHT", "wrong": "WRONG",
+}  # fmt: skip
+FORMATS = {".csv": "csv", ".txt": "csv", ".tsv": "csv", ".yaml": "yaml", ".yml": "yaml"}
+WATCH_SECONDS = 2
+_SLOT = re.compile(r"(.+)u(\d+)")
+
+
+class Paper(StrEnum):
+    CSV = "csv"
+    HTML = "html"
+
+
+Technician = Annotated[str, typer.Option(help="Only what this person shall do.")]
+RackOption = Annotated[str, typer.Option("--rack", help="Only this rack.")]
+
+
+@plan_app.command("import")
+def imported(
+    file: Annotated[Path, typer.Argument(help="CSV or YAML; shapes: docs/racks.md.")],
+    replace: Annotated[
+        bool, typer.Option("--replace", help="Drop the plan of all racks it does not name, too.")
+    ] = False,
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+    output: show.Output = show.Format.TABLE,
+) -> None:
+    """Plan the racks that a file names; all of it or nothing. Other racks keep their plan.
+
+    Example: seed rack plan import room.csv
+    """
+    if file.suffix.lower() not in FORMATS:
+        fail(f"{file} is neither .csv nor .yaml", "Name it after what it is.", USAGE)
+    body = {"format": FORMATS[file.suffix.lower()], "text": _read(file), "replace": replace}
+    api = client()
+    with err.status(f"reading {file.name}"):
+        change = api.post("/racks:import", {**body, "dry_run": True}) if replace else {}
+    if replace:
+        sentence = f"{change['removed']} planned slots go, {change['slots']} come."
+        confirmed(sentence, str(change["removed"]), yes)
+        body["removes"] = change["removed"]
+    with err.status(f"importing {file.name}"):
+        change = api.post("/racks:import", body)
+    show.one(change, output)
+
+
+def _read(file: Path) -> str:
+    """The text of a file that a spreadsheet or an editor wrote."""
+    try:
+        raw = file.read_bytes()
+        return raw.decode("utf-16" if raw[:2] in (b"\xff\xfe", b"\xfe\xff") else "utf-8-sig")
+    except OSError as problem:
+        fail(f"cannot read {file}: {problem.strerror}", f"ls -l {file}", USAGE)
+    except UnicodeDecodeError as problem:
+        fail(
+            f"{file} is not UTF-8 text at byte {problem.start}",
+            "Save the sheet as `CSV UTF-8`.",
+            USAGE,
+        )
+
+
+def confirmed(sentence: str, count: str, yes: bool) -> None:
+    """Print what goes; without `yes` the count must be typed, unless nothing goes."""
+    err.print(show.cell(sentence), soft_wrap=True)
+    if yes or count == "0":
+        return
+    typed = typer.prompt(f"Type {count} to replace them", default="", show_default=False)
+    if typed.strip() != count:
+        err.print("nothing was done")
+        raise typer.Exit(REFUSED)
+
+
+@app.command("list")
+def listed(output: show.Output = show.Format.TABLE) -> None:
+    """Every planned rack: slots planned, servers found, slots right and wrong."""
+    show.rows(client().get("/racks"), COLUMNS, output)
+
+
+@app.command("show")
+def shown(rack: str, output: show.Output = show.Format.TABLE) -> None:
+    """Draw one rack, top unit first, and what to do in it.
+
+    Example: seed rack show r3
+    """
+    found = _rack(client(), rack)
+    if output is not show.Format.TABLE:
+        show.one(found, output)
+        return
+    for text in [*rack_text.drawing(found), "", *rack_text.work(found["work"])]:
+        show.out.print(text, soft_wrap=True)
+
+
+@app.command()
+def work(
+    technician: Technician = "",
+    rack: RackOption = "",
+    watch: Annotated[bool, typer.Option("--watch", help="Follow it until Ctrl-C.")] = False,
+    output: show.Output = show.Format.TABLE,
+) -> None:
+    """What is to be done, one physical action per line. Empty: the room is as planned.
+
+    Example: seed rack work --technician ann --rack r3
+    """
+    api = client()
+    with _live(watch) as update:
+        while True:
+            lines = api.get("/racks:work", technician=technician or None, rack=rack or None)
+            if not watch:
+                break
+            update("\n".join(rack_text.work(lines)))
+            time.sleep(WATCH_SECONDS)
+    if output is not show.Format.TABLE:
+        show.one(lines, output)
+        return
+    for text in rack_text.work(lines):
+        show.out.print(text, soft_wrap=True)
+
+
+@app.command()
+def locate(
+    what: Annotated[str, typer.Argument(metavar="LINE|SLOT", help="A line's id, or r3u17.")],
+    on: Annotated[bool, typer.Option("--on/--off", help="Switch it on or off.")],
+) -> None:
+    """Blink the servers of a line of work, or the one in a slot.
+
+    Example: seed rack locate r3u17 --on
+    """
+    api = client()
+    addresses = _of_line(api, what) or _in_slot(api, what)
+    problems = [problem for a in addresses if (problem := _blink(api, a, on))]
+    for address in addresses:
+        show.out.print(f"{address}: the locate LED is {'on' if on else 'off'}")
+    if problems:
+        fail(problems[0], f"seed bmc show {addresses[0]}")
+
+
+@app.command()
+def scan(
+    label: Annotated[
+        str, typer.Argument(metavar="[TEXT]", help="What the label says; else lines of stdin.")
+    ] = "",
+    blink: Annotated[bool, typer.Option(help="Blink the server that is meant.")] = True,
+    output: show.Output = show.Format.TABLE,
+) -> None:
+    """Show the slot of the server whose serial or QR label was read, and blink it.
+
+    Without TEXT it reads one label per line, as scanners send them; each one puts the LED of the
+    one before off.
+
+    Example: seed rack scan SN0001
+    """
+    api = client()
+    if label:
+        found = _scanned(api, label, output)
+        if blink and found["address"]:
+            _try_blink(api, found["address"], on=True)
+        return
+    lit = ""
+    for line in filter(str.strip, sys.stdin):
+        try:
+            found = _scanned(api, line.strip(), output)
+        except typer.Exit:
+            continue  # it said why; the next label may be better
+        if blink and found["address"] != lit:
+            for address, on in ((lit, False), (found["address"], True)):
+                if address:
+                    _try_blink(api, address, on)
+            lit = found["address"]
+    if lit:
+        _try_blink(api, lit, on=False)
+
+
+@app.command()
+def report(
+    format_: Annotated[Paper, typer.Option("--format", help="csv, or html to print.")],
+    to: Annotated[Path | None, typer.Option(help="Write it there; else standard output.")] = None,
+) -> None:
+    """All racks on paper: drawings, verdicts, work with boxes to tick.
+
+    Example: seed rack report --format html --to racks.html
+    """
+    from ipxe.render import write_atomic
+    from seed import rack_report
+
+    with err.status("asking for all racks"):
+        found = client().get("/racks:report")
+    text = rack_report.sheet(found) if format_ is Paper.CSV else rack_report.page(found)
+    if to is None:
+        sys.stdout.write(text)
+        return
+    try:
+        write_atomic(to, text)
+    except OSError as problem:
+        fail(f"cannot write {to}: {problem.strerror}", f"ls -ld {to.parent}", USAGE)
+    err.print(f"written: {show.cell(to)}", soft_wrap=True)
+
+
+# --- what verbs share -----------------------------------------------------------------------------
+
+
+def _rack(api: Client, name: str) -> Any:  # noqa: ANN401
+    """ "r3", "row/r3" or "site/row/r3"."""
+    words = [part(word) for word in name.split("/")]
+    where = dict(zip(("row", "site"), reversed(words[:-1]), strict=False))
+    return api.get(f"/racks/{words[-1]}", **where)
+
+
+def _of_line(api: Client, identity: str) -> list[str]:
+    """Addresses of a line's BMCs; none if there is no such line."""
+    for line in api.get("/racks:work"):
+        if line["id"] == identity:
+            if not line["bmcs"]:
+                fail(f"no server answers there: {line['text']}", "Look for the slot's number.")
+            return list(line["bmcs"])
+    return []
+
+
+def _in_slot(api: Client, label: str) -> list[str]:
+    match = _SLOT.fullmatch(label)
+    if not match:
+        fail(f"there is no line {label!r}", "See the lines: `seed rack work`.")
+    unit = int(match[2])
+    for slot in _rack(api, match[1])["slots"]:
+        if slot["unit"] <= unit < slot["unit"] + slot["height"]:
+            if not slot["address"]:
+                fail(f"nobody knows which server is in {label}", f"`seed rack show {match[1]}`")
+            return [slot["address"]]
+    fail(f"nothing is planned in {label}", f"`seed rack show {match[1]}`")
+
+
+def _scanned(api: Client, label: str, output: show.Format) -> dict[str, Any]:
+    found: dict[str, Any] = api.get("/racks:scan", text=label)
+    if output is not show.Format.TABLE:
+        show.one(found, output)
+        return found
+    slot = found["slot"] or {}
+    place = f"{slot['slot']}, {slot['verdict']}" if slot else "in no plan"
+    if slot and slot["sits"] not in ("", slot["slot"]):
+        place += f"; its cables say it is in {slot['sits']}"
+    name = f"serial {found['serial']}" if found["serial"] else found["address"]
+    show.out.print(f"[bold]{show.cell(name)}: {show.cell(place)}[/bold]", soft_wrap=True)
+    if found["work"]:
+        for text in rack_text.work(found["work"]):
+            show.out.print(text, soft_wrap=True)
+    if not found["address"]:
+        show.out.print("no BMC of it was found: nothing to blink")
+    return found
+
+
+def _try_blink(api: Client, address: str, on: bool) -> None:
+    """A server that does not blink is not the end of a scan."""
+    if problem := _blink(api, address, on):
+        err.print(f"[yellow]warning:[/yellow] {show.cell(problem)}", soft_wrap=True)
+
+
+@contextmanager
+def _live(watch: bool) -> Iterator[Any]:
+    if not watch:
+        yield None
+        return
+    with Live(console=show.out, auto_refresh=False, screen=False) as live:
+        yield lambda text: live.update(Group(text), refresh=True)
