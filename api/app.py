@@ -78,8 +78,8 @@ def create_app(parts: Parts, door: Door) -> FastAPI:
     for router in routers:
         app.include_router(router)
     # The last one added is the outermost.
-    larger = {**observations.FILES, "/v1/racks:import": racks.MAX_PLAN_BYTES}
-    app.add_middleware(Limits, larger=larger, files=observations.FILES)
+    files = {**observations.FILES, **racks.FILES}
+    app.add_middleware(Limits, larger=files, files=files)
     app.add_middleware(Authenticate, door=door, parts=parts)
     app.add_middleware(Safety)
     return app

@@ -1,12 +1,13 @@
 """Racks, slots and work as the API shows them."""
 
+from collections import defaultdict
 from datetime import datetime
 from typing import Annotated, Any
 
 from pydantic import BaseModel, Field
 
 from provisioning.models import now
-from provisioning.rack_plan import Labels, Rack
+from provisioning.rack_plan import Labels
 from provisioning.scan import Meant
 from provisioning.worklist import Kind, Line, Room, Standing, Verdict
 
@@ -74,6 +75,14 @@ class RackFull(RackOut):
     work: list[LineOut]
 
 
+class ReportOut(BaseModel):
+    """Every rack as it stands. unplaced: work at no planned place."""
+
+    at: datetime
+    racks: list[RackFull]
+    unplaced: list[LineOut]
+
+
 class ScanOut(BaseModel):
     """The server or slot a label names: what is planned, where it is, what to do there."""
 
@@ -90,22 +99,32 @@ class Shapes:
     def __init__(self, room: Room) -> None:
         self.room = room
         self.labels = Labels(s.place for s in room.standings)
+        self._standings: dict[str, list[Standing]] = defaultdict(list)
+        for standing in room.standings:
+            self._standings[self.labels.rack(standing.place.rack)].append(standing)
+        self._lines: dict[str, list[Line]] = defaultdict(list)
+        for line in room.lines:
+            self._lines[line.rack].append(line)
         self._sits = {s.occupant.address: s.label for s in room.standings if s.occupant}
         self._now = now()
 
     def racks(self) -> list[RackOut]:
-        by_rack: dict[Rack, list[Standing]] = {}
-        for standing in self.room.standings:
-            by_rack.setdefault(standing.place.rack, []).append(standing)
-        return [RackOut(**self._counts(some)) for some in by_rack.values()]
+        return [RackOut(**self._counts(some)) for some in self._standings.values()]
+
+    def report(self) -> ReportOut:
+        return ReportOut(
+            at=self._now,
+            racks=[self.full(label) for label in self._standings],
+            unplaced=[self.line(line) for line in self._lines[""]],
+        )
 
     def full(self, label: str) -> RackFull:
         """label: as `labels` calls the rack."""
-        some = [s for s in self.room.standings if self.labels.rack(s.place.rack) == label]
+        some = self._standings[label]
         return RackFull(
             **self._counts(some),
             slots=[self.slot(s) for s in some],
-            work=[self.line(line) for line in self.room.lines if line.rack == label],
+            work=[self.line(line) for line in self._lines[label]],
         )
 
     def scanned(self, meant: Meant) -> ScanOut:

@@ -1,93 +1,75 @@
-"""A rack plan as people write it: a spreadsheet saved as CSV, or YAML. Shapes: docs/racks.md.
+"""A rack plan as people write it: a spreadsheet (CSV or XLSX), or YAML. Shapes: docs/racks.md.
 
 All or nothing: the first row that cannot be is named, and nothing of the file counts.
 """
 
-import csv
 import re
 from collections.abc import Iterator, Mapping
-from io import StringIO
 from typing import Any, Final, NoReturn
 
 import yaml
 
-from provisioning import cabling
+from provisioning import cabling, tables
 from provisioning.cabling import Port
 from provisioning.errors import Invalid
+from provisioning.identity import serial_key
 from provisioning.models import IN_WORDS, NAME
 from provisioning.networks import mac
 from provisioning.rack_plan import Place, Rack
 
-MOST_ROWS: Final = 200_000
+MAX_BYTES: Final = tables.MAX_BYTES
 TOP_UNIT: Final = 100
 LONGEST: Final = 80  # characters of a cell
-FORMULA: Final = ("=", "+", "-", "@")
 COLUMNS: Final = (
     "site", "row", "rack", "unit", "height", "serial", "bmc_mac", "class", "technician",
 )  # fmt: skip
 OTHER_NAMES: Final = {"u": "unit", "resource_class": "class", "bmc": "bmc_mac"}
 
-_EXAMPLE = "rack,unit,serial,NIC1,NIC2 and below it r3,17,SN123,leaf1:18,leaf2:18"
+_EXAMPLE = "Write it like this: rack,unit,serial,NIC1,NIC2 and below it r3,17,SN1,leaf1:18,leaf2:18"
 _PLAIN = re.compile(r"[^\x00-\x1f\x7f]*")
 _NIC = re.compile(r"nic[ _:.-]*(?=\S)", re.IGNORECASE)
 Row = Mapping[str, Any]
 
 
-def read(text: str, file_format: str) -> list[tuple[str, Place]]:
-    """(where it is said, the slot) of each row; file_format: "csv" or "yaml". Raises Invalid."""
-    rows = _of_yaml(text) if file_format == "yaml" else _of_csv(text.removeprefix("\ufeff"))
-    planned: list[tuple[str, Place]] = []
-    for where, row in rows:
-        if len(planned) == MOST_ROWS:
-            raise Invalid(f"the plan has more than {MOST_ROWS} rows", "Import it in parts.")
-        planned.append((where, _slot(where, row)))
+def read(body: bytes, file_format: str) -> list[tuple[str, Place]]:
+    """(where it is said, the slot) of each row; file_format: "table" or "yaml". Raises Invalid."""
+    rows = _of_yaml(body) if file_format == "yaml" else _of_table(body)
+    planned = [(where, _slot(where, row)) for where, row in rows]
     if not planned:
-        raise Invalid("the plan has no rows", f"Write it like this: {_EXAMPLE}.")
+        raise Invalid("the plan has no rows", _EXAMPLE)
     return planned
 
 
-# --- CSV ------------------------------------------------------------------------------------------
+# --- a table --------------------------------------------------------------------------------------
 
 
-def _of_csv(text: str) -> Iterator[tuple[str, Row]]:
-    first = text.partition("\n")[0]
-    delimiter = max(",;\t", key=first.count)  # spreadsheets write what their country uses
-    lines = csv.reader(StringIO(text, newline=""), delimiter=delimiter, strict=True)
-    try:
-        heads = _heads(next(lines, []))
-        for cells in lines:
-            where = f"row {lines.line_num}"
-            filled = [_cell(where, cell) for cell in cells]
-            if not any(filled):
-                continue
-            if len(filled) > len(heads) and any(filled[len(heads) :]):
-                _bad(where, f"{len(filled)} cells under {len(heads)} columns", "Quote commas.")
-            yield where, _row(dict(zip(heads, filled, strict=False)))
-    except csv.Error as err:
-        raise Invalid(
-            f"row {lines.line_num} is not CSV: {err}", "Save the sheet as CSV, in UTF-8."
-        ) from err
-
-
-def _heads(cells: list[str]) -> list[str]:
-    heads = [_column(cell.strip()) for cell in cells]
-    named = [head for head in heads if head]
-    if twice := sorted({head for head in named if named.count(head) > 1}):
+def _of_table(body: bytes) -> Iterator[tuple[str, Row]]:
+    heads, rows = tables.read(
+        body, _are_heads, opaque=lambda head: head.startswith("#"), remedy=_EXAMPLE
+    )
+    columns = {head: _column(head) for head in heads}
+    named = [column for column in columns.values() if column]
+    if twice := sorted({column for column in named if named.count(column) > 1}):
         raise Invalid(f"the column {twice[0]} is there twice", "Remove or rename one of them.")
-    for needed in ("rack", "unit"):
-        if needed not in heads:
-            raise Invalid(
-                f"the first row names no column {needed!r}", f"Write it like this: {_EXAMPLE}."
-            )
-    return heads
+    for row in rows:
+        where = f"row {row.number}"
+        cells = {columns[h]: _cell(where, text) for h, text in row.cells.items() if columns[h]}
+        nics = {column[4:]: text for column, text in cells.items() if column.startswith("nic:")}
+        yield where, {c: text for c, text in cells.items() if c in COLUMNS} | {"nics": nics}
+
+
+def _are_heads(cells: list[str]) -> bool:
+    return {"rack", "unit"} <= {OTHER_NAMES.get(c.lower(), c.lower()) for c in cells}
 
 
 def _column(head: str) -> str:
     """A column's name as we have it, "nic:..." for a NIC's; empty for one that does not count."""
     plain = head.lower().replace(" ", "_").replace("-", "_")
     name = OTHER_NAMES.get(plain, plain)
-    if not head or head.startswith("#") or name in COLUMNS:
-        return "" if head.startswith("#") else name
+    if not head or head.startswith("#"):
+        return ""
+    if name in COLUMNS:
+        return name
     if nic := _NIC.match(head):
         return f"nic:{head[nic.end() :]}"
     raise Invalid(
@@ -97,11 +79,6 @@ def _column(head: str) -> str:
     )
 
 
-def _row(cells: dict[str, str]) -> Row:
-    nics = {head[4:]: cell for head, cell in cells.items() if head.startswith("nic:") and cell}
-    return {head: cell for head, cell in cells.items() if head in COLUMNS} | {"nics": nics}
-
-
 # --- YAML -----------------------------------------------------------------------------------------
 
 
@@ -109,11 +86,14 @@ class _Loader(getattr(yaml, "CBaseLoader", yaml.BaseLoader)):  # type: ignore[mi
     """Every scalar stays the text it is: 0123 is a serial number, 1:18 a port."""
 
 
-def _of_yaml(text: str) -> Iterator[tuple[str, Row]]:
+def _of_yaml(body: bytes) -> Iterator[tuple[str, Row]]:
     """A list of slots, or of racks that hold slots; also below the key `racks` or `slots`."""
+    if len(body) > MAX_BYTES:
+        raise Invalid(f"the plan is larger than {MAX_BYTES // 2**20} MiB", "Import it in parts.")
     try:
+        text = body.decode("utf-8-sig")
         document = yaml.load(text, Loader=_Loader)  # noqa: S506  it makes nothing but text
-    except (yaml.YAMLError, RecursionError, ValueError) as err:
+    except (yaml.YAMLError, RecursionError, ValueError) as err:  # ValueError: not UTF-8
         mark = getattr(err, "problem_mark", None)
         line = f" at line {mark.line + 1}" if mark else ""
         raise Invalid(f"the plan is not YAML{line}", "Mend that line; tabs do not indent.") from err
@@ -179,7 +159,7 @@ def _slot(where: str, row: Row) -> Place:
         Rack(*(_name(where, key, row.get(key, "")) for key in ("site", "row", "rack"))),
         unit=_number(where, "unit", row.get("unit", "")),
         height=_number(where, "height", row.get("height") or "1"),
-        serial=row.get("serial", ""),
+        serial=row.get("serial", "") if serial_key(row.get("serial", "")) else "",
         bmc_mac=_mac(where, row.get("bmc_mac", "")),
         resource_class=_name(where, "class", row.get("class", "")),
         technician=row.get("technician", ""),
@@ -230,12 +210,6 @@ def _cell(where: str, cell: str) -> str:
     text = cell.strip()
     if text == "-":
         return ""
-    if text.startswith(FORMULA):
-        _bad(
-            where,
-            f"the cell {text[:LONGEST]!r} is a formula",
-            "Format its column as text and type the value.",
-        )
     if len(text) > LONGEST or not _PLAIN.fullmatch(text):
         _bad(where, f"the cell {text[:LONGEST]!r} is too long or not text", "Type it again.")
     return text

@@ -16,6 +16,7 @@ from provisioning.cabling import Port, Ports, Told
 from provisioning.comparison import compare
 from provisioning.errors import Conflict
 from provisioning.hardware import Inventory
+from provisioning.identity import serial_key
 from provisioning.models import Bmc, Discovery
 from provisioning.rack_plan import Place, Rack
 from provisioning.room import Slot
@@ -137,7 +138,7 @@ def servers(session: Session, planned: Iterable[Place]) -> list[Server]:
     sweeps = _Sweeps(session)
     rows = session.execute(select(*_BMC).order_by(col(Bmc.seen_at))).all()  # type: ignore[call-overload]
     found = [_server(row, ports, sweeps) for row in rows]
-    return list({server.serial.lower() or server.address: server for server in found}.values())
+    return list({serial_key(s.serial) or s.address: s for s in found}.values())
 
 
 def _server(row: Any, ports: Ports, sweeps: "_Sweeps") -> Server:  # noqa: ANN401
@@ -146,7 +147,7 @@ def _server(row: Any, ports: Ports, sweeps: "_Sweeps") -> Server:  # noqa: ANN40
     health = next((t.inventory for t in told if t.source == "out of band"), Inventory())
     return Server(
         address=row.address,
-        serial=row.serial or next((i.serial for i in known if i.serial), ""),
+        serial=next((s for s in (row.serial, *(i.serial for i in known)) if serial_key(s)), ""),
         bmc_mac=row.manager_mac or next((i.bmc_mac for i in known if i.bmc_mac), ""),
         node=row.node_name or "",
         resource_class=row.resource_class if row.node_name else "",

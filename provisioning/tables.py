@@ -27,6 +27,7 @@ TITLE_ROWS = 20  # so many rows may stand above the headings
 
 _FORMULA = re.compile(r"[=@]|[+-](?![\d\s.,()/-]*$)")
 _BROKEN = (zipfile.BadZipFile, zlib.error, NotImplementedError, RuntimeError, OSError, EOFError)
+_HEADINGS = "Give the columns names: at least 'Serial' or 'BMC MAC'. See docs/packing-lists.md."
 _AS_CSV = "Save it as CSV (UTF-8) and import that."
 
 
@@ -49,12 +50,16 @@ Cells = list[str | Formula]
 
 
 def read(
-    body: bytes, is_heading: Callable[[list[str]], bool], opaque: Callable[[str], bool]
+    body: bytes,
+    is_heading: Callable[[list[str]], bool],
+    opaque: Callable[[str], bool],
+    remedy: str = _HEADINGS,
 ) -> tuple[list[str], Iterator[Row]]:
     """The headings, and the rows below them; empty rows are left out.
 
     is_heading: whether these cells are the table's headings.
     opaque:     whether a heading's cells may begin with any sign, as passwords do.
+    remedy:     what headings are needed.
     Raises Invalid, naming the row, at once or while the rows are read.
     """
     if len(body) > MAX_BYTES:
@@ -72,7 +77,7 @@ def read(
             break
     raise Invalid(
         "no row of the file has the headings that are needed",
-        "Give the columns names: at least 'Serial' or 'BMC MAC'. See docs/packing-lists.md.",
+        remedy,
     )
 
 

@@ -1,54 +1,49 @@
 """The rack plan: what is planned, what is found there, and what technicians have to do."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Final, Literal
 
 from fastapi import APIRouter, Query
-from pydantic import BaseModel, ConfigDict, Field
 
 from api.auth import Insider, Operator
-from api.parts import Here
-from api.rack_shapes import LineOut, RackFull, RackOut, ScanOut, Shapes
+from api.parts import Here, Raw
+from api.rack_shapes import LineOut, RackFull, RackOut, ReportOut, ScanOut, Shapes
 from provisioning import rack_file, racks, scan
 from provisioning.errors import Conflict, NotFound
 from provisioning.racks import Change
 from provisioning.scan import Meant
 
 router = APIRouter(tags=["racks"])
-MAX_PLAN_BYTES = 32 * 1024 * 1024
-"""10^5 rows with four NICs each."""
-
-
-class PlanAsk(BaseModel):
-    """text: the file. replace: drop the plan of all other racks, too.
-
-    removes: with `replace`, how many planned slots go, as `dry_run` told.
-    """
-
-    model_config = ConfigDict(
-        extra="forbid",
-        json_schema_extra={
-            "example": {"format": "csv", "text": "rack,unit,serial,NIC1\nr3,17,SN1,leaf1:18\n"}
-        },
-    )
-    format: Literal["csv", "yaml"]
-    text: str
-    replace: bool = False
-    removes: int | None = Field(default=None, ge=0)
-    dry_run: bool = False
-
-
+FILES: Final = {"/v1/racks:import": rack_file.MAX_BYTES}
+"""Routes whose body is a file, and how large it may be."""
+_BODY: Final = {
+    "requestBody": {
+        "content": {"application/octet-stream": {}, "text/csv": {}, "application/yaml": {}},
+        "required": True,
+    },
+}
 RackName = Annotated[str | None, Query(description='"r3"; "row/r3" where there are two.')]
 
 
-@router.post("/v1/racks:import")
-def import_plan(ask: PlanAsk, caller: Operator, parts: Here) -> Change:
-    """Plan the racks that the file names anew. All or nothing; what is refused is named by row."""
-    planned = rack_file.read(ask.text, ask.format)
-    if ask.dry_run:
+@router.post("/v1/racks:import", openapi_extra=_BODY)
+def import_plan(
+    caller: Operator,
+    parts: Here,
+    body: Raw,
+    format: Literal["table", "yaml"] = "table",
+    replace: bool = False,
+    removes: Annotated[int | None, Query(ge=0)] = None,
+    dry_run: bool = False,
+) -> Change:
+    """Plan the racks that the file (CSV, XLSX or YAML) names anew. All or nothing.
+
+    replace: drop the plan of all other racks, too; removes: how many slots go, as dry_run told.
+    """
+    planned = rack_file.read(body, format)
+    if dry_run:
         with parts.store.read() as session:
-            return racks.propose(session, planned, ask.replace)[0]
+            return racks.propose(session, planned, replace)[0]
     with parts.store.write() as session:
-        return racks.put(session, planned, ask.replace, ask.removes, caller.name)
+        return racks.put(session, planned, replace, removes, caller.name)
 
 
 @router.get("/v1/racks")
@@ -79,6 +74,12 @@ def read_label(
     with parts.store.read() as session:
         room, found = racks.room_and_servers(session)
     return Shapes(room).scanned(_the_one(text, scan.find(text, room, found)))
+
+
+@router.get("/v1/racks:report")
+def report(caller: Insider, parts: Here) -> ReportOut:
+    """Every rack, slot by slot, with its work."""
+    return _shapes(parts).report()
 
 
 @router.get("/v1/racks/{rack}")

@@ -48,7 +48,7 @@ def import_list(
 
     Example: seed packing-list import pallet-7.csv --username root
     """
-    body = _read(file)
+    body = read_file(file)
     with err.status(f"reading {file.name}, sealing its passwords"):
         done = client().upload(
             "/packing-lists", body, name=file.name, username=username, accept_matches=accept_matches
@@ -88,13 +88,14 @@ def import_file(
 
     Example: seed import baremetal.json
     """
-    body = _read(file)
+    body = read_file(file)
     with err.status(f"reading {file.name}, sealing its passwords"):
         done = client().upload("/imports", body, name=file.name, format=file_format)
     show.rows([done], DONE, output)
 
 
-def _read(file: Path) -> bytes:
+def read_file(file: Path) -> bytes:
+    """Its bytes, or one sentence and the end of the program."""
     try:
         return file.read_bytes()
     except OSError as problem:

@@ -1,5 +1,6 @@
 """seed rack ..."""
 
+import contextlib
 import re
 import sys
 import time
@@ -16,6 +17,7 @@ from rich.live import Live
 from seed import rack_text, show
 from seed.client import REFUSED, USAGE, Client, err, fail, part
 from seed.commands.bmc import client
+from seed.commands.lists import read_file
 
 app = typer.Typer(no_args_is_help=True, help="The rack plan, and what to do to get there.")
 plan_app = typer.Typer(no_args_is_help=True, help="What shall be where.")
@@ -24,8 +26,8 @@ COLUMNS = {
     "rack": "RACK", "site": "SITE", "row": "ROW", "planned": "PLANNED", "found": "FOUND",
     "right": "RIGHT", "wrong": "WRONG",
 }  # fmt: skip
-FORMATS = {".csv": "csv", ".txt": "csv", ".tsv": "csv", ".yaml": "yaml", ".yml": "yaml"}
 WATCH_SECONDS = 2
+BLINK_SECONDS = 60  # a slow BMC's login and one change
 _SLOT = re.compile(r"(.+)u(\d+)")
 
 
@@ -40,7 +42,7 @@ RackOption = Annotated[str, typer.Option("--rack", help="Only this rack.")]
 
 @plan_app.command("import")
 def imported(
-    file: Annotated[Path, typer.Argument(help="CSV or YAML; shapes: docs/racks.md.")],
+    file: Annotated[Path, typer.Argument(help="CSV, XLSX or YAML.")],
     replace: Annotated[
         bool, typer.Option("--replace", help="Drop the plan of all racks it does not name, too.")
     ] = False,
@@ -51,34 +53,18 @@ def imported(
 
     Example: seed rack plan import room.csv
     """
-    if file.suffix.lower() not in FORMATS:
-        fail(f"{file} is neither .csv nor .yaml", "Name it after what it is.", USAGE)
-    body = {"format": FORMATS[file.suffix.lower()], "text": _read(file), "replace": replace}
-    api = client()
-    with err.status(f"reading {file.name}"):
-        change = api.post("/racks:import", {**body, "dry_run": True}) if replace else {}
+    api, body = client(), read_file(file)
+    yaml = file.suffix.lower() in (".yaml", ".yml")
+    ask: dict[str, Any] = {"format": "yaml" if yaml else "table"}
     if replace:
+        with err.status(f"reading {file.name}"):
+            change = api.upload("/racks:import", body, **ask, replace=True, dry_run=True)
         sentence = f"{change['removed']} planned slots go, {change['slots']} come."
         confirmed(sentence, str(change["removed"]), yes)
-        body["removes"] = change["removed"]
+        ask |= {"replace": True, "removes": change["removed"]}
     with err.status(f"importing {file.name}"):
-        change = api.post("/racks:import", body)
+        change = api.upload("/racks:import", body, **ask)
     show.one(change, output)
-
-
-def _read(file: Path) -> str:
-    """The text of a file that a spreadsheet or an editor wrote."""
-    try:
-        raw = file.read_bytes()
-        return raw.decode("utf-16" if raw[:2] in (b"\xff\xfe", b"\xfe\xff") else "utf-8-sig")
-    except OSError as problem:
-        fail(f"cannot read {file}: {problem.strerror}", f"ls -l {file}", USAGE)
-    except UnicodeDecodeError as problem:
-        fail(
-            f"{file} is not UTF-8 text at byte {problem.start}",
-            "Save the sheet as `CSV UTF-8`.",
-            USAGE,
-        )
 
 
 def confirmed(sentence: str, count: str, yes: bool) -> None:
@@ -149,11 +135,10 @@ def locate(
     """
     api = client()
     addresses = _of_line(api, what) or _in_slot(api, what)
-    problems = [problem for a in addresses if (problem := _blink(api, a, on))]
     for address in addresses:
+        if problem := _blink(api, address, on):
+            fail(problem, f"seed bmc show {address}")
         show.out.print(f"{address}: the locate LED is {'on' if on else 'off'}")
-    if problems:
-        fail(problems[0], f"seed bmc show {addresses[0]}")
 
 
 @app.command()
@@ -179,17 +164,18 @@ def scan(
         return
     lit = ""
     for line in filter(str.strip, sys.stdin):
-        try:
-            found = _scanned(api, line.strip(), output)
-        except typer.Exit:
-            continue  # it said why; the next label may be better
-        if blink and found["address"] != lit:
-            for address, on in ((lit, False), (found["address"], True)):
-                if address:
-                    _try_blink(api, address, on)
-            lit = found["address"]
-    if lit:
-        _try_blink(api, lit, on=False)
+        with contextlib.suppress(typer.Exit):  # it said why; the next label may be better
+            lit = _follow(api, _scanned(api, line.strip(), output)["address"], lit, blink)
+    _follow(api, "", lit, blink)
+
+
+def _follow(api: Client, address: str, lit: str, blink: bool) -> str:
+    """Blink `address` instead of `lit`; which one blinks now."""
+    if blink and address != lit:
+        for one, on in ((lit, False), (address, True)):
+            if one:
+                _try_blink(api, one, on)
+    return address
 
 
 @app.command()
@@ -267,6 +253,19 @@ def _scanned(api: Client, label: str, output: show.Format) -> dict[str, Any]:
     if not found["address"]:
         show.out.print("no BMC of it was found: nothing to blink")
     return found
+
+
+def _blink(api: Client, address: str, on: bool) -> str:
+    """Switch a locate LED, and wait until the BMC did. What went wrong, in words."""
+    until = time.monotonic() + BLINK_SECONDS
+    with err.status(f"{address}: locate LED"):
+        found = api.post(f"/bmcs/{part(address)}:locate", {"on": on})
+        while found["led_waits"]:
+            if time.monotonic() > until:
+                return f"the BMC {address} did not switch its LED within {BLINK_SECONDS} s"
+            time.sleep(0.3)
+            found = api.get(f"/bmcs/{part(address)}")
+    return str(found["led_problem"])
 
 
 def _try_blink(api: Client, address: str, on: bool) -> None:

@@ -77,6 +77,7 @@ TABLE = MappingProxyType(
         ("GET", "/v1/racks"): INSIDERS,
         ("GET", "/v1/racks:work"): INSIDERS,
         ("GET", "/v1/racks:scan"): INSIDERS,
+        ("GET", "/v1/racks:report"): INSIDERS,
         ("GET", "/v1/racks/{rack}"): INSIDERS,
         **{
             (method, "/baremetal{path:path}"): INSIDERS
