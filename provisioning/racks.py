@@ -6,15 +6,15 @@ from datetime import datetime
 from typing import Any, Final
 from uuid import uuid4
 
-from netaddr import AddrFormatError, IPAddress, IPNetwork, IPRange
+from netaddr import IPSet
 from pydantic import ValidationError
 from sqlalchemy import delete, insert
 from sqlmodel import Session, col, select
 
-from provisioning import cabling, rack_plan
+from provisioning import cabling, rack_plan, ranges
 from provisioning.cabling import Port, Ports, Told
 from provisioning.comparison import compare
-from provisioning.errors import Conflict
+from provisioning.errors import Conflict, Invalid
 from provisioning.hardware import Inventory
 from provisioning.identity import serial_key
 from provisioning.models import Bmc, Discovery
@@ -183,23 +183,15 @@ class _Sweeps:
     def __init__(self, session: Session) -> None:
         query = select(Discovery).where(Discovery.state == "done")
         newest = query.order_by(col(Discovery.created_at).desc()).limit(LAST_SWEEPS)
-        self._swept = [(s.created_at, s.ranges, s.exclude) for s in session.exec(newest)]
+        self._swept = [(s.created_at, _addresses(s)) for s in session.exec(newest)]
 
     def missed(self, address: str, seen_at: datetime) -> bool:
-        return any(
-            began > seen_at and _within(address, ranges) and not _within(address, exclude)
-            for began, ranges, exclude in self._swept
-        )
+        return any(began > seen_at and address in asked for began, asked in self._swept)
 
 
-def _within(address: str, ranges: Iterable[str]) -> bool:
-    """What is no range holds nothing."""
-    for text in ranges:
-        first, dash, last = text.partition("-")
-        try:
-            held = IPRange(first.strip(), last.strip()) if dash else IPNetwork(text)
-            if IPAddress(address) in held:
-                return True
-        except (AddrFormatError, ValueError):
-            continue
-    return False
+def _addresses(sweep: Discovery) -> IPSet:
+    """Nobody, for ranges that an older version took and this one would not."""
+    try:
+        return ranges.wanted_of(sweep.ranges, sweep.exclude)
+    except Invalid:
+        return IPSet()

@@ -18,13 +18,7 @@ def addresses_of(ranges: list[str], exclude: list[str] | None = None) -> list[st
     Raises Invalid for an empty list, a wrong range, more than 65,536 addresses in all, and for an
     exclusion that excludes nothing or leaves nothing.
     """
-    if not ranges:
-        raise Invalid("no range was given", "Name one: `seed discover 10.0.0.0/24`.")
-    wanted = IPSet()
-    for text in ranges:
-        wanted |= _range(text)
-    for text in exclude or []:
-        wanted = _without(wanted, text)
+    wanted = wanted_of(ranges, exclude)
     if len(wanted) > LARGEST_RANGE:
         raise Invalid(
             f"{len(wanted)} addresses are more than a /16 ({LARGEST_RANGE})",
@@ -37,6 +31,18 @@ def addresses_of(ranges: list[str], exclude: list[str] | None = None) -> list[st
         for cidr in wanted.iter_cidrs()
         for n in range(cidr.first, cidr.last + 1)
     ]
+
+
+def wanted_of(ranges: list[str], exclude: list[str] | None = None) -> IPSet:
+    """The same as a set, however many they are."""
+    if not ranges:
+        raise Invalid("no range was given", "Name one: `seed discover 10.0.0.0/24`.")
+    wanted = IPSet()
+    for text in ranges:
+        wanted |= _range(text)
+    for text in exclude or []:
+        wanted = _without(wanted, text)
+    return wanted
 
 
 def address(text: str) -> str:

@@ -44,7 +44,7 @@ def _of_occupant(scene: Scene, slot: Place, occupant: Server) -> Iterator[Line]:
     if home is not None and home.key != slot.key:
         yield from _elsewhere(scene, slot, home, occupant)
     elif home is None and (slot.serial or slot.bmc_mac):
-        yield _wrong_serial(scene, slot, occupant, _by_cables(occupant, slot))
+        yield _wrong_serial(scene, slot, occupant, _by_cables(scene, occupant, slot))
     else:
         yield from _at_home(scene, slot, occupant)
 
@@ -89,7 +89,7 @@ def _elsewhere(scene: Scene, slot: Place, home: Place, occupant: Server) -> Iter
                 to=there,
                 serial=occupant.serial,
                 check=LABELS_FIRST,
-                evidence=f"{_by_cables(occupant, slot)}; {_by_cables(other, home)}",
+                evidence=f"{_by_cables(scene, occupant, slot)}; {_by_cables(scene, other, home)}",
                 at=min(filter(None, (_at(occupant), _at(other))), default=None),
                 bmcs=(occupant.address, other.address),
             )
@@ -104,7 +104,7 @@ def _elsewhere(scene: Scene, slot: Place, home: Place, occupant: Server) -> Iter
         to=there,
         serial=occupant.serial,
         check="Read the label first: if it is where it belongs, its cables are not.",
-        evidence=_by_cables(occupant, slot),
+        evidence=_by_cables(scene, occupant, slot),
         at=_at(occupant),
         bmcs=(occupant.address,),
     )
@@ -238,11 +238,12 @@ def _silent(scene: Scene, slot: Place, server: Server, since: str) -> Line:
     )
 
 
-def _by_cables(server: Server, slot: Place) -> str:
+def _by_cables(scene: Scene, server: Server, slot: Place) -> str:
     planned = set(slot.ports.values())
     there = [jack for jack in server.jacks if jack.port in planned]
     sources = " and ".join(dict.fromkeys(jack.source for jack in there))
-    return f"{server.name}: {len(there)} of {len(server.heard)} cables are this place's, {sources}"
+    count = f"{len(there)} of {len(server.heard)} cables"
+    return f"{server.name} has {count} planned for {scene.label(slot)} ({sources})"
 
 
 def _at(server: Server) -> datetime | None:

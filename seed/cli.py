@@ -15,6 +15,7 @@ from seed.commands import (
     image,
     lists,
     node,
+    rack,
     token,
 )
 from seed.lab import cli as lab

@@ -6,6 +6,7 @@ Exit codes: 0 done, 1 refused (the sentence and its remedy are on stderr), 2 wro
 
 import os
 import re
+import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from ipaddress import ip_address
@@ -66,6 +67,7 @@ class Client:
                 timeout=CALL_TIMEOUT,
             )
         self._where = server or str(socket)
+        weakref.finalize(self, self._http.close)
 
     def get(self, path: str, **params: Any) -> Any:  # noqa: ANN401
         return self._call("GET", path, params={k: v for k, v in params.items() if v is not None})

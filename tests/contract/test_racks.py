@@ -188,8 +188,8 @@ def test_one_line_of_work_is_all_of_this(room: TestClient) -> None:
         "serial": "SN-B22",
         "check": "Read the labels first: if both servers are where they belong, "
         "their cables are swapped.",
-        "evidence": "serial SN-B22: 2 of 2 cables are this place's, in band; "
-        "serial SN-A11: 2 of 2 cables are this place's, in band",
+        "evidence": "serial SN-B22 has 2 of 2 cables planned for r3u21 (in band); "
+        "serial SN-A11 has 2 of 2 cables planned for r3u22 (in band)",
         "technicians": ["ann", "bob"],
         "bmcs": ["10.0.0.2", "10.0.0.1"],
     }
@@ -252,12 +252,13 @@ def test_a_sweep_that_missed_a_bmc_makes_it_silent(parts: Parts, room: TestClien
     with parts.store.write() as session:
         session.add(
             Discovery(
-                ranges=["10.0.0.0/31", "10.0.0.7-10.0.0.9", "nonsense"],
-                exclude=["10.0.0.9"],
+                ranges=["10.0.0.0/30", "10.0.0.7-10.0.0.9"],
+                exclude=["10.0.0.2"],
                 state="done",
                 created_at=now() + timedelta(seconds=1),
             )
         )
+        session.add(Discovery(ranges=["of another time"], state="done"))
     silent = [line for line in room.get("/v1/racks:work").json() if line["kind"] == "bmc-silent"]
     assert [(line["slot"], line["from"], line["bmcs"]) for line in silent] == [
         ("r3u22", "10.0.0.1", [])

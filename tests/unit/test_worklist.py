@@ -283,7 +283,7 @@ def test_a_line_names_evidence_age_technicians_and_leds() -> None:
     assert line.technicians == ("ann", "bob")
     assert line.bmcs == ("bmc-B", "bmc-A")
     assert line.at == ago(1)
-    assert "serial B: 2 of 2 cables are this place's, in band" in line.evidence
+    assert "serial B has 2 of 2 cables planned for r3u21 (in band)" in line.evidence
     assert "Read the labels first" in line.check
 
 
