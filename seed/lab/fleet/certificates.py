@@ -23,7 +23,7 @@ class Certificates:
 
     def __init__(self, *, shared: bool) -> None:
         self._key = ec.generate_private_key(ec.SECP256R1())
-        self._key_pem = self._key.private_bytes(
+        self.key_pem = self._key.private_bytes(
             PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
         )
         self._contexts: OrderedDict[str, ssl.SSLContext] = OrderedDict()
@@ -47,7 +47,7 @@ class Certificates:
     def _context(self, certificate: str) -> ssl.SSLContext:
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         with tempfile.NamedTemporaryFile("wb", suffix=".pem") as both:  # 0600, as mkstemp makes it
-            both.write(self._key_pem + certificate.encode())
+            both.write(self.key_pem + certificate.encode())
             both.flush()
             context.load_cert_chain(Path(both.name))
         return context
