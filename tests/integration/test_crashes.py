@@ -120,6 +120,10 @@ class Site:
             for b in rows
         )
 
+    def open_orders(self) -> int:
+        with self.store.read() as session:
+            return len(session.exec(select(Order).where(col(Order.closed_at).is_(None))).all())
+
     def provide(self) -> None:
         with self.store.write() as session:
             for bmc in session.exec(select(Bmc)).all():
@@ -257,6 +261,7 @@ def test_killed_at_every_step_a_class_reaches_ironic_and_a_node_is_inspected_onc
         assert site.states() == ["available", "manageable", "manageable"]
         site.provide()
         site.until("available again", lambda: site.states() == ["available"] * NODES)
+        site.until("no order is open", lambda: site.open_orders() == 0)
         with site.store.write() as session:
             session.exec(
                 select(Bmc).where(Bmc.node_name == "fake-3")
@@ -272,7 +277,6 @@ def test_killed_at_every_step_a_class_reaches_ironic_and_a_node_is_inspected_onc
         }
         with site.store.read() as session:
             orders = session.exec(select(Order).where(Order.kind == OrderKind.INSPECT)).all()
-            assert session.exec(select(Order).where(col(Order.closed_at).is_(None))).all() == []
         assert len(orders) == NODES + len(again), "an inspection was ordered twice"
         crashed = (site.folder / "crashed").read_text().splitlines()
         print(f"\n{site.deaths} deaths at {len(crashed)} points")
