@@ -195,11 +195,18 @@ class Cabling:
             nics,
             first.slot,
             hint=True,
-            check="Inspect it; if it stays so, switch LLDP on at the switch.",
+            check=f"{_inspect(first.server)} If it stays so, switch LLDP on at the switch.",
             at=first.server.inventory_at,
             bmcs=(first.server.address,),
             serial=first.server.serial,
         )
+
+
+def _inspect(server: Server) -> str:
+    """What lets it hear LLDP."""
+    if server.node:
+        return f"Inspect it: `seed node inspect {server.node}`."
+    return "Accept it, so that it is inspected."
 
 
 def _name(jack: Jack) -> str:
