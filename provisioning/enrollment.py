@@ -10,7 +10,8 @@ from uuid import uuid4
 
 from sqlmodel import Session, select
 
-from provisioning import duplicates, orders
+from provisioning import duplicates, interfaces, orders
+from provisioning.abilities import Abilities
 from provisioning.bmc import Contact, Identity
 from provisioning.classify import ANY_CLASS
 from provisioning.dress import dress, with_boot_mode
@@ -51,6 +52,7 @@ def accept(session: Session, bmc: Bmc, name: HostLabel, resource_class: str, who
     bmc.goal, bmc.node_name, bmc.resource_class = BmcGoal.MANAGED, name, resource_class
     bmc.class_said = resource_class != ANY_CLASS
     bmc.node_uuid, bmc.accepted_by = uuid4(), who
+    bmc.baseline = bmc.inventory  # empty: the next survey's
     session.add(Hold(node_uuid=bmc.node_uuid))
     session.add(bmc)
     record(session, "bmc.accepted", bmc.address, f"as {name}", who=who, node=str(bmc.node_uuid))
@@ -141,6 +143,7 @@ class Enrollment:
         properties = {"vendor": bmc.vendor}
         if bmc.firmware:
             properties["capabilities"] = f"boot_mode:{bmc.firmware}"
+        known = Abilities.model_validate(bmc.abilities) if bmc.abilities else None
         self.parts.ironic.create_node(
             uuid=str(bmc.node),
             name=bmc.node_name,
@@ -149,6 +152,7 @@ class Enrollment:
             resource_class=bmc.resource_class,
             properties=properties,
             extra={"seed": {"bmc": str(bmc.id), "serial": bmc.serial}},
+            **{c.interface: c.value for c in interfaces.choose(driver, known)},
         )
         self._told(bmc)
         return Wait("enrolled", 0.5)

@@ -95,6 +95,9 @@ class Bmc(SQLModel, table=True):
     attempt: int = 0  # rises with each "try again" by a person
     class_said: bool = False  # a person named the class: no rule changes it by itself
     stale_inspection: str = ""  # Ironic's time of the inspection that is not good enough any more
+    survey_asked_at: datetime | None = stored_time(default=None)  # a person wants it looked at now
+    led_wanted: str = ""  # the locate LED: "on", "off", or nobody ever asked
+    led_asked_at: datetime | None = stored_time(default=None)
     # found: written by the reconciler
     credential_id: UUID | None = Field(default=None, foreign_key="credential.id", index=True)
     login: Login = Login.NONE
@@ -119,6 +122,12 @@ class Bmc(SQLModel, table=True):
     findings: list[str] = stored_json(default_factory=list)  # weaknesses: "cipher 0 is offered"
     hardware_class: str = ""  # the name of its class; "seed class apply" changes it, too
     classed: dict[str, Any] = stored_json(default_factory=dict)  # traits, capabilities: by class
+    survey_at: datetime | None = stored_time(default=None)  # the last try, whatever came of it
+    survey_problem: str = ""
+    survey_remedy: str = ""
+    led: str = ""  # as we last set it
+    led_at: datetime | None = stored_time(default=None)
+    led_problem: str = ""
     misfit: list[str] = stored_json(default_factory=list)  # how it differs from its class
     drift: list[str] = stored_json(default_factory=list)  # how it differs from its baselines
     judged: str = ""  # digest of what misfit and drift were computed from

@@ -7,7 +7,7 @@ kept between passes but when to look again: after a crash everything is simply d
 import threading
 import time
 from collections.abc import Callable, Hashable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Executor, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any
 from uuid import UUID
@@ -15,7 +15,7 @@ from uuid import UUID
 import structlog
 from sqlmodel import col, select
 
-from provisioning import classify, expected
+from provisioning import classify, expected, survey
 from provisioning.claim_steps import Claiming
 from provisioning.discovery import Finder
 from provisioning.enrollment import Enrollment
@@ -51,12 +51,17 @@ class Reconciler:
 
     def run(self, stop: threading.Event) -> None:
         """Until `stop`; then waits for the running steps."""
-        with ThreadPoolExecutor(THREADS, thread_name_prefix="step") as pool:
+        with (
+            ThreadPoolExecutor(THREADS, thread_name_prefix="step") as pool,
+            survey.pools(self.parts.protocols) as surveying,
+        ):
             while not stop.is_set():
                 try:
                     self.parts.serve_wire()
                     for key, job in self._jobs():
                         self._start(pool, key, job)
+                    for protocol, key, job in self._surveys():
+                        self._start(surveying[protocol], key, job)
                 except Exception:  # a pass that fails (disk full, say) must not end the loop
                     log.exception("pass.failed")
                 stop.wait(PASS_SECONDS)
@@ -81,11 +86,24 @@ class Reconciler:
         jobs += [(("claim", i, w, s), self._job(self._claim, i)) for i, w, s in wishes]
         return jobs
 
+    def _surveys(self) -> list[tuple[str, Hashable, Callable[[], float]]]:
+        """Hundreds at once, in pools of their own: no step waits for a slow BMC's inventory."""
+        surveyor = survey.Surveyor(
+            self.parts.store, self.parts.protocols, self.parts.access, self._keep_ironic_off
+        )
+        with self.parts.store.read() as session:
+            surveys, leds = survey.due(session), survey.led_due(session)
+        # One conversation with a BMC at a time, so both have one name.
+        return [
+            *((p, ("look", i, "led"), self._job(surveyor.locate, i)) for i, p in leds),
+            *((p, ("look", i), self._job(surveyor.survey, i)) for i, p in surveys),
+        ]
+
     @staticmethod
     def _job(work: Callable[[UUID], float], identity: UUID) -> Callable[[], float]:
         return lambda: work(identity)
 
-    def _start(self, pool: ThreadPoolExecutor, key: Hashable, job: Callable[[], float]) -> None:
+    def _start(self, pool: Executor, key: Hashable, job: Callable[[], float]) -> None:
         assert isinstance(key, tuple)  # noqa: S101
         one_of_it = key[:2]
         with self._lock:

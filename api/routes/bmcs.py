@@ -1,5 +1,7 @@
 """The BMCs that were found."""
 
+from dataclasses import asdict
+from datetime import datetime
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Path
@@ -8,8 +10,10 @@ from sqlmodel import Session, col, select
 
 from api.auth import Destroyer, Insider, Operator
 from api.parts import Here
-from provisioning import enrollment, expected
+from provisioning import enrollment, expected, interfaces, oui, survey
+from provisioning.abilities import Abilities
 from provisioning.errors import NotFound
+from provisioning.hardware import Inventory
 from provisioning.models import Bmc, Credential, HostLabel, Name
 from provisioning.ranges import address as one_form
 
@@ -34,10 +38,48 @@ class BmcOut(BaseModel):
     fingerprint: str
     node: str
     resource_class: str
+    health: str
     detail: str
     problem: str
     remedy: str
     seen_at: str
+
+
+class ChoiceOut(BaseModel):
+    """One of Ironic's interfaces, and why this one."""
+
+    interface: str
+    value: str
+    reason: str
+
+
+class BmcDetail(BmcOut):
+    """All that is known of one BMC.
+
+    maker:     who made its NIC, by the MAC.
+    inventory: what it said last, inventory_at ago; survey_problem: why it could not be asked since.
+    led:       the locate LED as Seed last set it; led_waits: not yet as somebody wants it.
+    """
+
+    maker: str
+    inventory: Inventory
+    inventory_at: str
+    baseline: Inventory | None
+    abilities: Abilities | None
+    interfaces: list[ChoiceOut]
+    findings: list[str]
+    survey_at: str
+    survey_waits: bool
+    survey_problem: str
+    survey_remedy: str
+    led: str
+    led_waits: bool
+    led_problem: str
+
+
+class LocateAsk(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+    on: bool
 
 
 class AcceptAsk(BaseModel):
@@ -58,10 +100,10 @@ def list_bmcs(caller: Insider, parts: Here) -> list[BmcOut]:
 
 
 @router.get("/v1/bmcs/{address}")
-def show_bmc(address: str, caller: Insider, parts: Here) -> BmcOut:
-    """One BMC."""
+def show_bmc(address: str, caller: Insider, parts: Here) -> BmcDetail:
+    """One BMC: its server's parts, what it can do, and its weaknesses."""
     with parts.store.read() as session:
-        return _out(session, find(session, address))
+        return _detail(session, find(session, address))
 
 
 @router.post("/v1/bmcs/{address}:accept", status_code=202)
@@ -77,6 +119,24 @@ def accept_bmc(
         resource_class = ask.resource_class or expected.class_for(session, bmc)
         enrollment.accept(session, bmc, name, resource_class, caller.name)
         return _out(session, bmc)
+
+
+@router.post("/v1/bmcs/{address}:inspect", status_code=202)
+def inspect_bmc(address: str, caller: Operator, parts: Here) -> BmcDetail:
+    """Ask the BMC anew, the power untouched. Done when `survey_waits` is false."""
+    with parts.store.write() as session:
+        bmc = find(session, address)
+        survey.request(session, bmc, caller.name)
+        return _detail(session, bmc)
+
+
+@router.post("/v1/bmcs/{address}:locate", status_code=202)
+def locate_bmc(address: str, ask: LocateAsk, caller: Operator, parts: Here) -> BmcDetail:
+    """Switch the server's locate LED. Done when `led_waits` is false."""
+    with parts.store.write() as session:
+        bmc = find(session, address)
+        survey.locate(session, bmc, ask.on, caller.name)
+        return _detail(session, bmc)
 
 
 @router.post("/v1/bmcs/{address}:forget", status_code=202)
@@ -99,12 +159,42 @@ def find(session: Session, address: str) -> Bmc:
 
 
 def _out(session: Session, bmc: Bmc) -> BmcOut:
+    return BmcOut(**_facts(session, bmc))
+
+
+def _facts(session: Session, bmc: Bmc) -> dict[str, Any]:
     credential = session.get(Credential, bmc.credential_id) if bmc.credential_id else None
     facts: dict[str, Any] = bmc.model_dump(include=set(BmcOut.model_fields))
-    facts |= {
+    return facts | {
         "state": "accepted" if bmc.node_uuid else "observed",
         "node": bmc.node_name or "",
         "credential": credential.name if credential else "",
+        "health": str(bmc.inventory.get("health", "")),
         "seen_at": bmc.seen_at.isoformat(timespec="seconds"),
     }
-    return BmcOut(**facts)
+
+
+def _detail(session: Session, bmc: Bmc) -> BmcDetail:
+    abilities = Abilities.model_validate(bmc.abilities) if bmc.abilities else None
+    chosen = interfaces.choose(bmc.protocol, abilities)
+    return BmcDetail(
+        **_facts(session, bmc),
+        maker=oui.maker(bmc.manager_mac),
+        inventory=Inventory.model_validate(bmc.inventory),
+        inventory_at=_time(bmc.inventory_at),
+        baseline=Inventory.model_validate(bmc.baseline) if bmc.baseline else None,
+        abilities=abilities,
+        interfaces=[ChoiceOut(**asdict(choice)) for choice in chosen],
+        findings=bmc.findings,
+        survey_at=_time(bmc.survey_at),
+        survey_waits=survey.waits(bmc.survey_asked_at, bmc.survey_at),
+        survey_problem=bmc.survey_problem,
+        survey_remedy=bmc.survey_remedy,
+        led=bmc.led,
+        led_waits=survey.waits(bmc.led_asked_at, bmc.led_at),
+        led_problem=bmc.led_problem,
+    )
+
+
+def _time(value: datetime | None) -> str:
+    return value.isoformat(timespec="seconds") if value else ""

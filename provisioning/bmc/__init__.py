@@ -7,6 +7,9 @@ from typing import Any, Protocol
 
 from pydantic import SecretStr
 
+from provisioning.abilities import Abilities
+from provisioning.hardware import Inventory
+
 
 def host(address: str) -> str:
     """An address as a URL has it: IPv6 in brackets (RFC 3986, 3.2.2)."""
@@ -81,9 +84,25 @@ class Shout:
     understood: Callable[[bytes], bool]
 
 
+@dataclass(frozen=True, slots=True)
+class Survey:
+    """What a BMC says of its server and of itself, with one login and the power as it is.
+
+    findings: weaknesses, and what it failed to tell, one sentence each.
+    """
+
+    identity: Identity
+    inventory: Inventory
+    abilities: Abilities = field(default_factory=Abilities)
+    findings: tuple[str, ...] = ()
+
+
 class BmcProtocol(Protocol):
     """What a protocol must be able to do.
 
+    Every `timeout` is for the whole conversation, in seconds, whatever the BMC does. What logs in
+    raises BmcLoginRefused (not to be repeated), BmcUnreachable, BmcError (nonsense), and leaves no
+    session behind.
     knock: None: every address is probed. shout: None: there is no multicast question.
     """
 
@@ -91,6 +110,7 @@ class BmcProtocol(Protocol):
     driver: str  # Ironic's hardware type
     knock: Knock | None
     shout: Shout | None
+    at_once: int  # how many surveys this machine can do at the same time
 
     async def probe(
         self, address: str, timeout: float, line: socket.socket | None = None
@@ -105,10 +125,13 @@ class BmcProtocol(Protocol):
         """The contact that a datagram's answer alone makes; None: it must be probed."""
 
     def identify(self, contact: Contact, access: Access, timeout: float) -> Identity:
-        """Log in once and say who it is.
+        """Log in once and say who it is."""
 
-        Raises BmcLoginRefused (not to be repeated), BmcUnreachable, BmcError (nonsense).
-        """
+    def survey(self, contact: Contact, access: Access, timeout: float) -> Survey:
+        """Log in once and read all it tells. Nothing is changed; the power stays as it is."""
+
+    def locate(self, contact: Contact, access: Access, on: bool, timeout: float) -> None:
+        """Switch the server's locate LED. BmcError where it has none."""
 
     def driver_info(
         self, contact: Contact, identity: Identity, access: Access, ca_path: str

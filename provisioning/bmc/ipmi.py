@@ -8,6 +8,7 @@ when its time is over, whatever the BMC does.
 import asyncio
 import hashlib
 import json
+import signal
 import socket
 import subprocess
 import sys
@@ -19,7 +20,16 @@ from pyghmi.exceptions import IpmiException
 from pyghmi.ipmi.command import Command
 from pyghmi.ipmi.private.session import Session
 
-from provisioning.bmc import Access, Contact, Identity, Knock, Shout
+from provisioning.bmc import (
+    Access,
+    Contact,
+    Identity,
+    Knock,
+    Shout,
+    Survey,
+    _ipmi_survey,
+    _ipmi_wire,
+)
 from provisioning.errors import BmcError, BmcLoginRefused, BmcUnreachable
 
 PORT = 623
@@ -29,6 +39,8 @@ PORT = 623
 ASK = bytes.fromhex("0600ff07" + "00" + "00000000" + "00000000" + "09" + "2018c8" + "8100388e04b5")
 ANSWER_COMMAND_AT, ANSWER_CODE_AT = 19, 20
 TRIES = 2
+DOORS_SECONDS = 2.0  # for each question without a login
+LOGGED_IN = 0.9  # part of a conversation's time
 INVALID_COMMAND, TOO_LONG, TOO_MANY = 0xC1, 0xC8, 0xCA  # completion codes, IPMI 2.0 table 5-2
 CHOSEN_HASH_AT, SHA1, SHA1_CODE_BYTES = 16, 1, 12  # RMCP+ Open Session Response, table 13-17
 
@@ -110,6 +122,7 @@ class Ipmi:
     driver = "ipmi"
     knock: Knock | None = Knock(PORT, ASK, _understood)
     shout: Shout | None = None
+    at_once = 8  # processes, half a second of one core each
 
     def heard(self, address: str) -> Contact | None:
         return Contact(address=address, protocol=self.name)
@@ -136,31 +149,18 @@ class Ipmi:
             transport.close()
 
     def identify(self, contact: Contact, access: Access, timeout: float) -> Identity:
-        asked = {
-            "address": contact.address,
-            "username": access.username,
-            "password": access.password.get_secret_value(),
-        }
-        try:
-            done = subprocess.run(
-                [sys.executable, "-m", "provisioning.bmc.ipmi"],
-                input=json.dumps(asked),  # not argv: every user of the machine can read that
-                capture_output=True,
-                text=True,
-                timeout=timeout,
-                check=True,
-            )
-            told = json.loads(done.stdout)
-        except subprocess.TimeoutExpired as err:
-            raise _translated(contact.address, "timeout") from err
-        except (subprocess.CalledProcessError, ValueError) as err:
-            raise BmcError(
-                f"IPMI on BMC {contact.address} answered nonsense",
-                f"Restart the BMC, then `seed discover {contact.address}`.",
-            ) from err
-        if "error" in told:
-            raise _translated(contact.address, told["error"])
-        return Identity(**told["identity"])
+        told = _converse(contact, access, "identify", timeout)
+        return Identity(**{**told["identity"], "macs": ()})
+
+    def survey(self, contact: Contact, access: Access, timeout: float) -> Survey:
+        # Without a login first: a BMC that hangs later has told this much of its doors.
+        doors = _ipmi_wire.doors(contact.address, DOORS_SECONDS)
+        suites = _ipmi_wire.cipher_suites(contact.address, DOORS_SECONDS)
+        heard = _converse(contact, access, "survey", timeout - 2 * DOORS_SECONDS)["heard"]
+        return _ipmi_survey.survey(_ipmi_survey.Heard(**heard), doors, suites)
+
+    def locate(self, contact: Contact, access: Access, on: bool, timeout: float) -> None:
+        _converse(contact, access, "light" if on else "darken", timeout)
 
     def driver_info(
         self, contact: Contact, identity: Identity, access: Access, ca_path: str
@@ -175,22 +175,100 @@ class Ipmi:
         }
 
 
-def _identify(address: str, username: str, password: str) -> Identity:
-    command = _Command(bmc=address, userid=username, password=password, keepalive=False)
+def _converse(contact: Contact, access: Access, verb: str, timeout: float) -> dict[str, Any]:
+    """One conversation in a process of its own, which ends when its time is over."""
+    asked = {
+        "verb": verb,
+        "seconds": timeout,
+        "address": contact.address,
+        "username": access.username,
+        "password": access.password.get_secret_value(),
+    }
+    try:
+        done = subprocess.run(
+            [sys.executable, "-m", "provisioning.bmc.ipmi"],
+            input=json.dumps(asked),  # not argv: every user of the machine can read that
+            capture_output=True,
+            text=True,
+            timeout=timeout,
+            check=True,
+        )
+        told: dict[str, Any] = json.loads(done.stdout)
+    except subprocess.TimeoutExpired as err:
+        raise _translated(contact.address, "timeout") from err
+    except (subprocess.CalledProcessError, ValueError) as err:
+        raise BmcError(
+            f"IPMI on BMC {contact.address} answered nonsense",
+            f"Restart the BMC, then `seed discover {contact.address}`.",
+        ) from err
+    if "error" in told:
+        raise _translated(contact.address, told["error"])
+    return told
+
+
+# --- inside the conversation's process ------------------------------------------------------------
+
+
+class _TimeIsUp(BaseException):
+    """Not an Exception: pyghmi catches those."""
+
+
+def _identify(command: _Command) -> dict[str, Any]:
     fru = command.get_inventory_of_component("System") or {}
     lan = command.get_net_configuration(gateway_macs=False)
-    command.ipmi_session.logout()
-    return Identity(
-        serial=_text(fru, "Serial Number", "Chassis serial number", "Board serial number"),
-        system_uuid=_text(fru, "UUID").lower(),
-        vendor=_text(fru, "Manufacturer", "Board manufacturer"),
-        model=_text(fru, "Product name", "Board product name"),
-        manager_mac=str(lan.get("mac_address") or "").lower(),
+    return {"identity": asdict(_ipmi_survey.identity(fru, lan))}
+
+
+def _survey(command: _Command) -> dict[str, Any]:
+    """The identity must be told; of the rest, what comes. Sensors last: some have hundreds."""
+    heard = _ipmi_survey.Heard(
+        fru=_plain(command.get_inventory_of_component("System") or {}),
+        lan=_plain(command.get_net_configuration(gateway_macs=False)),
     )
+    pieces: dict[str, Callable[[], Any]] = {
+        "power": lambda: command.get_power()["powerstate"],
+        "chassis": lambda: list(command.raw_command(netfn=0, command=1)["data"]),
+        "boot": lambda: bool(command.get_bootdev()),
+        "asset_tag": lambda: _quiet(command.get_asset_tag),
+        "sensors": lambda: [
+            (s.name, int(s.health or 0), [str(state) for state in s.states or []])
+            for s in command.get_sensor_data()
+        ],
+    }
+    for name, piece in pieces.items():
+        try:
+            setattr(heard, name, piece())
+        except _TimeIsUp:
+            heard.untold.append(f"{name} in time")
+            break
+        except Exception:  # whatever a BMC makes of it: the other pieces are told all the same
+            heard.untold.append(name)
+    return {"heard": asdict(heard)}
 
 
-def _text(fru: dict[str, Any], *names: str) -> str:
-    return next((str(fru[name]).strip() for name in names if fru.get(name)), "")
+def _quiet(piece: Callable[[], str]) -> str:
+    """DCMI is an extra that many BMCs do not have."""
+    try:
+        return piece()
+    except IpmiException:
+        return ""
+
+
+def _plain(told: dict[str, Any]) -> dict[str, Any]:
+    return {str(key): str(value) for key, value in told.items() if value is not None}
+
+
+def _light(command: _Command, on: bool) -> dict[str, Any]:
+    command.set_identify(on=on)
+    return {}
+
+
+VERBS: dict[str, Callable[[_Command], dict[str, Any]]] = {
+    "identify": _identify,
+    "survey": _survey,
+    "light": lambda command: _light(command, True),
+    "darken": lambda command: _light(command, False),
+}
 
 
 def _translated(address: str, said: str) -> BmcError:
@@ -210,13 +288,28 @@ def _translated(address: str, said: str) -> BmcError:
     )
 
 
+def _time_is_up(*_: object) -> None:
+    raise _TimeIsUp
+
+
 def main() -> None:
-    """The conversation: a JSON login on standard input, a JSON identity or error on output."""
+    """The conversation: a verb and a JSON login on standard input, JSON facts or an error back."""
     asked = json.loads(sys.stdin.read())
+    signal.signal(signal.SIGALRM, _time_is_up)
+    signal.setitimer(signal.ITIMER_REAL, asked["seconds"] * LOGGED_IN)  # the rest is for the logout
+    told: dict[str, Any] = {}
     try:
-        told: dict[str, Any] = {"identity": asdict(_identify(**asked))}
+        command = _Command(
+            bmc=asked["address"], userid=asked["username"], password=asked["password"]
+        )
+        try:
+            told = VERBS[asked["verb"]](command)
+        finally:
+            command.ipmi_session.logout()
     except IpmiException as err:
         told = {"error": str(err)}
+    except _TimeIsUp:
+        told = {"error": "timeout"}
     json.dump(told, sys.stdout)
 
 

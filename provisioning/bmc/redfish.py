@@ -2,57 +2,52 @@
 
 import asyncio
 import contextlib
-import functools
 import hashlib
-import re
 import socket
 import ssl
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
+from urllib.parse import urlsplit
 
 import requests
+import structlog
 import sushy
-from requests.adapters import HTTPAdapter
 from sushy import exceptions as sushy_errors
-from sushy.auth import BasicAuth
+from sushy.auth import SessionAuth
 from sushy.connector import Connector
 
-from provisioning.bmc import Access, Contact, Identity, Knock, Shout, host
+from provisioning.bmc import Access, Contact, Identity, Knock, Shout, Survey, host
+from provisioning.bmc import _redfish_survey as reader
+from provisioning.bmc._certificate import findings
+from provisioning.bmc._redfish_probe import PORT, REDFISH_URN, SEARCH, certificate_of_redfish
+from provisioning.bmc._redfish_tree import Answer, Tree, Untold, path_of
+from provisioning.bmc._redfish_wire import (
+    Adapter,
+    Allowance,
+    Elsewhere,
+    TooMuch,
+    TooSlow,
+    prepare,
+)
 from provisioning.errors import BmcError, BmcLoginRefused, BmcUnreachable
+from provisioning.lenient import Doc, at, doc
 
-PORT = 443
-ANSWER_CAP = 256 * 1024  # bytes of a service root; a lying BMC could send for ever
-HEAD_CAP = 16 * 1024
-TAIL = 64  # bytes kept of the last piece: a word may lie across two
-ROOT_ASKED = (
-    b"GET /redfish/v1/ HTTP/1.1\r\nHost: %b\r\nAccept: application/json\r\n"
-    b"OData-Version: 4.0\r\nConnection: close\r\n\r\n"
-)
-_CHUNK_SIZE = re.compile(rb"\r\n[0-9A-Fa-f]{1,8}\r\n")  # may stand in the middle of a word
-# SSDP (DSP0266, 10.9.2): who is a Redfish service says so to the asker.
-REDFISH_URN = b"urn:dmtf-org:service:redfish-rest:1"
-SEARCH = (
-    b'M-SEARCH * HTTP/1.1\r\nHOST: 239.255.255.250:1900\r\nMAN: "ssdp:discover"\r\nMX: 1\r\nST: '
-    + REDFISH_URN
-    + b"\r\n\r\n"
-)
+log = structlog.get_logger()
 
-
-class _Pinned(HTTPAdapter):
-    """Accepts exactly one certificate. BMCs sign their own: a CA says nothing about them."""
-
-    def __init__(self, fingerprint: str) -> None:
-        self._fingerprint = fingerprint
-        super().__init__(max_retries=0)
-
-    def init_poolmanager(self, *args: Any, **kwargs: Any) -> None:
-        super().init_poolmanager(*args, assert_fingerprint=self._fingerprint, **kwargs)
+LOGOUT_SECONDS = 5.0
+LIES = (TooMuch, Elsewhere, requests.TooManyRedirects)
+FATAL = (TooSlow, *LIES)
+LOST = (sushy_errors.ConnectionError, requests.ConnectionError, requests.Timeout)
+NONSENSE = (
+    sushy_errors.SushyError, ValueError, AttributeError, TypeError, KeyError, RecursionError,
+)  # fmt: skip
 
 
 class Redfish:
     name = "redfish"
     driver = "redfish"
+    at_once = 256  # threads that mostly wait
 
     knock: Knock | None = Knock(PORT)
     shout: Shout | None = Shout("239.255.255.250", 1900, SEARCH, lambda data: REDFISH_URN in data)
@@ -71,7 +66,7 @@ class Redfish:
                 contextlib.suppress(OSError, TimeoutError, EOFError, ValueError, RuntimeError)
             )
             async with asyncio.timeout(timeout):
-                der = await _certificate_of_redfish(address, line)
+                der = await certificate_of_redfish(address, line)
                 if der:
                     return Contact(
                         address=address,
@@ -82,15 +77,29 @@ class Redfish:
         return None
 
     def identify(self, contact: Contact, access: Access, timeout: float) -> Identity:
-        with _translated(contact.address):
-            root = _login(contact, access, timeout)
-            systems = root.get_system_collection().get_members()
-            if len(systems) != 1:
+        with _conversation(contact, access, timeout) as (tree, root, _):
+            return reader.identity(tree, reader.server(tree, root, contact.address))
+
+    def survey(self, contact: Contact, access: Access, timeout: float) -> Survey:
+        with _conversation(contact, access, timeout) as (tree, root, _):
+            tree.expand = _expand(root)
+            found = reader.server(tree, root, contact.address)
+            who = reader.identity(tree, found)
+            seen = reader.inventory(tree, found, who)
+            can = reader.abilities(tree, root, found)
+        weak = findings(contact.certificate, contact.address)
+        return Survey(who, seen, can, (*weak, *(f"no answer to {path}" for path in tree.untold)))
+
+    def locate(self, contact: Contact, access: Access, on: bool, timeout: float) -> None:
+        with _conversation(contact, access, timeout) as (tree, root, conn):
+            path, lit, dark = reader.led_place(tree, root, contact.address)
+            try:
+                conn.patch(path, data=lit if on else dark)
+            except sushy_errors.HTTPError as err:
                 raise BmcError(
-                    f"the Redfish service on {contact.address} shows {len(systems)} systems, not 1",
-                    "Seed takes one server per BMC for now; enroll chassis managers by hand.",
-                )
-            return _identity(root, systems[0])
+                    f"BMC {contact.address} did not switch its locate LED ({err.status_code})",
+                    "Give a login that may: `seed discover ADDRESS --username U --password-stdin`.",
+                ) from err
 
     def driver_info(
         self, contact: Contact, identity: Identity, access: Access, ca_path: str
@@ -104,92 +113,100 @@ class Redfish:
         }
 
 
-async def _certificate_of_redfish(address: str, line: socket.socket | None) -> bytes | None:
-    """The certificate (DER) of who tells a Redfish version by `GET /redfish/v1/` without a login.
+class _OneLogin(SessionAuth):  # type: ignore[misc]
+    """One login, and it is never repeated: a session, or basic authentication where it has none.
 
-    BMCs sign their own, and nothing secret is sent here. No HTTP library: thousands are asked.
+    sushy's own SessionOrBasicAuth sends a refused login a second time, and logs in again when a
+    single resource is forbidden; both count as attempts at a BMC that locks accounts.
     """
-    where = {"sock": line} if line else {"host": address, "port": PORT}
-    reader, writer = await asyncio.open_connection(
-        **where,
-        ssl=_anybody(),
-        server_hostname="",
-        limit=HEAD_CAP,
-    )
-    try:
-        der = writer.get_extra_info("ssl_object").getpeercert(binary_form=True)
-        writer.write(ROOT_ASKED % host(address).encode())
-        return der if await _tells_a_version(reader) else None
-    finally:
-        writer.transport.abort()
+
+    def _do_authenticate(self) -> None:
+        connector, root = self._connector, self._root_resource
+        connector.set_auth(None)
+        if not path_of(at(root.json, "Links", "Sessions")):
+            connector.set_http_basic_auth(self._username, self._password)
+            return
+        try:
+            super()._do_authenticate()
+        except (sushy_errors.ServerSideError, sushy_errors.ResourceNotFoundError):
+            # Its table of sessions is full, or it has none after all.
+            connector.set_http_basic_auth(self._username, self._password)
+            return
+        # Some name themselves by a host name that is not ours to follow.
+        place = urlsplit(str(self.get_session_resource_id() or "")).path
+        self._session_resource_id: str | None = place or None
 
 
-async def _tells_a_version(reader: asyncio.StreamReader) -> bool:
-    status = (await reader.readline()).split()
-    if len(status) < 2 or status[1] != b"200":
-        return False
-    size, window = 0, b""
-    while size < ANSWER_CAP:
-        piece = await reader.read(ANSWER_CAP)
-        if not piece:
-            return False
-        size += len(piece)
-        window = window[-TAIL:] + piece
-        if b'"RedfishVersion"' in _CHUNK_SIZE.sub(b"", window):
-            return True
-    return False
-
-
-@functools.cache
-def _anybody() -> ssl.SSLContext:
-    # Not create_default_context(): it loads the machine's CAs, 20 ms each time.
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
-    return context
-
-
-def _login(contact: Contact, access: Access, timeout: float) -> Any:  # noqa: ANN401
+@contextmanager
+def _conversation(
+    contact: Contact, access: Access, timeout: float
+) -> Iterator[tuple[Tree, Doc, Connector]]:
+    """A login, a reader of its resources, and the logout, whatever happens in between."""
     if not contact.fingerprint:  # an empty one would pin nothing
         raise BmcError(
             f"no certificate of BMC {contact.address} is known",
             f"`seed discover {contact.address}` finds it.",
         )
-    url = f"https://{host(contact.address)}"
-    connector = Connector(
-        url, verify=False, server_side_retries=0, default_request_timeout=timeout,
-        connect_timeout=timeout,
-    )  # fmt: skip
-    connector._session.mount("https://", _Pinned(contact.fingerprint))
-    # Basic, not a session: nothing is left behind on a BMC with a table of eight.
-    auth = BasicAuth(access.username, access.password.get_secret_value())
-    return sushy.Sushy(url, auth=auth, connector=connector, server_side_retries=0)
+    url, logout = f"https://{host(contact.address)}", min(LOGOUT_SECONDS, timeout / 4)
+    allowance = Allowance(timeout - logout)
+    connector = Connector(url, verify=False, server_side_retries=1)  # 1: no second try of its own
+    prepare(connector._session, contact.address, Adapter(contact.fingerprint, allowance))
+    auth = _OneLogin(access.username, access.password.get_secret_value())
+    with _translated(contact.address):
+        try:
+            root = sushy.Sushy(url, auth=auth, connector=connector)
+            yield Tree(_Asker(connector)), doc(root.json), connector
+        finally:
+            allowance.last_word(logout)
+            _log_out(auth, connector, contact.address)
 
 
-def _identity(root: Any, system: Any) -> Identity:  # noqa: ANN401
-    managers = root.get_manager_collection().get_members()
-    manager_macs = sorted(_macs(managers[0])) if managers else []
-    mode = (system.boot.get("mode") or "") if system.boot else ""
-    return Identity(
-        serial=str(system.serial_number or ""),
-        system_uuid=str(system.uuid or "").lower(),
-        vendor=str(system.manufacturer or ""),
-        model=str(system.json.get("Model") or ""),
-        manager_mac=manager_macs[0] if manager_macs else "",
-        system_id=str(system.path),
-        firmware={"uefi": "uefi", "legacy": "bios"}.get(
-            str(getattr(mode, "value", mode)).lower(), ""
-        ),
-        macs=tuple(sorted(_macs(system))),
-    )
-
-
-def _macs(owner: Any) -> set[str]:  # noqa: ANN401
-    """MACs of a system or manager; a BMC without EthernetInterfaces has none to tell."""
+def _log_out(auth: _OneLogin, connector: Connector, address: str) -> None:
     try:
-        members = owner.ethernet_interfaces.get_members()
-    except sushy_errors.MissingAttributeError:
-        return set()
-    return {m.mac_address.lower() for m in members if m.mac_address}
+        auth.close()
+    except (sushy_errors.SushyError, requests.RequestException) as err:
+        log.warning("bmc.session-left", address=address, error=type(err).__name__)
+    finally:
+        connector.close()
+
+
+class _Asker:
+    """GETs of one conversation. The first answer proves the login; later ones can be done without.
+
+    One that hangs or hangs up is passed over, a second one in a row ends the conversation.
+    """
+
+    def __init__(self, connector: Connector) -> None:
+        self._connector = connector
+        self._proven = self._failed = False
+
+    def __call__(self, path: str) -> Answer:
+        try:
+            answer = self._connector.get(path)
+            self._proven, self._failed = True, False
+            return Answer(answer.json(), answer.headers.get("Allow", ""))
+        except sushy_errors.HTTPError as err:
+            if isinstance(err, sushy_errors.AccessError) and not self._proven:
+                raise
+            if err.status_code == 401:
+                raise sushy_errors.ConnectionError(url=path, error="the session ended") from err
+            raise Untold(str(err.status_code), silent=err.status_code < 500) from err
+        except sushy_errors.ConnectionError as err:
+            if self._failed or not self._proven or isinstance(err.__context__, FATAL):
+                raise
+            self._failed = True
+            raise Untold("it hung up") from err
+        except (ValueError, RecursionError) as err:
+            raise Untold("nonsense") from err
+
+
+def _expand(root: Doc) -> str:
+    """The query that gives a collection's members with it, where the BMC says it knows one."""
+    known = doc(at(root, "ProtocolFeaturesSupported", "ExpandQuery"))
+    sign = "." if known.get("NoLinks") is True else "*" if known.get("ExpandAll") is True else ""
+    if not sign:
+        return ""
+    return f"$expand={sign}($levels=1)" if known.get("Levels") is True else f"$expand={sign}"
 
 
 @contextmanager
@@ -201,20 +218,22 @@ def _translated(address: str) -> Iterator[None]:
             f"the BMC {address} refused the login",
             f"Give the right one: `seed discover {address} --username U --password-stdin`.",
         ) from err
-    except (
-        sushy_errors.ConnectionError,
-        requests.exceptions.ConnectionError,
-        requests.exceptions.Timeout,
-    ) as err:
+    except LOST as err:
+        if isinstance(err.__context__, LIES):
+            raise _nonsense(address) from err
         raise BmcUnreachable(
             f"Redfish on BMC {address} did not answer, or its certificate changed",
             f"Check cable and VLAN of the BMC port (TCP 443), then `seed discover {address}`.",
         ) from err
-    except (sushy_errors.SushyError, ValueError, AttributeError, TypeError, KeyError) as err:
-        raise BmcError(
-            f"Redfish on BMC {address} answered nonsense",
-            f"Update the BMC's firmware or restart the BMC, then `seed discover {address}`.",
-        ) from err
+    except NONSENSE as err:
+        raise _nonsense(address) from err
+
+
+def _nonsense(address: str) -> BmcError:
+    return BmcError(
+        f"Redfish on BMC {address} answered nonsense",
+        f"Update the BMC's firmware or restart the BMC, then `seed discover {address}`.",
+    )
 
 
 PLUGIN = Redfish()

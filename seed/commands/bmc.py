@@ -1,20 +1,23 @@
 """seed bmc ..."""
 
 import os
+import time
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from seed import show
-from seed.client import USAGE, Client, fail, part
+from seed.client import REFUSED, TOO_LONG, USAGE, Client, err, fail, part
+from seed.commands import bmc_show
 from seed.config import settings
 
 app = typer.Typer(no_args_is_help=True, help="The BMCs that were found.")
 COLUMNS = {
     "address": "ADDRESS", "protocol": "BMC", "state": "STATE", "login": "LOGIN",
-    "serial": "SERIAL", "node": "NODE", "model": "MODEL",
+    "health": "HEALTH", "serial": "SERIAL", "node": "NODE", "model": "MODEL",
 }  # fmt: skip
+LOOK_SECONDS = 120.0  # one BMC's whole conversation, and a little
 
 
 def client() -> Client:
@@ -30,11 +33,69 @@ def listed(output: show.Output = show.Format.TABLE) -> None:
 
 @app.command("show")
 def shown(address: str, output: show.Output = show.Format.TABLE) -> None:
-    """One BMC.
+    """One BMC: its server's parts, health and findings, and what it can do.
 
     Example: seed bmc show 172.22.1.11
     """
-    show.one(client().get(f"/bmcs/{part(address)}"), output)
+    bmc_show.bmc(client().get(f"/bmcs/{part(address)}"), output)
+
+
+@app.command()
+def inspect(
+    addresses: Annotated[list[str], typer.Argument(help="Addresses as in `seed bmc list`.")],
+    output: show.Output = show.Format.TABLE,
+) -> None:
+    """Ask BMCs anew what their servers consist of. The power stays as it is.
+
+    Example: seed bmc inspect 172.22.1.11 172.22.1.12
+    """
+    api = client()
+    for address in addresses:
+        api.post(f"/bmcs/{part(address)}:inspect")
+    found = [_awaited(api, address, "survey_waits", "is being asked") for address in addresses]
+    told = [
+        bmc | {"problem": bmc["survey_problem"], "remedy": bmc["survey_remedy"]} for bmc in found
+    ]
+    if output is show.Format.TABLE:
+        show.rows(told, COLUMNS, output)
+    else:
+        show.one(found, output)
+    if any(bmc["problem"] for bmc in told):
+        raise typer.Exit(REFUSED)
+
+
+@app.command()
+def locate(
+    address: str,
+    on: Annotated[bool, typer.Option("--on/--off", help="Switch it on or off.")],
+    output: show.Output = show.Format.TABLE,
+) -> None:
+    """Switch the locate LED of a BMC's server.
+
+    Example: seed bmc locate 172.22.1.11 --on
+    """
+    api = client()
+    api.post(f"/bmcs/{part(address)}:locate", {"on": on})
+    found = _awaited(api, address, "led_waits", "switches its LED")
+    if found["led_problem"]:
+        fail(found["led_problem"], f"seed bmc show {address}")
+    if output is show.Format.TABLE:
+        show.out.print(f"the locate LED of {show.cell(address)} is {found['led']}")
+    else:
+        show.one(found, output)
+
+
+def _awaited(api: Client, address: str, flag: str, what: str) -> dict[str, Any]:
+    """The BMC once the reconciler has done what was asked."""
+    until = time.monotonic() + LOOK_SECONDS
+    with err.status(f"{address} {what}"):
+        while True:
+            found: dict[str, Any] = api.get(f"/bmcs/{part(address)}")
+            if not found[flag]:
+                return found
+            if time.monotonic() > until:
+                fail(f"{address} takes too long", "`seed logs seed-reconciler`", TOO_LONG)
+            time.sleep(0.3)
 
 
 @app.command()

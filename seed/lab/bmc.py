@@ -105,6 +105,8 @@ class Bmcs:
             "ovmf_code": OVMF_CODE,
             "ovmf_vars": OVMF_VARS,
             "directory": str(directory),
+            "nics": [nic.model_dump() for nic in server.nics],
+            "disks": [disk.model_dump() for disk in server.disks],
         }
         write_secret(directory / "config.json", json.dumps(config))
         module = "seed.lab.redfish_bmc"

@@ -2,8 +2,9 @@
 
 Runs in the `lab` environment as `python -m seed.lab.redfish_bmc CONFIG.json`, with nothing but
 this package on its path, so it imports no library of Seed's own environment. Adds: login by basic
-authentication and by sessions, accounts, the server's and the manager's identity, a one-time boot
-override that really ends after one boot, and 404 for every server but its own.
+authentication and by sessions, accounts, the server's and the manager's identity, drives and NIC
+ports with LLDP, a one-time boot override that really ends after one boot, and 404 for every server
+but its own.
 """
 
 import json
@@ -21,6 +22,7 @@ from sushy_tools.emulator.resources.systems import libvirtdriver
 
 from seed.lab.failed_logins import FailedLogins
 from seed.lab.redfish_accounts import Accounts, Sessions
+from seed.lab.redfish_hardware import Hardware
 from seed.lab.redfish_services import AccountService, SessionService, answer, problem
 
 ROOT = "/redfish/v1"
@@ -82,6 +84,7 @@ class Bmc:
             directory / "accounts.json", config["username"], config["password"]
         )
         self.sessions = Sessions()
+        self.hardware = Hardware(config, ROOT)
 
     @property
     def driver(self) -> OneServer:
@@ -124,6 +127,8 @@ class Bmc:
         """After every request: add what the emulator does not know."""
         response.headers["OData-Version"] = "4.0"
         response.headers["Server"] = "Seed-lab-BMC"
+        if request.url_rule and request.url_rule.methods:
+            response.headers["Allow"] = ", ".join(sorted(request.url_rule.methods))
         path = request.path.rstrip("/").lower()
         if path == f"{ROOT}/Systems/{self.uuid}".lower() and response.status_code < 300:
             if request.method == "PATCH":
@@ -135,6 +140,8 @@ class Bmc:
                 self._extend(response, self._root)
             elif path == f"{ROOT}/Managers/{self.uuid}".lower():
                 self._extend(response, self._manager)
+            elif path == self.hardware.chassis.lower():
+                self._extend(response, self._chassis)
         return response
 
     @staticmethod
@@ -157,6 +164,7 @@ class Bmc:
         body["Model"] = self.config["model"]
         body["SKU"] = self.config["model"]
         body["SystemType"] = "Physical"
+        body["AssetTag"] = f"AT-{self.config['serial']}"
         boot = body.setdefault("Boot", {})
         boot[ENABLED] = self.driver.enabled
         if self.driver.enabled == "Disabled":
@@ -168,6 +176,13 @@ class Bmc:
         body["SerialNumber"] = f"{self.config['serial']}-BMC"
         nics = f"{ROOT}/Managers/{self.uuid}/EthernetInterfaces"
         body["EthernetInterfaces"] = {"@odata.id": nics}
+
+    def _chassis(self, body: dict[str, Any]) -> None:
+        body["Manufacturer"] = self.config["manufacturer"]
+        body["Model"] = self.config["model"]
+        body["SerialNumber"] = self.config["serial"]
+        body["AssetTag"] = f"AT-{self.config['serial']}"
+        body["NetworkAdapters"] = {"@odata.id": f"{self.hardware.chassis}/NetworkAdapters"}
 
     def manager_nics(self, identity: str) -> Response:
         if identity.lower() != self.uuid:
@@ -220,9 +235,11 @@ def application(config: dict[str, Any]) -> Flask:
         },
         SUSHY_EMULATOR_SECURE_BOOT_DISABLED_NVRAM=config["ovmf_vars"],
         SUSHY_EMULATOR_CHASSIS=[chassis],
+        SUSHY_EMULATOR_INDICATOR_LEDS={bmc.uuid: "Off"},
     )
     app.before_request(bmc.guard)
     app.before_request(bmc.clear_override)
+    app.before_request(bmc.hardware.serve)
     app.after_request(bmc.amend)
     nics = f"{ROOT}/Managers/<identity>/EthernetInterfaces"
     app.add_url_rule(nics, view_func=bmc.manager_nics)

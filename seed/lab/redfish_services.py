@@ -43,16 +43,15 @@ def _body() -> dict[str, Any]:
     return found if isinstance(found, dict) else {}
 
 
-def _collection(path: str, kind: str, ids: list[str]) -> Response:
-    return answer(
-        {
-            "@odata.type": f"#{kind}Collection.{kind}Collection",
-            "@odata.id": path,
-            "Name": f"{kind} Collection",
-            "Members@odata.count": len(ids),
-            "Members": [{"@odata.id": f"{path}/{number}"} for number in ids],
-        }
-    )
+def members(path: str, kind: str, ids: list[str]) -> dict[str, Any]:
+    """A collection's body."""
+    return {
+        "@odata.type": f"#{kind}Collection.{kind}Collection",
+        "@odata.id": path,
+        "Name": f"{kind} Collection",
+        "Members@odata.count": len(ids),
+        "Members": [{"@odata.id": f"{path}/{number}"} for number in ids],
+    }
 
 
 class SessionService:
@@ -87,7 +86,7 @@ class SessionService:
 
     def list_sessions(self) -> Response:
         ids = [session.id for session in self.sessions.all()]
-        return _collection(f"{SESSIONS}/Sessions", "Session", ids)
+        return answer(members(f"{SESSIONS}/Sessions", "Session", ids))
 
     def open_session(self) -> Response:
         body = _body()
@@ -157,7 +156,7 @@ class AccountService:
 
     def list_accounts(self) -> Response:
         ids = [account.id for account in self.accounts.all()]
-        return _collection(f"{ACCOUNTS}/Accounts", "ManagerAccount", ids)
+        return answer(members(f"{ACCOUNTS}/Accounts", "ManagerAccount", ids))
 
     def make_account(self) -> Response:
         body = _body()

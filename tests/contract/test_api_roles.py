@@ -42,6 +42,8 @@ TABLE = MappingProxyType(
         ("GET", "/v1/bmcs"): INSIDERS,
         ("GET", "/v1/bmcs/{address}"): INSIDERS,
         ("POST", "/v1/bmcs/{address}:accept"): {O},
+        ("POST", "/v1/bmcs/{address}:inspect"): {O},
+        ("POST", "/v1/bmcs/{address}:locate"): {O},
         ("POST", "/v1/bmcs/{address}:forget"): {D},
         ("GET", "/v1/observations"): INSIDERS,
         ("POST", "/v1/observations:forget"): {O},

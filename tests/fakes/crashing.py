@@ -20,8 +20,9 @@ from pydantic import SecretStr
 from sqlmodel import Session, col, select
 
 from provisioning import reconcile
-from provisioning.bmc import Access, Contact, Identity
+from provisioning.bmc import Access, Contact, Identity, Survey
 from provisioning.discovery import Finder
+from provisioning.hardware import Inventory
 from provisioning.image import Image, ImageFile
 from provisioning.ironic import Ironic
 from provisioning.models import Bmc, Claim, Credential, now
@@ -44,6 +45,7 @@ class FakeBmc:
     name = "fake"
     driver = "fake-hardware"
     knock = shout = None
+    at_once = 1
 
     async def probe(self, address: str, timeout: float, line: Any = None) -> Contact | None:
         return Contact(address, self.name)
@@ -53,6 +55,13 @@ class FakeBmc:
 
     def identify(self, contact: Contact, access: Access, timeout: float) -> Identity:
         return identity_of(contact.address)
+
+    def survey(self, contact: Contact, access: Access, timeout: float) -> Survey:
+        who = identity_of(contact.address)
+        return Survey(who, Inventory(serial=who.serial, model=who.model, health="OK"))
+
+    def locate(self, contact: Contact, access: Access, on: bool, timeout: float) -> None:
+        """Its LED is nowhere to be seen."""
 
     def driver_info(self, *_: Any) -> dict[str, Any]:
         return {}

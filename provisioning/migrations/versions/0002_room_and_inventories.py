@@ -124,6 +124,10 @@ def upgrade() -> None:
         batch_op.add_column(
             sa.Column("stale_inspection", sa.String(), nullable=False, server_default="")
         )
+        for name in ("survey_asked_at", "led_asked_at", "survey_at", "led_at"):
+            batch_op.add_column(sa.Column(name, models.Utc(), nullable=True))
+        for name in ("led_wanted", "survey_problem", "survey_remedy", "led", "led_problem"):
+            batch_op.add_column(sa.Column(name, sa.String(), nullable=False, server_default=""))
 
     with op.batch_alter_table("discovery", schema=None) as batch_op:
         batch_op.add_column(sa.Column("exclude", sa.JSON(), nullable=False, server_default="[]"))
@@ -146,7 +150,11 @@ def downgrade() -> None:
         batch_op.drop_column("class_said")
         batch_op.drop_column("hardware_class")
         batch_op.drop_column("ramdisk_baseline")
-        batch_op.drop_column("misfit")
+        for name in (
+            "led_problem", "led", "survey_remedy", "survey_problem", "led_wanted",
+            "led_at", "survey_at", "led_asked_at", "survey_asked_at", "misfit",
+        ):  # fmt: skip
+            batch_op.drop_column(name)
         batch_op.drop_column("findings")
         batch_op.drop_column("abilities")
         batch_op.drop_column("baseline")

@@ -1,0 +1,229 @@
+"""Logged-in conversations with BMCs that lie or hang, and with those that do not. Needs root."""
+
+import asyncio
+import os
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+from pydantic import SecretStr
+
+import provisioning.bmc
+from provisioning import plugins
+from provisioning.bmc import Access, BmcProtocol, Contact
+from provisioning.errors import BmcError, BmcLoginRefused, BmcUnreachable
+from seed.host import netns
+from seed.lab.fleet.running import Control, running
+from seed.lab.fleet.spec import Lie, Spec
+from tests.fakes.wire import ip
+
+PASSWORD = "fleet-password"
+ACCESS = Access("admin", SecretStr(PASSWORD), "mark")
+PROTOCOLS: dict[str, BmcProtocol] = plugins.load(provisioning.bmc)
+REDFISH = PROTOCOLS["redfish"]
+A, B, GONE = "10.64.0.1", "10.64.0.128", "10.64.0.77"
+IN_TIME = 2.0  # seconds for a conversation with a liar
+MARGIN = 6.0  # seconds: the machine may be busy
+
+
+@pytest.fixture(scope="module")
+def room() -> Iterator[tuple[str, Control]]:
+    name = f"seed-ts-{os.getpid()}"
+    spec = Spec(range="10.64.0.0/24", bmcs=2, password=SecretStr(PASSWORD))
+    ip("netns", "add", name)
+    try:
+        with running(spec, name) as control:
+            yield name, control
+    finally:
+        ip("netns", "delete", name)
+
+
+@pytest.fixture
+def liar(room: tuple[str, Control]) -> Iterator[Callable[[Lie], Contact]]:
+    """Makes the BMC at A lie from now on, once its certificate is known."""
+    contact = found(room[0], A)
+
+    def turn(lie: Lie) -> Contact:
+        room[1].lie(A, lie)
+        return contact
+
+    yield turn
+    room[1].lie(A, None)
+
+
+def found(where: str, address: str) -> Contact:
+    contact = netns.call(where, lambda: asyncio.run(REDFISH.probe(address, 10.0)))
+    assert contact is not None
+    return contact
+
+
+def timed(where: str, do: Callable[[], Any], limit: float) -> Any:
+    """What it says or raises, which must be one of ours and in time."""
+    begin = time.monotonic()
+    try:
+        return netns.call(where, do)
+    except BmcError as err:
+        return err
+    finally:
+        assert time.monotonic() - begin < limit + MARGIN
+
+
+def test_an_honest_one_tells_all(room: tuple[str, Control]) -> None:
+    where, control = room
+    before = control.bmc(B)
+    contact = found(where, B)
+    told = netns.call(where, lambda: REDFISH.survey(contact, ACCESS, 30.0))
+    after = control.bmc(B)
+    seen = told.inventory
+    assert (seen.serial, seen.system_uuid, seen.bmc_mac) == (
+        after["serial"], after["uuid"], after["mac"]
+    )  # fmt: skip
+    assert seen.vendor == "HPE"
+    assert seen.model
+    assert seen.memory_mib > 1024
+    assert seen.cpu_count
+    assert all(d.serial and d.size_bytes and d.media for d in seen.drives)
+    assert seen.drives
+    assert {(n.neighbours[0].switch, n.neighbours[0].port) for n in seen.nics} == {
+        ("leaf1-a", "Ethernet2"), ("leaf1-b", "Ethernet2")
+    }  # fmt: skip
+    assert (seen.power, seen.health) == ("off", "OK")
+    assert told.identity.macs == tuple(sorted(n.mac for n in seen.nics))
+    assert told.abilities.lldp
+    assert told.abilities.sessions
+    assert told.findings == ()
+    assert after["sessions"] == 0
+    assert after["sessions_opened"] - before["sessions_opened"] == 1
+    assert after["sessions_most"] == 1
+    assert after["logins"] - before["logins"] == 1
+
+
+def test_survey_and_identify_say_the_same(room: tuple[str, Control]) -> None:
+    contact = found(room[0], B)
+    told = netns.call(room[0], lambda: REDFISH.survey(contact, ACCESS, 30.0))
+    assert netns.call(room[0], lambda: REDFISH.identify(contact, ACCESS, 30.0)) == told.identity
+
+
+def test_a_full_table_of_sessions_is_no_hindrance(room: tuple[str, Control]) -> None:
+    where, control = room
+    contact = found(where, B)
+    control.set(B, session_limit=0)
+    try:
+        told = netns.call(where, lambda: REDFISH.survey(contact, ACCESS, 30.0))
+    finally:
+        control.set(B, session_limit=8)
+    assert told.inventory.drives
+
+
+def test_a_wrong_password_is_sent_once(room: tuple[str, Control]) -> None:
+    where, control = room
+    contact = found(where, B)
+    wrong = Access("admin", SecretStr("wrong-password"), "other")
+    for verb in (REDFISH.survey, REDFISH.identify):
+        before = control.bmc(B)["failed_logins"]
+        with pytest.raises(BmcLoginRefused, match="refused the login") as error:
+            netns.call(where, lambda verb=verb: verb(contact, wrong, 20.0))
+        assert "wrong-password" not in str(error.value) + error.value.remedy
+        assert control.bmc(B)["failed_logins"] - before == 1
+
+
+VERDICTS = {
+    Lie.HUGE_BODY: (BmcError, "nonsense"),
+    Lie.REDIRECT: (BmcError, "nonsense"),
+    Lie.TRUNCATED: (BmcError, "nonsense"),
+    Lie.TYPES: (BmcError, "nonsense"),
+    Lie.NOT_JSON: (BmcError, "nonsense"),
+    Lie.DRIP: (BmcUnreachable, "did not answer"),
+    Lie.HANG: (BmcUnreachable, "did not answer"),
+    Lie.TLS_GARBAGE: (BmcUnreachable, "did not answer"),
+    Lie.DEEP_HUGE_BODY: (BmcError, "nonsense"),
+    Lie.DEEP_REDIRECT: (BmcError, "nonsense"),
+    Lie.DEEP_TRUNCATED: (BmcError, "nonsense"),
+    Lie.DEEP_TYPES: (BmcError, "nonsense"),
+    Lie.DEEP_NOT_JSON: (BmcError, "nonsense"),
+    Lie.DEEP_DRIP: (BmcUnreachable, "did not answer"),
+    Lie.TWO_SYSTEMS: (BmcError, "shows 2 systems, not 1"),
+    Lie.NO_SYSTEM: (BmcError, "shows 0 systems, not 1"),
+}
+HARMLESS = {Lie.EMPTY_PASSWORD, Lie.RMCP_GARBAGE}
+
+
+def test_every_lie_of_the_fleet_has_a_verdict() -> None:
+    assert set(VERDICTS) | HARMLESS | {Lie.CYCLE} == set(Lie)
+
+
+@pytest.mark.parametrize("verb", ["identify", "survey", "locate"])
+@pytest.mark.parametrize("lie", VERDICTS)
+def test_liars(
+    room: tuple[str, Control], liar: Callable[[Lie], Contact], lie: Lie, verb: str
+) -> None:
+    where, control = room
+    contact = liar(lie)
+    more = (True,) if verb == "locate" else ()
+
+    def converse() -> Any:
+        return getattr(REDFISH, verb)(contact, ACCESS, *more, IN_TIME)
+
+    kind, sentence = VERDICTS[lie]
+    said = timed(where, converse, IN_TIME)
+    assert isinstance(said, kind), said
+    assert sentence in str(said)
+    assert A in str(said)
+    assert PASSWORD not in f"{said} {said.remedy}"
+    control.lie(A, None)
+    assert control.bmc(A)["failed_logins"] == 0
+
+
+def test_links_in_a_circle_end(room: tuple[str, Control], liar: Callable[[Lie], Contact]) -> None:
+    """Every collection contains itself only: no system, no parts, and an end."""
+    contact = liar(Lie.CYCLE)
+    said = timed(room[0], lambda: REDFISH.survey(contact, ACCESS, IN_TIME), IN_TIME)
+    assert isinstance(said, BmcError), said
+
+
+@pytest.mark.parametrize("lie", sorted(HARMLESS))
+def test_a_lie_elsewhere_does_no_harm(
+    room: tuple[str, Control], liar: Callable[[Lie], Contact], lie: Lie
+) -> None:
+    contact = liar(lie)
+    told = netns.call(room[0], lambda: REDFISH.survey(contact, ACCESS, 20.0))
+    assert told.inventory.serial
+
+
+def test_another_certificate_gets_no_login(room: tuple[str, Control]) -> None:
+    where, control = room
+    contact = found(where, A)
+    control.renew_certificate(A)
+    before = control.bmc(A)["requests"]
+    said = timed(where, lambda: REDFISH.survey(contact, ACCESS, IN_TIME), IN_TIME)
+    assert isinstance(said, BmcUnreachable)
+    assert "its certificate changed" in str(said)
+    assert control.bmc(A)["requests"] == before, "not a single request was sent"
+
+
+def test_the_led_lights_and_goes_dark(room: tuple[str, Control]) -> None:
+    where, _ = room
+    contact = found(where, B)
+
+    def switch(on: bool) -> None:
+        netns.call(where, lambda: REDFISH.locate(contact, ACCESS, on, 20.0))
+
+    switch(True)
+    switch(False)
+
+
+@pytest.mark.parametrize("protocol", PROTOCOLS.values(), ids=PROTOCOLS)
+@pytest.mark.parametrize("verb", ["identify", "survey", "locate"])
+def test_nobody_there_is_said_in_time(
+    room: tuple[str, Control], protocol: BmcProtocol, verb: str
+) -> None:
+    contact = Contact(GONE, protocol.name, "a" * 64, "PEM")
+    more = (True,) if verb == "locate" else ()
+
+    def converse() -> Any:
+        return getattr(protocol, verb)(contact, ACCESS, *more, IN_TIME)
+
+    said = timed(room[0], converse, IN_TIME)
+    assert isinstance(said, BmcUnreachable)
+    assert f"{GONE} did not answer" in str(said)
