@@ -1,5 +1,6 @@
 """A whole lab with its real parts, in a namespace of its own: up, both BMCs, down."""
 
+import asyncio
 import ctypes
 import json
 import os
@@ -17,10 +18,14 @@ import pytest
 import requests
 import sushy
 import yaml
+from pydantic import SecretStr
 from pyghmi.exceptions import IpmiException
 from pyghmi.ipmi import command
 from pyghmi.ipmi.fru import FRU
 
+import provisioning.bmc
+from provisioning import plugins
+from provisioning.bmc import Access, Survey
 from seed.lab.lab import Lab, stored
 from seed.lab.state import MARK, wait_for
 
@@ -358,6 +363,86 @@ def test_ipmi_refuses_and_counts_wrong_logins(
 
 
 # --- the lab itself -----------------------------------------------------------------------------
+
+
+# --- what our own protocols read of them ----------------------------------------------------------
+
+
+def look(protocol: str, address: str, password: str) -> Survey:
+    bmc = plugins.load(provisioning.bmc)[protocol]
+    contact = asyncio.run(bmc.probe(address, 10.0))
+    assert contact is not None
+    return bmc.survey(contact, Access("admin", SecretStr(password)), 50.0)
+
+
+def switch_led(protocol: str, address: str, password: str, on: bool) -> None:
+    bmc = plugins.load(provisioning.bmc)[protocol]
+    contact = asyncio.run(bmc.probe(address, 10.0))
+    assert contact is not None
+    bmc.locate(contact, Access("admin", SecretStr(password)), on, 30.0)
+
+
+def redfish_led(lab: Lab) -> tuple[str, int]:
+    """How the LED is, and how many sessions are open beside this one."""
+    root = redfish(lab)
+    (system,) = root.get_system_collection().get_members()
+    sessions = root.get_session_service().sessions.members_identities
+    led = system.json["IndicatorLED"]
+    root._auth.close()
+    return led, len(sessions) - 1
+
+
+def test_redfish_tells_its_parts_with_the_power_off(lab: Lab, inside: Callable[..., Any]) -> None:
+    server = lab.scenario.servers[0]
+    heard = lab.layout.bmc("server1") / "neighbours.json"
+    before, refused = redfish_led_of(lab, inside), failed(lab, "server1")
+    told = inside(look, "redfish", REDFISH, lab.layout.password())
+    seen = told.inventory
+    assert (seen.serial, seen.model, seen.power) == (server.serial, server.model, "off")
+    assert (seen.bmc_mac, seen.asset_tag) == (server.bmc.mac, f"AT-{server.serial}")
+    assert [(d.serial, d.size_bytes) for d in seen.drives] == [
+        (d.serial, d.size_gib * 2**30) for d in server.disks
+    ]
+    assert [n.mac for n in seen.nics] == [n.mac for n in server.nics]
+    assert (told.abilities.led, told.abilities.secure_boot) == ("IndicatorLED", "write")
+    assert told.findings == ()
+    assert not told.abilities.lldp
+    neighbour = {"switch": "leaf1", "port": "swp1", "vlan": 22}
+    heard.write_text(json.dumps({server.nics[0].mac: neighbour}))
+    try:
+        told = inside(look, "redfish", REDFISH, lab.layout.password())
+    finally:
+        heard.unlink()
+    assert told.abilities.lldp
+    ((found,),) = [nic.neighbours for nic in told.inventory.nics]
+    assert (found.switch, found.port, found.vlan) == ("leaf1", "swp1", 22)
+    assert redfish_led_of(lab, inside) == before, "no session is left"
+    assert failed(lab, "server1") == refused
+    assert status(lab, "server1")["power"] == "off"
+
+
+def redfish_led_of(lab: Lab, inside: Callable[..., Any]) -> tuple[str, int]:
+    found: tuple[str, int] = inside(redfish_led, lab)
+    return found
+
+
+def test_redfish_lights_its_led(lab: Lab, inside: Callable[..., Any]) -> None:
+    for on, state in ((True, "Blinking"), (False, "Off")):
+        inside(switch_led, "redfish", REDFISH, lab.layout.password(), on)
+        assert redfish_led_of(lab, inside)[0] == state
+
+
+def test_ipmi_tells_what_it_can_with_the_power_off(lab: Lab, inside: Callable[..., Any]) -> None:
+    server, refused = lab.scenario.servers[1], failed(lab, "server2")
+    told = inside(look, "ipmi", IPMI, lab.layout.password())
+    seen = told.inventory
+    assert (seen.serial, seen.model, seen.power) == (server.serial, server.model, "off")
+    assert seen.bmc_mac == server.bmc.mac
+    assert (told.abilities.ipmi_version, told.abilities.cipher_suites) == ("2.0", (3,))
+    assert any("cipher suite 17 is not offered" in finding for finding in told.findings)
+    inside(switch_led, "ipmi", IPMI, lab.layout.password(), True)
+    assert failed(lab, "server2") == refused
+    assert status(lab, "server2")["power"] == "off"
 
 
 def test_status_and_the_power_button(lab: Lab, options: list[str]) -> None:
