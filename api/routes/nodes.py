@@ -180,7 +180,7 @@ def facts(session: Session, bmc: Bmc, node: Node | None) -> dict[str, Any]:
         "claim": claim.name if claim else "",
         "address": address.address if address else "",
         "macs": bmc.macs,
-        "detail": bmc.detail,
+        "detail": _detail(bmc, node),
         "problem": bmc.problem,
         "remedy": bmc.remedy,
         "last_error": node.last_error if node else "",
@@ -190,6 +190,13 @@ def facts(session: Session, bmc: Bmc, node: Node | None) -> dict[str, Any]:
         "misfit": bmc.misfit,
         "drift": bmc.drift,
     }
+
+
+def _detail(bmc: Bmc, node: Node | None) -> str:
+    """The reconciler's words, unless they speak of an inspection that does not count any more."""
+    asked = node is not None and node.inspected_at and node.inspected_at == bmc.stale_inspection
+    of_before = bmc.detail.startswith(("inspected", "available"))
+    return "is to be inspected again" if asked and of_before else bmc.detail
 
 
 def _evidence(order: Any) -> str:  # noqa: ANN401

@@ -8,6 +8,7 @@ from uuid import uuid4
 import pytest
 from sqlmodel import select
 
+from api.routes import nodes
 from provisioning import classify, drift, reclass, reinspect
 from provisioning.claims import rejects
 from provisioning.errors import Conflict, NotFound, SeedError
@@ -404,6 +405,22 @@ def test_a_node_of_the_pool_leaves_it_at_once(room: Room) -> None:
     assert room.bmc().goal is BmcGoal.MANAGED
     assert room.bmc().stale_inspection == "2026-11-20T10:00:00+00:00"
     assert room.why_not() == "it was not provided"
+
+
+@pytest.mark.parametrize("detail", ["inspected; provide it", "available", "booting the ramdisk"])
+def test_who_waits_for_it_is_not_told_of_the_inspection_before(room: Room, detail: str) -> None:
+    available(room, detail=detail)
+
+    def told() -> str:
+        node = room.ironic.by_uuid[str(room.bmc().node)]
+        with room.store.read() as session:
+            return str(nodes.facts(session, room.bmc(), node)["detail"])
+
+    assert told() == detail
+    ask(room, "r1")
+    assert told() == (detail if detail.startswith("booting") else "is to be inspected again")
+    room.ironic.change(room.bmc().node, inspected_at="2026-11-20T11:00:00+00:00")
+    assert told() == detail
 
 
 @pytest.mark.parametrize(
