@@ -94,10 +94,11 @@ class Reconciler:
         with self.parts.store.read() as session:
             surveys, leds = survey.due(session), survey.led_due(session)
         # One conversation with a BMC at a time, so both have one name.
-        return [
+        looks: list[tuple[str, Hashable, Callable[[], float]]] = [
             *((p, ("look", i, "led"), self._job(surveyor.locate, i)) for i, p in leds),
             *((p, ("look", i), self._job(surveyor.survey, i)) for i, p in surveys),
         ]
+        return [look for look in looks if look[0] in self.parts.protocols]
 
     @staticmethod
     def _job(work: Callable[[UUID], float], identity: UUID) -> Callable[[], float]:
