@@ -223,7 +223,7 @@ def _survey(command: _Command) -> dict[str, Any]:
     """The identity must be told; of the rest, what comes. Sensors last: some have hundreds."""
     heard = _ipmi_survey.Heard(
         fru=_plain(command.get_inventory_of_component("System") or {}),
-        lan=_plain(command.get_net_configuration(gateway_macs=False)),
+        lan=_plain(command.get_net_configuration(gateway_macs=False) or {}),
     )
     pieces: dict[str, Callable[[], Any]] = {
         "power": lambda: command.get_power()["powerstate"],
