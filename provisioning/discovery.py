@@ -11,7 +11,7 @@ from uuid import UUID
 import structlog
 from sqlmodel import Session, col, select
 
-from provisioning import models
+from provisioning import models, one_by_one
 from provisioning.bmc import Access, BmcProtocol, Contact, Identity
 from provisioning.errors import BmcError, BmcLoginRefused, Conflict, NotFound, SeedError, told
 from provisioning.models import Bmc, Credential, Discovery
@@ -36,10 +36,11 @@ def request(
     *,
     exclude: Sequence[str] = (),
     rate: float = DEFAULT_RATE,
+    mac: str = "",
 ) -> Discovery:
     """Write down a sweep. Raises Invalid for a range that cannot be, NotFound for the login.
 
-    rate: addresses a second, 0: as fast as it goes.
+    rate: addresses a second, 0: as fast as it goes. mac: who has the one address now (one_by_one).
     """
     addresses, pace = addresses_of(ranges, list(exclude)), Pace(rate)
     row = Discovery(
@@ -49,6 +50,8 @@ def request(
         addresses=len(addresses),
         asked_by=who,
     )
+    if mac:
+        row.options = row.options | {"mac": one_by_one.asked(session, addresses, mac)}
     if credential:
         found = session.exec(select(Credential).where(Credential.name == credential)).first()
         if found is None:
@@ -81,9 +84,15 @@ class Finder:
         said = _Told(self.store, discovery_id)
         addresses = addresses_of(row.ranges, row.exclude)
         contacts = preferred(sweep(self.protocols.values(), addresses, pace, said))
+        mac = str(row.options.get("mac", ""))
+        if mac and contacts:
+            with self.store.write() as session:
+                one_by_one.make_room(session, contacts[0].address, mac)
         problems = self.take_in(contacts, credential, said)
         with self.store.write() as session:
             row = session.get_one(Discovery, discovery_id)
+            if mac and contacts:
+                one_by_one.keep(session, contacts[0].address, mac, row.asked_by)
             row.found = len(contacts)
             row.problems = [told(p) for p in problems]
             row.logged_in = len(_logged_in(session, [c.address for c in contacts]))

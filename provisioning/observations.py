@@ -22,9 +22,10 @@ from provisioning.room import Observation, Rotation
 from provisioning.store import record
 
 SWEEP, RAMDISK, LIST, IMPORT, LEASE = "sweep", "ramdisk", "packing-list", "import", "lease"
-SEEN = frozenset({SWEEP, RAMDISK, LEASE})
+ONE_BY_ONE = "one-by-one"
+SEEN = frozenset({SWEEP, RAMDISK, LEASE, ONE_BY_ONE})
 """Sources that saw the server itself; the others only announce it."""
-_PRIORITY = (SWEEP, RAMDISK, LIST, IMPORT, LEASE)
+_PRIORITY = (SWEEP, RAMDISK, ONE_BY_ONE, LIST, IMPORT, LEASE)
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,7 +16,7 @@ from provisioning.models import Name, now, stored_json, stored_time
 class Observation(SQLModel, table=True):
     """What one source said of one server, as it said it. What a sweep found is in Bmc.
 
-    source: "packing-list", "lease", "ramdisk", "import".
+    source: "packing-list", "lease", "ramdisk", "import", "one-by-one".
     key:    names the server within its source: a serial, a MAC, an address. Seen again: same row.
     facts:  an Inventory, or the list's other columns. Never a password.
     node_name, resource_class: what it shall be called and be, where the source says.

@@ -22,6 +22,7 @@ class DiscoveryAsk(BaseModel):
     """ranges: networks, addresses or first-last; at most 65,536 addresses in all.
 
     exclude: not these. credential: a login's name. rate: addresses a second, 0: no limit.
+    mac: which BMC has the one address now, where several come with the same.
     """
 
     model_config = ConfigDict(
@@ -38,6 +39,7 @@ class DiscoveryAsk(BaseModel):
     exclude: list[Range] = Field(default_factory=list, max_length=256)
     credential: str | None = None
     rate: float = DEFAULT_RATE
+    mac: Range = ""
 
 
 @router.post("/v1/discoveries", status_code=202)
@@ -45,8 +47,9 @@ def discover(ask: DiscoveryAsk, caller: Operator, parts: Here) -> Discovery:
     """Sweep address ranges for BMCs; follow it until `state` is done or failed."""
     with parts.store.write() as session:
         return discovery.request(
-            session, ask.ranges, ask.credential, caller.name, exclude=ask.exclude, rate=ask.rate
-        )
+            session, ask.ranges, ask.credential, caller.name,
+            exclude=ask.exclude, rate=ask.rate, mac=ask.mac,
+        )  # fmt: skip
 
 
 @router.get("/v1/discoveries/{discovery_id}")

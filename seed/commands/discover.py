@@ -7,8 +7,10 @@ from typing import Annotated, Any
 import typer
 
 from seed import show
-from seed.client import REFUSED, TOO_LONG, USAGE, Client, err, fail
+from seed.client import REFUSED, TOO_LONG, USAGE, Client, err, fail, part
 from seed.commands import bmc
+from seed.config import settings
+from seed.host import arp
 
 SLOWEST = 900  # seconds beyond the expected ones: slow BMCs, logins
 
@@ -22,6 +24,9 @@ def discover(
         bool, typer.Option("--password-stdin", help="Read its password from standard input.")
     ] = False,
     credential: Annotated[str, typer.Option(help="A login kept before, by name.")] = "",
+    one_by_one: Annotated[
+        bool, typer.Option("--one-by-one", help="Several BMCs come with this one address.")
+    ] = False,
     output: show.Output = show.Format.TABLE,
 ) -> None:
     """Look for BMCs in address ranges; each gets one login at most.
@@ -34,16 +39,48 @@ def discover(
     elif password_stdin:
         fail("a password without a user name", "Add --username.", USAGE)
     asked = {"ranges": ranges, "exclude": exclude or [], "rate": rate}
-    row = api.post("/discoveries", asked | {"credential": credential or None})
+    asked |= {"credential": credential or None}
+    if one_by_one:
+        _one_by_one(api, asked)
+        return
+    row = _swept(api, asked)
+    bmc.listed(output)
+    if row["state"] == "failed" or row["problems"]:
+        raise typer.Exit(REFUSED)
+
+
+def _one_by_one(api: Client, asked: dict[str, Any]) -> None:
+    """Take each BMC that gets the address in turn, until interrupted."""
+    if len(asked["ranges"]) != 1:
+        fail("one by one means one address", "seed discover 192.168.0.120 --one-by-one", USAGE)
+    address, namespace = asked["ranges"][0], settings().namespace
+    with err.status(f"looking who has {address}") as status:
+        for mac, new in arp.watched(lambda: arp.answering(namespace, address)):
+            if new:
+                status.stop()
+                _swept(api, asked | {"mac": mac})
+                found = api.get(f"/bmcs/{part(address)}")
+                err.print(f"{mac} is taken: {found['model']} {found['serial']}".rstrip(": "))
+                status.start()
+            status.update(_what_next(address, mac))
+
+
+def _what_next(address: str, mac: str) -> str:
+    if not mac:
+        return f"nobody has {address}: plug in the next BMC (Ctrl-C: no more)"
+    return f"{mac} is done: give it another address, or unplug it, then plug in the next one"
+
+
+def _swept(api: Client, asked: dict[str, Any]) -> dict[str, Any]:
+    """One sweep to its end; what a person must know is printed."""
+    row = api.post("/discoveries", asked)
     seconds = row["options"]["seconds"]
     err.print(f"looking at {row['addresses']:,} addresses, about {_duration(seconds)}")
     row = _followed(api, row, seconds)
     for problem in row["problems"]:
         err.print(f"[yellow]warning:[/yellow] {show.cell(problem['problem'])}", soft_wrap=True)
         err.print(f"  try: {show.cell(problem['remedy'])}", soft_wrap=True)
-    bmc.listed(output)
-    if row["state"] == "failed" or row["problems"]:
-        raise typer.Exit(REFUSED)
+    return row
 
 
 def _followed(api: Client, row: dict[str, Any], seconds: float) -> dict[str, Any]:

@@ -1,21 +1,17 @@
 """Sweeps: a login is tried once, a lying BMC hurts nobody else, an accepted BMC stays who it is."""
 
-from collections import Counter
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import pytest
-from pydantic import SecretStr
 from sqlmodel import select
 
 from provisioning import discovery
-from provisioning.bmc import Access, Contact, Identity, Knock, Shout
+from provisioning.bmc import Identity
 from provisioning.discovery import Finder
 from provisioning.enrollment import accept, add_mac
 from provisioning.errors import (
     BmcError,
-    BmcLoginRefused,
     BmcUnreachable,
     Conflict,
     Invalid,
@@ -24,48 +20,11 @@ from provisioning.errors import (
 from provisioning.models import Bmc, Credential, Discovery
 from provisioning.states import Login
 from provisioning.store import Store
-
-RIGHT = "right"
+from tests.fakes.bmcs import RIGHT, Room, access
 
 
 class Death(BaseException):
     """As near to kill -9 as one process comes: nothing of ours catches it."""
-
-
-@dataclass
-class Room:
-    """BMCs at addresses. Each speaks one protocol, knows one password and counts who tries it."""
-
-    name: str
-    identities: dict[str, Identity]
-    driver: str = "fake-hardware"
-    knock: Knock | None = None  # each address is probed
-    shout: Shout | None = None
-    fingerprint: str = "a" * 64
-    lies: dict[str, BaseException] = field(default_factory=dict)
-    logins: Counter[str] = field(default_factory=Counter)
-
-    async def probe(self, address: str, timeout: float, line: Any = None) -> Contact | None:
-        known = address in self.identities or address in self.lies
-        return Contact(address, self.name, self.fingerprint, "PEM") if known else None
-
-    def heard(self, address: str) -> Contact | None:
-        return None
-
-    def identify(self, contact: Contact, access: Access, timeout: float) -> Identity:
-        self.logins[contact.address] += 1
-        if contact.address in self.lies:
-            raise self.lies[contact.address]
-        if access.password.get_secret_value() != RIGHT:
-            raise BmcLoginRefused(f"the BMC {contact.address} refused the login", "seed discover")
-        return self.identities[contact.address]
-
-    def driver_info(self, *_: Any) -> dict[str, Any]:
-        return {}
-
-
-def access(credential: Credential) -> Access:
-    return Access(credential.username, SecretStr(credential.name), f"mark-{credential.name}")
 
 
 @pytest.fixture
