@@ -16,12 +16,14 @@ from rich.live import Live
 
 from seed import rack_text, show
 from seed.client import REFUSED, USAGE, Client, err, fail, part
+from seed.commands import netbox
 from seed.commands.bmc import client
 from seed.commands.lists import read_file
 
 app = typer.Typer(no_args_is_help=True, help="The rack plan, and what to do to get there.")
 plan_app = typer.Typer(no_args_is_help=True, help="What shall be where.")
 app.add_typer(plan_app, name="plan")
+app.add_typer(netbox.app, name="netbox")
 COLUMNS = {
     "rack": "RACK", "site": "SITE", "row": "ROW", "planned": "PLANNED", "found": "FOUND",
     "right": "RIGHT", "wrong": "WRONG",
