@@ -144,6 +144,7 @@ def servers(session: Session, planned: Iterable[Place]) -> list[Server]:
 def _server(row: Any, ports: Ports, sweeps: "_Sweeps") -> Server:  # noqa: ANN401
     told = _told(row)
     known = [t.inventory for t in told]
+    answered = max(filter(None, (row.seen_at, row.inventory_at)))
     health = next((t.inventory for t in told if t.source == "out of band"), Inventory())
     return Server(
         address=row.address,
@@ -157,7 +158,7 @@ def _server(row: Any, ports: Ports, sweeps: "_Sweeps") -> Server:  # noqa: ANN40
         ailing=health.ailing,
         seen_at=row.seen_at,
         inventory_at=max((t.at for t in told), default=None),
-        silent_since=row.seen_at if sweeps.missed(row.address, row.seen_at) else None,
+        silent_since=answered if sweeps.missed(row.address, answered) else None,
     )
 
 

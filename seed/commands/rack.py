@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
+from urllib.parse import quote
 
 import typer
 from rich.console import Group
@@ -261,12 +262,12 @@ def _blink(api: Client, address: str, on: bool) -> str:
     """Switch a locate LED, and wait until the BMC did. What went wrong, in words."""
     until = time.monotonic() + BLINK_SECONDS
     with err.status(f"{address}: locate LED"):
-        found = api.post(f"/bmcs/{part(address)}:locate", {"on": on})
+        found = api.post(f"/bmcs/{quote(address)}:locate", {"on": on})
         while found["led_waits"]:
             if time.monotonic() > until:
                 return f"the BMC {address} did not switch its LED within {BLINK_SECONDS} s"
             time.sleep(0.3)
-            found = api.get(f"/bmcs/{part(address)}")
+            found = api.get(f"/bmcs/{quote(address)}")
     return str(found["led_problem"])
 
 

@@ -5,19 +5,26 @@ import json
 import re
 import threading
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
 
 import pytest
 import uvicorn
+from pydantic import SecretStr
 from sqlmodel import select
 from typer.testing import CliRunner, Result
 
 from api.app import create_app
 from api.parts import Door, Parts
 from api.roles import Role
+from provisioning import survey
+from provisioning.bmc import Access, Contact
+from provisioning.errors import BmcError
 from provisioning.hardware import Inventory, Neighbour, Nic
-from provisioning.models import Bmc, now
+from provisioning.models import Bmc, Credential, now
+from provisioning.states import Login
+from provisioning.survey import Surveyor
 from seed.cli import app
 from tests.fakes.api import a_token, some_parts
 
@@ -58,6 +65,39 @@ def server(number: int, serial: str, ports: tuple[str, ...]) -> Bmc:
     return Bmc(
         address=f"10.0.1.{number}", protocol="redfish", serial=serial, **(told if nics else {})
     )
+
+
+@dataclass
+class Leds:
+    """A BMC protocol that can only blink; 10.0.1.22 cannot."""
+
+    blinked: list[tuple[str, bool]] = field(default_factory=list)
+
+    def locate(self, contact: Contact, access: Access, on: bool, timeout: float) -> None:
+        if contact.address == "10.0.1.22":
+            raise BmcError("it has no locate LED", "look for it")
+        self.blinked.append((contact.address, on))
+
+
+@pytest.fixture
+def leds(room: Callable[..., Result], parts: Parts) -> Iterator[list[tuple[str, bool]]]:
+    """What blinked, in order; the part of the reconciler that does it."""
+    protocol, stop = Leds(), threading.Event()
+    access = Access("u", SecretStr("p"))
+    surveyor = Surveyor(parts.store, {"redfish": protocol}, lambda _: access, lambda _: None)  # type: ignore[dict-item]
+
+    def run() -> None:
+        while not stop.wait(0.02):
+            with parts.store.read() as session:
+                due = survey.led_due(session)
+            for identity, _ in due:
+                surveyor.locate(identity)
+
+    thread = threading.Thread(target=run)
+    thread.start()
+    yield protocol.blinked
+    stop.set()
+    thread.join()
 
 
 @pytest.fixture(scope="module")
@@ -112,8 +152,13 @@ def room(seed: Callable[..., Result], parts: Parts, plan: Path) -> Callable[...,
     done = seed("rack", "plan", "import", str(plan))
     assert (done.exit_code, done.stderr) == (0, "")
     with parts.store.write() as session:
+        login = Credential(name="login", username="u", sealed=b"")
+        session.add(login)
+        session.flush()
         for number, (serial, ports) in enumerate(FOUND.items(), 17):
-            session.add(server(number, serial, ports))
+            found = server(number, serial, ports)
+            found.login, found.credential_id = Login.OK, login.id
+            session.add(found)
     return seed
 
 
@@ -185,6 +230,35 @@ def test_a_scanner_sends_line_by_line_and_a_bad_label_ends_nothing(
         "no BMC of it was found: nothing to blink",
     ]
     assert "nothing in 'nonsense' is a serial" in shown.stderr
+
+
+def test_a_slot_and_a_line_blink(room: Callable[..., Result], leds: list[tuple[str, bool]]) -> None:
+    assert room("rack", "locate", "r3u17", "--on").stdout == "10.0.1.17: the locate LED is on\n"
+    lines = json.loads(room("rack", "work", "-o", "json").stdout)
+    swap = next(line for line in lines if line["kind"] == "swap-servers")
+    done = room("rack", "locate", swap["id"], "--off")
+    assert done.exit_code == 0, done.output
+    assert leds == [("10.0.1.17", True), ("10.0.1.20", False), ("10.0.1.19", False)]
+
+
+def test_the_server_that_was_scanned_blinks_until_the_next(
+    room: Callable[..., Result], leds: list[tuple[str, bool]]
+) -> None:
+    assert room("rack", "scan", stdin="SN-1017\nSN-1017\nSN-1019\nSN-1018\n").exit_code == 0
+    assert leds == [
+        ("10.0.1.17", True), ("10.0.1.17", False), ("10.0.1.18", True), ("10.0.1.18", False),
+    ]  # fmt: skip
+
+
+def test_a_bmc_without_a_led_says_so(
+    room: Callable[..., Result], leds: list[tuple[str, bool]]
+) -> None:
+    said = room("rack", "locate", "r3u24", "--on")
+    assert (said.exit_code, said.stdout) == (1, "")
+    assert "it has no locate LED" in said.stderr
+    shown = room("rack", "scan", "SN-1024")
+    assert (shown.exit_code, "it has no locate LED" in shown.stderr) == (0, True)
+    assert leds == []
 
 
 @pytest.mark.parametrize(
