@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 
 from sqlmodel import Session, col, select
 
-from provisioning import claims, handout, on_node, orders
+from provisioning import claims, handout, on_node, orders, rotation
 from provisioning.enrollment import stop, switched_off, use_up_attempt, waiting_for
 from provisioning.errors import NoCapacity, SeedError
 from provisioning.ironic import Node
@@ -34,6 +34,9 @@ class Claiming:
     parts: Parts
 
     def step(self, claim: Claim) -> Outcome:
+        changing = self._changing(claim)
+        if changing:
+            return Wait(f"the login of BMC {', '.join(changing)} is being changed", 1.0)
         giving_back = claim.wanted is Wanted.RELEASED
         if giving_back and claim.state not in (ClaimState.RELEASING, ClaimState.CLEANING):
             return self._begin_release(claim)
@@ -47,6 +50,11 @@ class Claiming:
         }
         step = steps.get(claim.state)
         return step(claim) if step else Done()
+
+    def _changing(self, claim: Claim) -> list[str]:
+        ids = [bmc.id for _hold, bmc in self._seats(claim)]
+        with self.parts.store.read() as session:
+            return rotation.moving(session, ids)
 
     # --- there ----------------------------------------------------------------------------------
 

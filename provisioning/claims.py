@@ -16,6 +16,7 @@ from provisioning.image import Image
 from provisioning.ironic import Ironic, Node
 from provisioning.models import Bmc, Claim, ClaimSpec, Hold, now
 from provisioning.plans import PlannedNode, PlanOut
+from provisioning.rotation import moving
 from provisioning.states import BmcGoal, ClaimState, Wanted
 from provisioning.store import Store, record
 
@@ -166,6 +167,7 @@ def rejects(session: Session, claim: Claim, node: Node) -> str:
         (_changing(bmc, node), f"its class becomes {bmc.resource_class if bmc else ''}"),
         (hold is not None and hold.claim_id is not None, "it is held by another claim"),
         (node.provision_state != "available", f"it is {node.provision_state}"),
+        (bmc is not None and bool(moving(session, [bmc.id])), "its BMC's login is being changed"),
         (node.maintenance, "it is in maintenance"),
         (bool(bmc and bmc.problem), f"it is stuck: {bmc.problem if bmc else ''}"),
     ]

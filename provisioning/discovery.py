@@ -11,11 +11,13 @@ from uuid import UUID
 import structlog
 from sqlmodel import Session, col, select
 
-from provisioning import models, one_by_one
+from provisioning import choices, default_logins, models, neighbours, one_by_one
 from provisioning.bmc import Access, BmcProtocol, Contact, Identity
+from provisioning.choices import Choice
 from provisioning.errors import BmcError, BmcLoginRefused, Conflict, NotFound, SeedError, told
 from provisioning.models import Bmc, Credential, Discovery
 from provisioning.ranges import addresses_of
+from provisioning.secrets import Sealer
 from provisioning.states import BmcGoal, Login
 from provisioning.store import Store, record
 from provisioning.sweep import DEFAULT_RATE, Pace, expected_seconds, sweep
@@ -37,29 +39,26 @@ def request(
     exclude: Sequence[str] = (),
     rate: float = DEFAULT_RATE,
     mac: str = "",
+    defaults: bool = False,
 ) -> Discovery:
     """Write down a sweep. Raises Invalid for a range that cannot be, NotFound for the login.
 
     rate: addresses a second, 0: as fast as it goes. mac: who has the one address now (one_by_one).
+    defaults: try what vendors ship.
     """
     addresses, pace = addresses_of(ranges, list(exclude)), Pace(rate)
     row = Discovery(
         ranges=ranges,
         exclude=list(exclude),
-        options={"rate": rate, "seconds": round(expected_seconds(addresses, pace), 1)},
+        options={"rate": rate, "seconds": round(expected_seconds(addresses, pace), 1)}
+        | ({"defaults": True} if defaults else {}),
         addresses=len(addresses),
         asked_by=who,
     )
     if mac:
         row.options = row.options | {"mac": one_by_one.asked(session, addresses, mac)}
     if credential:
-        found = session.exec(select(Credential).where(Credential.name == credential)).first()
-        if found is None:
-            raise NotFound(
-                f"no login is named {credential!r}",
-                "Give one: `seed discover RANGE --username U --password-stdin`.",
-            )
-        row.credential_id = found.id
+        row.credential_id = choices.named(session, credential).id
     session.add(row)
     count = f"{row.addresses} addresses"
     record(session, "discovery.requested", row.id, count, who=who, ranges=ranges)
@@ -73,6 +72,7 @@ class Finder:
     store: Store
     protocols: dict[str, BmcProtocol]
     access: Callable[[Credential], Access]
+    sealer: Sealer
 
     def run(self, discovery_id: UUID) -> None:
         """Probe all, then log in once to each that answered and is not known with this login."""
@@ -89,6 +89,8 @@ class Finder:
             with self.store.write() as session:
                 one_by_one.make_room(session, contacts[0].address, mac)
         problems = self.take_in(contacts, credential, said)
+        if row.options.get("defaults"):
+            problems += self._guess(contacts, said)
         with self.store.write() as session:
             row = session.get_one(Discovery, discovery_id)
             if mac and contacts:
@@ -104,50 +106,86 @@ class Finder:
         self, contacts: list[Contact], credential: Credential | None, said: Callable[[str], None]
     ) -> list[SeedError]:
         """Keep what was seen, and log in once to whom the login is new. What a person must know."""
-        access = self.access(credential) if credential else None
         problems: list[SeedError] = []
-        due: list[Contact] = []
+        due: list[Choice] = []
+        opened, macs = _once(self.access), neighbours.macs()
         for begin in range(0, len(contacts), ROWS_AT_ONCE):
             with self.store.write() as session:
+                own = choices.listed(session, macs)
                 for contact, bmc in _rows(session, contacts[begin : begin + ROWS_AT_ONCE]):
+                    candidates = [own.get(bmc.address), credential]
                     problem = _note(session, bmc, contact)
-                    if problem:
-                        problems.append(problem)
-                    elif access and bmc.login is not Login.OK:
-                        due.append(contact)
-        if credential and access:
-            problems += self._log_in(due, credential, access, said)
-        return problems
+                    if problem is None and bmc.login is Login.OK:
+                        continue
+                    choice = problem or choices.choose(contact, bmc, candidates, opened)
+                    if isinstance(choice, SeedError):
+                        problems.append(choice)
+                    elif choice:
+                        due.append(choice)
+        return problems + self._log_in(due, said)
 
-    def _log_in(
-        self,
-        due: list[Contact],
-        credential: Credential,
-        access: Access,
-        said: Callable[[str], None],
-    ) -> list[SeedError]:
-        def log_in(contact: Contact) -> SeedError | None:
-            problem = self._logged_in_to(contact, credential, access)
-            ended.append(contact)
+    def _log_in(self, due: list[Choice], said: Callable[[str], None]) -> list[SeedError]:
+        def log_in(choice: Choice) -> SeedError | None:
+            problem = self._logged_in_to(choice)
+            ended.append(choice)
             said(f"logged in to {len(ended):,} of {len(due):,}")
             return problem
 
-        ended: list[Contact] = []
+        ended: list[Choice] = []
         with ThreadPoolExecutor(LOGINS_AT_ONCE, thread_name_prefix="login") as pool:
             return [problem for problem in pool.map(log_in, due) if problem]
 
-    def _logged_in_to(
-        self, contact: Contact, credential: Credential, access: Access
-    ) -> SeedError | None:
-        """One login at most, and never the same wrong one again."""
+    def _guess(self, contacts: list[Contact], said: Callable[[str], None]) -> list[SeedError]:
+        """What vendors ship, within the budget, at those that no login opened yet."""
+        macs = neighbours.macs()
+        with self.store.read() as session:
+            strangers = {
+                bmc.address
+                for bmc in session.exec(select(Bmc).where(Bmc.goal == BmcGoal.OBSERVED))
+                if bmc.login is not Login.OK
+            }
+        due = [c for c in contacts if c.address in strangers]
+
+        def guess(contact: Contact) -> SeedError | None:
+            said(f"trying vendors' defaults at {contact.address}")
+            return self._guess_one(contact, macs.get(contact.address, ""))
+
+        with ThreadPoolExecutor(LOGINS_AT_ONCE, thread_name_prefix="default") as pool:
+            return [problem for problem in pool.map(guess, due) if problem]
+
+    def _guess_one(self, contact: Contact, mac: str) -> SeedError | None:
+        maker = choices.maker(contact, self.protocols[contact.protocol], mac)
+        if not maker:
+            return NotFound(
+                f"BMC {contact.address} does not tell who made it, so no default login was tried",
+                f"Read its label: `seed discover {contact.address} --username U --password-stdin`.",
+            )
+        problem: SeedError | None = None
+        for default in default_logins.of(maker):
+            with self.store.write() as session:
+                row = choices.kept_default(session, self.sealer, default)
+                ((_, bmc),) = _rows(session, [contact])
+                choice = choices.choose(contact, bmc, [row], self.access)
+                if not isinstance(choice, Choice):
+                    problem = choice
+                    continue
+                later = default_logins.spend(session, contact.address)
+            if later is not None:
+                return Conflict(
+                    f"BMC {contact.address} had its {default_logins.TRIES} default logins in ten "
+                    f"minutes; the next may be tried at {later:%H:%M:%S} UTC",
+                    f"`seed discover {contact.address} --defaults` then, or read its label.",
+                )
+            problem = self._logged_in_to(choice)
+            if problem is None or not isinstance(problem, BmcLoginRefused):
+                return problem
+        return problem
+
+    def _logged_in_to(self, choice: Choice) -> SeedError | None:
+        """One login at most."""
+        contact, credential, access = choice.contact, choice.credential, choice.access
         with self.store.write() as session:
             ((_, bmc),) = _rows(session, [contact])
-            if access.mark in bmc.refused:
-                return BmcLoginRefused(
-                    f"BMC {bmc.address} refused this login before; it was not tried again",
-                    f"Give another: `seed discover {bmc.address} --username U --password-stdin`; "
-                    f"or, if it knows this one by now, first `seed bmc forget {bmc.address}`.",
-                )
             # Written before the login: after a crash in between nobody tries it again.
             bmc.credential_id, bmc.login = credential.id, Login.REFUSED
             bmc.refused = [*bmc.refused, access.mark]
@@ -190,6 +228,18 @@ def describe(bmc: Bmc, identity: Identity) -> None:
     bmc.system_id, bmc.manager_mac = identity.system_id, identity.manager_mac
     bmc.firmware = identity.firmware
     bmc.macs = list(identity.macs)
+
+
+def _once(access: Callable[[Credential], Access]) -> Callable[[Credential], Access]:
+    """Opens each login once: a thousand BMCs share one, and it may live in a vault."""
+    opened: dict[UUID, Access] = {}
+
+    def open_once(credential: Credential) -> Access:
+        if credential.id not in opened:
+            opened[credential.id] = access(credential)
+        return opened[credential.id]
+
+    return open_once
 
 
 class _Told:

@@ -5,23 +5,25 @@ state is kept here.
 """
 
 from dataclasses import dataclass
+from enum import StrEnum
 from typing import Any
 from uuid import uuid4
 
 from sqlmodel import Session, select
 
-from provisioning import duplicates, interfaces, orders
+from provisioning import duplicates, interfaces, orders, rotation
 from provisioning.abilities import Abilities
-from provisioning.bmc import Contact, Identity
 from provisioning.classify import ANY_CLASS
 from provisioning.dress import dress, with_boot_mode
 from provisioning.errors import Conflict, Invalid
 from provisioning.ironic import Node
+from provisioning.logins import ironic_driver, trust_of
 from provisioning.models import Address, Bmc, Hold, HostLabel, Order, now
 from provisioning.networks import mac as checked_mac
 from provisioning.outcome import Done, Stuck, Wait
 from provisioning.parts import Parts
 from provisioning.ramdisk import inventory_of
+from provisioning.rotation import Rotating
 from provisioning.states import FAILED, WORKING, BmcGoal, Login, OrderKind
 from provisioning.store import record
 
@@ -29,8 +31,22 @@ Result = Wait | Stuck | Done
 RAMDISK = "ramdisk"
 
 
-def accept(session: Session, bmc: Bmc, name: HostLabel, resource_class: str, who: str) -> None:
-    """A person says this server is ours. Reads only, until it is provided."""
+class OnAccept(StrEnum):
+    """What becomes of the login that a BMC is accepted with."""
+
+    TAKE_OVER = "take over"  # a new password that only Seed has
+    KEEP = "keep"
+
+
+def accept(
+    session: Session,
+    bmc: Bmc,
+    name: HostLabel,
+    resource_class: str,
+    who: str,
+    login: OnAccept = OnAccept.TAKE_OVER,
+) -> None:
+    """A person says this server is ours: the BMC gets a login of its own, disks stay untouched."""
     if bmc.goal is not BmcGoal.OBSERVED:
         if bmc.node_name == name:
             return
@@ -56,6 +72,8 @@ def accept(session: Session, bmc: Bmc, name: HostLabel, resource_class: str, who
     session.add(Hold(node_uuid=bmc.node_uuid))
     session.add(bmc)
     record(session, "bmc.accepted", bmc.address, f"as {name}", who=who, node=str(bmc.node_uuid))
+    if login is OnAccept.TAKE_OVER:
+        rotation.ask(session, bmc, who)
 
 
 def forget(session: Session, bmc: Bmc, who: str) -> None:
@@ -89,9 +107,16 @@ class Enrollment:
     parts: Parts
 
     def step(self, bmc: Bmc) -> Result:
+        if bmc.goal is not BmcGoal.FORGOTTEN:
+            changing = Rotating(self.parts).step(bmc.id)
+            if changing is not None:
+                return changing
         with self.parts.store.read() as session:
-            if session.get_one(Hold, bmc.node).claim_id:
-                return Done("held by a claim")
+            bmc = session.get_one(Bmc, bmc.id)  # with the login it has by now
+            held = session.get_one(Hold, bmc.node).claim_id
+        if held:
+            self._tell_while_held(bmc)
+            return Done("held by a claim")
         if bmc.goal is BmcGoal.FORGOTTEN:
             return self._forget(bmc)
         if bmc.login is Login.REFUSED:
@@ -133,13 +158,14 @@ class Enrollment:
             for address in session.exec(select(Address).where(Address.node_uuid == bmc.node)).all():
                 session.delete(address)
             session.delete(session.get_one(Hold, bmc.node))
+            rotation.forget(session, bmc)
             session.delete(session.get_one(Bmc, bmc.id))
             record(session, "bmc.forgotten", bmc.address, bmc.node_name or "")
         self.parts.serve_wire()
         return Done("forgotten")
 
     def _enroll(self, bmc: Bmc) -> Result:
-        driver, driver_info = self._driver(bmc)
+        driver, driver_info = ironic_driver(self.parts, bmc, self.parts.login(bmc))
         properties = {"vendor": bmc.vendor}
         if bmc.firmware:
             properties["capabilities"] = f"boot_mode:{bmc.firmware}"
@@ -159,26 +185,22 @@ class Enrollment:
 
     def _tell_login(self, bmc: Bmc, node: Node) -> None:
         """Ours is the truth of a login; Ironic's is written from it."""
-        _, driver_info = self._driver(bmc)
+        _, driver_info = ironic_driver(self.parts, bmc, self.parts.login(bmc))
         self.parts.ironic.patch_node(bmc.node, {"/driver_info": driver_info})
         if node.maintenance:  # it was kept off this BMC since the old login was refused
             self.parts.ironic.set_maintenance(bmc.node, False)
         self._told(bmc)
 
+    def _tell_while_held(self, bmc: Bmc) -> None:
+        if bmc.login is Login.OK and bmc.told_ironic != bmc.credential_id:
+            node = self.parts.ironic.find_node(bmc.node)
+            if node and node.provision_state not in WORKING:
+                self._tell_login(bmc, node)
+
     def _told(self, bmc: Bmc) -> None:
         with self.parts.store.write() as session:
-            session.get_one(Bmc, bmc.id).told_ironic = bmc.credential_id
-
-    def _driver(self, bmc: Bmc) -> tuple[str, dict[str, Any]]:
-        access = self.parts.login(bmc)
-        identity = Identity(serial=bmc.serial, system_uuid=bmc.system_uuid, system_id=bmc.system_id)
-        contact = Contact(bmc.address, bmc.protocol, bmc.fingerprint, bmc.certificate)
-        ca_file = self.parts.ca_dir / f"{bmc.id}.pem"
-        if bmc.certificate:
-            ca_file.write_text(bmc.certificate)
-            ca_file.chmod(0o644)
-        protocol = self.parts.protocols[bmc.protocol]
-        return protocol.driver, protocol.driver_info(contact, identity, access, str(ca_file))
+            row = session.get_one(Bmc, bmc.id)
+            row.told_ironic, row.trust = bmc.credential_id, trust_of(self.parts, bmc)
 
     def _manage(self, bmc: Bmc, node: Node) -> Result:
         if node.last_error and not use_up_attempt(self.parts, bmc):

@@ -10,7 +10,10 @@ SeedError
     BmcError           502  a BMC refused, lied or answered nonsense
       BmcUnreachable   504
       BmcLoginRefused  409  never retried with the same login
+      BmcRefused       409  it understood, and said no: nothing changed
+      BmcBusy          503  its login is being changed: nobody else logs in meanwhile
     IronicUnavailable  503  a named dependency is down
+    VaultUnavailable   503  logins live there, and it does not give them
     HostError          500  this machine is not fit (CLI only: never raised inside the API)
 """
 
@@ -78,8 +81,20 @@ class BmcLoginRefused(BmcError):
     code, status = "bmc-login-refused", 409
 
 
+class BmcRefused(BmcError):
+    code, status = "bmc-refused", 409
+
+
+class BmcBusy(BmcError):
+    code, status, retryable = "bmc-busy", 503, True
+
+
 class IronicUnavailable(SeedError):
     code, status, retryable = "ironic-unavailable", 503, True
+
+
+class VaultUnavailable(SeedError):
+    code, status, retryable = "vault-unavailable", 503, True
 
 
 class HostError(SeedError):

@@ -36,6 +36,7 @@ class Node:
     resource_class: str
     last_error: str
     maintenance: bool
+    maintenance_reason: str
     allocation: str
     reservation: str
     inspected: bool
@@ -204,6 +205,7 @@ def _node(n: dict[str, Any]) -> Node:
         resource_class=n["resource_class"] or "",
         last_error=n["last_error"] or "",
         maintenance=bool(n["maintenance"]),
+        maintenance_reason=n["maintenance_reason"] or "",
         allocation=n["allocation_uuid"] or "",
         reservation=n["reservation"] or "",
         inspected=bool(n["inspection_finished_at"]),

@@ -34,6 +34,12 @@ def table() -> tuple[int, set[str]]:
     return looked_for, {str(row["dst"]) for row in rows if "lladdr" in row}
 
 
+def macs() -> dict[str, str]:
+    """Address -> MAC (lower case, colons) of the neighbours that were found."""
+    rows = _ip("-4", "neigh", "show", "nud", "all") + _ip("-6", "neigh", "show", "nud", "all")
+    return {str(row["dst"]): str(row["lladdr"]).lower() for row in rows if "lladdr" in row}
+
+
 def own_addresses() -> list[str]:
     """Our IPv4 addresses on wires that carry multicast."""
     links = [

@@ -1,22 +1,47 @@
 """What a reconcile step works with; wired by seed/appliance code, faked by tests."""
 
-from collections.abc import Callable
-from dataclasses import dataclass
+import asyncio
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
-
-from sqlmodel import select
+from uuid import UUID
 
 from provisioning import wire
+from provisioning.authority import Authority
 from provisioning.bmc import Access, BmcProtocol, Contact, Identity
-from provisioning.errors import Conflict, NotFound
+from provisioning.errors import BmcBusy, BmcLoginRefused, Conflict, NotFound
 from provisioning.image import Image
 from provisioning.ironic import Ironic
 from provisioning.models import Bmc, Credential
 from provisioning.networks import Pool
+from provisioning.room import Rotation
+from provisioning.secrets import Sealer
+from provisioning.states import MOVING, Login
 from provisioning.store import Store
 from provisioning.wire import BootService
 
 LOGIN_TIMEOUT = 30.0  # seconds
+PROBE_TIMEOUT = 5.0
+
+
+@dataclass(frozen=True)
+class Talks:
+    """One conversation per BMC at a time, of those that must not meet a change of login."""
+
+    _locks: dict[str, threading.Lock] = field(default_factory=dict)
+
+    @contextmanager
+    def alone(self, bmc_id: UUID, seconds: float) -> Iterator[bool]:
+        """False: somebody else still talks to it after so many seconds."""
+        lock = self._locks.setdefault(str(bmc_id), threading.Lock())
+        mine = lock.acquire(timeout=seconds)
+        try:
+            yield mine
+        finally:
+            if mine:
+                lock.release()
 
 
 @dataclass(frozen=True)
@@ -26,6 +51,8 @@ class Parts:
     protocols: dict[str, BmcProtocol]
     access: Callable[[Credential], Access]
     """Opens a stored login: only the reconciler can."""
+    sealer: Sealer
+    authority: Authority
     token: Callable[[str], str]
     """A secret fixed by our key and a purpose."""
     pool: Pool
@@ -36,6 +63,7 @@ class Parts:
     boot_url: str
     gateway_url: str
     gateway_ca: Path
+    talks: Talks = field(default_factory=Talks)
 
     def serve_wire(self) -> None:
         """Bring DHCP and boot files in line with the rows, before a server is told to boot."""
@@ -43,11 +71,26 @@ class Parts:
             state = wire.wanted(session)
         self.boot.serve(state)
 
+    def probe(self, protocol: str, address: str, timeout: float) -> Contact | None:
+        """Who answers there, without any login."""
+        return asyncio.run(self.protocols[protocol].probe(address, timeout))
+
     def login(self, bmc: Bmc) -> Access:
+        """The login this BMC has now. BmcBusy while it is being changed; never a refused one."""
         with self.store.read() as session:
-            found = session.exec(
-                select(Credential).where(Credential.id == bmc.credential_id)
-            ).first()
+            row = session.get(Bmc, bmc.id) or bmc
+            rotation = session.get(Rotation, bmc.id)
+            found = session.get(Credential, row.credential_id) if row.credential_id else None
+        if rotation and rotation.step in MOVING:
+            raise BmcBusy(
+                f"the login of BMC {bmc.address} is being changed",
+                f"See how far it is: `seed bmc show {bmc.address}`.",
+            )
+        if row.login is Login.REFUSED:
+            raise BmcLoginRefused(
+                f"BMC {bmc.address} refused its login; it is not sent again",
+                f"Give the right one: `seed discover {bmc.address} --username U --password-stdin`.",
+            )
         if found is None:
             raise NotFound(
                 f"no login is kept for BMC {bmc.address}",
@@ -60,8 +103,7 @@ class Parts:
 
         A BMC that cannot name its serial and UUID proves nothing, so it is refused too.
         """
-        contact = Contact(bmc.address, bmc.protocol, bmc.fingerprint, bmc.certificate)
-        found = self.protocols[bmc.protocol].identify(contact, self.login(bmc), LOGIN_TIMEOUT)
+        found = self._identify(bmc)
         for what, told, known in _facts(bmc, found):
             if told != known:
                 raise Conflict(
@@ -76,6 +118,42 @@ class Parts:
                 f"BMC {bmc.address} does not know the boot NIC {', '.join(sorted(strangers))}",
                 f"No disk was touched. Check the cabling, then `seed node retry {bmc.node_name}`.",
             )
+
+    def _identify(self, bmc: Bmc) -> Identity:
+        with self.talks.alone(bmc.id, LOGIN_TIMEOUT) as mine:
+            if not mine:
+                raise BmcBusy(
+                    f"another conversation with BMC {bmc.address} goes on",
+                    f"See what it does: `seed bmc show {bmc.address}`.",
+                )
+            access = self.login(bmc)
+            with self.store.read() as session:
+                now = session.get_one(Bmc, bmc.id)
+            contact = Contact(now.address, now.protocol, now.fingerprint, now.certificate)
+            self._same_certificate(now)
+            try:
+                return self.protocols[now.protocol].identify(contact, access, LOGIN_TIMEOUT)
+            except BmcLoginRefused:
+                self.keep_ironic_off(now)
+                raise
+
+    def _same_certificate(self, bmc: Bmc) -> None:
+        """Before any login, and before Ironic's: its own calls may not be pinned."""
+        shown = self.probe(bmc.protocol, bmc.address, PROBE_TIMEOUT) if bmc.fingerprint else None
+        if shown is not None and shown.fingerprint != bmc.fingerprint:
+            raise Conflict(
+                f"the certificate of BMC {bmc.address} changed since it was accepted; "
+                "nothing was sent there",
+                f"Replaced or reset on purpose? `seed bmc forget {bmc.address}`, then discover it. "
+                "Else unplug it and ask who did this.",
+            )
+
+    def keep_ironic_off(self, bmc: Bmc) -> None:
+        """Its login no longer works: Ironic's power sync would lock the account."""
+        with self.store.write() as session:
+            session.get_one(Bmc, bmc.id).login = Login.REFUSED
+        if bmc.node_uuid and self.ironic.find_node(bmc.node_uuid):
+            self.ironic.set_maintenance(bmc.node_uuid, True, "the BMC refused its login")
 
 
 def _facts(bmc: Bmc, found: Identity) -> list[tuple[str, str, str]]:

@@ -23,7 +23,8 @@ from provisioning.errors import BmcLoginRefused, SeedError, told
 from provisioning.models import Bmc, Claim, Discovery, Hold, now
 from provisioning.outcome import Done, Move, Stuck, Wait
 from provisioning.parts import Parts
-from provisioning.states import TRANSITIONS, BmcGoal, ClaimState, Login
+from provisioning.room import Rotation
+from provisioning.states import TRANSITIONS, BmcGoal, ClaimState
 from provisioning.store import record
 
 log = structlog.get_logger()
@@ -76,21 +77,25 @@ class Reconciler:
                 .join(Hold, col(Hold.node_uuid) == col(Bmc.node_uuid), isouter=True)
                 .where(Bmc.goal != BmcGoal.OBSERVED)
             ).all()
+            asked = dict(session.exec(select(Rotation.bmc_id, Rotation.asked_at)).all())
             wishes = session.exec(
                 select(Claim.id, Claim.wanted, Claim.state).where(col(Claim.ended_at).is_(None))
             ).all()
         jobs: list[tuple[Hashable, Callable[[], float]]] = [(("expected", ""), self._expected)]
         jobs += [(("sweep", i), self._job(self._sweep, i)) for i in sweeps]
         # The wish is part of the key: a new wish is due at once, whatever the old one waits for.
-        jobs += [(("bmc", *wish), self._job(self._bmc, wish[0])) for wish in bmcs]
+        jobs += [
+            (("bmc", *wish, asked.get(wish[0])), self._job(self._bmc, wish[0])) for wish in bmcs
+        ]
         jobs += [(("claim", i, w, s), self._job(self._claim, i)) for i, w, s in wishes]
         return jobs
 
     def _surveys(self) -> list[tuple[str, Hashable, Callable[[], float]]]:
         """Hundreds at once, in pools of their own: no step waits for a slow BMC's inventory."""
         surveyor = survey.Surveyor(
-            self.parts.store, self.parts.protocols, self.parts.access, self._keep_ironic_off
-        )
+            self.parts.store, self.parts.protocols, self.parts.access, self.parts.keep_ironic_off,
+            self.parts.talks,
+        )  # fmt: skip
         with self.parts.store.read() as session:
             surveys, leds = survey.due(session), survey.led_due(session)
         # One conversation with a BMC at a time, so both have one name.
@@ -194,17 +199,10 @@ class Reconciler:
         except SeedError as err:
             log.warning("step.error", code=err.code, problem=str(err), exc_info=not err.retryable)
             if isinstance(err, BmcLoginRefused) and bmc is not None:
-                self._keep_ironic_off(bmc)
+                self.parts.keep_ironic_off(bmc)
             if err.retryable:
                 return Wait(str(err), RETRY_SECONDS)
             return Stuck(str(err), err.remedy)
-
-    def _keep_ironic_off(self, bmc: Bmc) -> None:
-        """Its login no longer works: Ironic's power sync would lock the account."""
-        with self.parts.store.write() as session:
-            session.get_one(Bmc, bmc.id).login = Login.REFUSED
-        if bmc.node_uuid and self.parts.ironic.find_node(bmc.node_uuid):
-            self.parts.ironic.set_maintenance(bmc.node_uuid, True, "the BMC refused its login")
 
 
 def _told(outcome: Outcome) -> tuple[str, str, str]:

@@ -11,6 +11,7 @@ from sqlalchemy import Index, UniqueConstraint
 from sqlmodel import Field, SQLModel
 
 from provisioning.models import Name, now, stored_json, stored_time
+from provisioning.states import RotationStep
 
 
 class Observation(SQLModel, table=True):
@@ -78,14 +79,19 @@ class HardwareClass(SQLModel, table=True):
 class Rotation(SQLModel, table=True):
     """A BMC's change of login under way: after a crash the next step is known from here.
 
-    One row per BMC while it lasts. candidate: the login it shall have. tries: logins that were
-    sent since it began, by a count that is written before each.
+    One row per BMC while it lasts; one that failed stays as the record of why.
+    candidate:   the login it shall have.
+    tries:       logins whose end was open when they were sent; the count is written before each.
+    certificate: PEM it shall show.
     """
 
     bmc_id: UUID = Field(primary_key=True, foreign_key="bmc.id")
-    candidate_id: UUID = Field(foreign_key="credential.id")
-    step: str = "asked"
+    candidate_id: UUID | None = Field(default=None, foreign_key="credential.id")
+    step: RotationStep = RotationStep.ASKED
     tries: int = 0
+    certificate: str = ""
+    problem: str = ""
+    remedy: str = ""
     asked_by: str = ""
     asked_at: datetime = stored_time(default_factory=now)
 

@@ -65,6 +65,29 @@ class Login(StrEnum):
     REFUSED = "refused"  # never tried again: a second wrong login may lock the account
 
 
+class RotationStep(StrEnum):
+    """How far a change of a BMC's login got. Each is written before what it names begins."""
+
+    ASKED = "asked"  # waits until nobody else works on the node
+    QUIET = "quiet"  # Ironic is kept off the BMC
+    READY = "ready"  # the new login is kept, sealed
+    SENT = "sent"  # it is being set: after a crash nobody knows which one the BMC has
+    TAKEN = "taken"  # the BMC said yes
+    PROVED = "proved"  # it let us in with it
+    TOLD = "told"  # Ironic has it
+    PROMOTED = "promoted"  # it is the BMC's login; the old one is forgotten
+    CERTIFYING = "certifying"  # a certificate of ours is being installed
+    CERTIFIED = "certified"
+    FAILED = "failed"  # nothing changed: the old login stays
+    STUCK = "stuck"  # both were refused: a person must look
+
+
+MOVING: Final = frozenset(RotationStep) - {
+    RotationStep.ASKED, RotationStep.FAILED, RotationStep.STUCK,
+}  # fmt: skip
+"""Somebody else's login now would be one wrong login more, sooner or later."""
+
+
 class OrderKind(StrEnum):
     """What a server was told to boot Ironic's ramdisk for."""
 

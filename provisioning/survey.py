@@ -7,7 +7,7 @@ person asks. What failed keeps the last inventory and its age, and says why.
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any
 from uuid import UUID
@@ -19,8 +19,9 @@ from provisioning import discovery, quirks
 from provisioning.bmc import Access, BmcProtocol, Contact, Survey
 from provisioning.errors import BmcError, BmcLoginRefused, Conflict, SeedError
 from provisioning.models import Bmc, Credential, now
+from provisioning.parts import Talks
 from provisioning.room import Rotation
-from provisioning.states import BmcGoal, Login
+from provisioning.states import MOVING, BmcGoal, Login, RotationStep
 from provisioning.store import Store, record
 
 log = structlog.get_logger()
@@ -84,7 +85,7 @@ def led_due(session: Session) -> list[tuple[UUID, str]]:
 
 def _reachable(session: Session, condition: Any) -> list[tuple[UUID, str]]:  # noqa: ANN401
     """A BMC whose login is being changed is left alone: the old one may be refused by now."""
-    changing = select(Rotation.bmc_id)
+    changing = select(Rotation.bmc_id).where(col(Rotation.step) != RotationStep.FAILED)
     found = select(Bmc.id, Bmc.protocol).where(
         Bmc.login == Login.OK,
         Bmc.goal != BmcGoal.FORGOTTEN,
@@ -119,9 +120,26 @@ class Surveyor:
     protocols: dict[str, BmcProtocol]
     access: Callable[[Credential], Access]
     refused: Callable[[Bmc], None]
+    talks: Talks = field(default_factory=Talks)
 
     def survey(self, bmc_id: UUID) -> float:
         """The answer is when to look again whether it is due, in seconds."""
+        with self._alone(bmc_id) as mine:
+            return self._survey(bmc_id) if mine else AGAIN
+
+    def locate(self, bmc_id: UUID) -> float:
+        with self._alone(bmc_id) as mine:
+            return self._locate(bmc_id) if mine else AGAIN
+
+    @contextmanager
+    def _alone(self, bmc_id: UUID) -> Iterator[bool]:
+        """Only while nobody changes its login, which does not begin meanwhile."""
+        with self.talks.alone(bmc_id, 0.0) as mine:
+            with self.store.read() as session:
+                change = session.get(Rotation, bmc_id)
+            yield mine and (change is None or change.step not in MOVING)
+
+    def _survey(self, bmc_id: UUID) -> float:
         bmc, began = self._bmc(bmc_id), now()
         try:
             found = self._protocol(bmc).survey(_contact(bmc), self._login(bmc), SURVEY_TIMEOUT)
@@ -135,7 +153,7 @@ class Surveyor:
                 note(session, row, found)
         return AGAIN
 
-    def locate(self, bmc_id: UUID) -> float:
+    def _locate(self, bmc_id: UUID) -> float:
         bmc, began = self._bmc(bmc_id), now()
         problem = ""
         try:

@@ -14,6 +14,7 @@ from seed.commands import (
     host,
     image,
     lists,
+    login,
     node,
     rack,
     token,
@@ -28,6 +29,8 @@ app = typer.Typer(
 )
 host.add_to(app)
 app.command("discover")(discover.discover)
+bmc.app.command("rotate")(login.rotate)
+bmc.app.command("reveal")(login.reveal)
 app.add_typer(bmc.app, name="bmc")
 app.command("import")(lists.import_file)
 app.add_typer(lists.packing, name="packing-list")

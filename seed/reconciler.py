@@ -4,6 +4,7 @@ import signal
 import sys
 import threading
 from collections.abc import Callable
+from pathlib import Path
 
 import structlog
 from pydantic import SecretStr
@@ -12,15 +13,18 @@ import provisioning.bmc
 from ipxe.bootspec import discovery as discovery_ramdisk
 from ipxe.service import BootFiles
 from provisioning import image, plugins
+from provisioning.authority import Authority
 from provisioning.bmc import Access, BmcProtocol
 from provisioning.discovery import Finder
+from provisioning.errors import VaultUnavailable
 from provisioning.ironic import Ironic
 from provisioning.models import Credential
 from provisioning.networks import Pool
 from provisioning.parts import Parts
 from provisioning.reconcile import Reconciler
-from provisioning.secrets import Unsealer
+from provisioning.secrets import Sealer, Unsealer
 from provisioning.store import Store
+from provisioning.vault import PREFIX, Vault
 from seed import log as logs
 from seed.host.paths import Paths
 from seed.settings import Settings
@@ -43,7 +47,7 @@ def make(settings: Settings) -> Reconciler:
     paths = Paths(settings)
     unsealer = Unsealer(paths.master_key)
     store = Store(settings.database_url)
-    access = _access(unsealer)
+    access = open_logins(unsealer, _vault(settings))
     protocols: dict[str, BmcProtocol] = plugins.load(provisioning.bmc)
     password = paths.ironic_password("seed-reconciler").read_text().strip()
     wire = settings.provisioning
@@ -52,6 +56,8 @@ def make(settings: Settings) -> Reconciler:
         ironic=Ironic(settings.ironic_url, "seed-reconciler", SecretStr(password)),
         protocols=protocols,
         access=access,
+        sealer=Sealer(paths.master_pub),
+        authority=Authority(paths.bmc_ca_key, paths.bmc_ca_pem),
         token=unsealer.token,
         pool=Pool(wire.address, wire.pool_start, wire.pool_end),
         boot=BootFiles(
@@ -68,16 +74,36 @@ def make(settings: Settings) -> Reconciler:
         gateway_url=settings.gateway_url,
         gateway_ca=paths.tls / "ca.pem",
     )
-    return Reconciler(parts=parts, finder=Finder(store, protocols, access))
+    return Reconciler(parts=parts, finder=Finder(store, protocols, access, parts.sealer))
 
 
-def _access(unsealer: Unsealer) -> Callable[[Credential], Access]:
+def open_logins(unsealer: Unsealer, vault: Vault | None = None) -> Callable[[Credential], Access]:
     def open_login(credential: Credential) -> Access:
-        password = unsealer.open(credential.sealed, f"credential:{credential.id}")
+        if credential.name.startswith(PREFIX):
+            username, secret = _ask(vault, credential.name)
+            password = secret.get_secret_value()
+        else:
+            username = credential.username
+            password = unsealer.open(credential.sealed, f"credential:{credential.id}")
         return Access(
-            username=credential.username,
+            username=username,
             password=SecretStr(password),
-            mark=unsealer.token(f"login:{credential.username}:{password}")[:16],
+            mark=unsealer.token(f"login:{username}:{password}")[:16],
         )
 
     return open_login
+
+
+def _vault(settings: Settings) -> Vault | None:
+    told = settings.vault
+    ca_file = Path(told.ca_file) if told.ca_file else None
+    return Vault(told.url, told.token_file, ca_file) if told.url else None
+
+
+def _ask(vault: Vault | None, reference: str) -> tuple[str, SecretStr]:
+    if vault is None:
+        raise VaultUnavailable(
+            f"{reference} is in a vault, and no vault is configured",
+            "Add `[vault]` with url and token_file to seed.toml, then `seed down` and `seed up`.",
+        )
+    return vault.read(reference)

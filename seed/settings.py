@@ -42,6 +42,19 @@ class ProvisioningWire(Wire):
     """A small pool for MACs nobody knows yet; outside the pool above."""
 
 
+class VaultSettings(BaseModel):
+    """A HashiCorp Vault or OpenBao that BMC logins are read from."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    url: str = ""
+    """https://vault.example.org:8200; empty: there is none."""
+    token_file: Path = Path("/etc/seed/vault.token")
+    """A file with a token that may read them; readable by seed-reconciler."""
+    ca_file: str = ""
+    """Its CA, where the system does not know it."""
+
+
 class Settings(BaseSettings):
     """Everything `seed init` writes. Unknown keys are refused: a typo must not be silent."""
 
@@ -65,6 +78,8 @@ class Settings(BaseSettings):
     """Kernel arguments that make a booting server's output visible on its serial console."""
     undo_seconds: int = 600
     """How long a released claim can be taken back before its disks are cleaned."""
+    vault: VaultSettings = VaultSettings()
+    """Where `--credential vault:MOUNT/PATH` looks."""
     debian_mirror: str = ""
     """Mirror that images are built from; empty: the first one in this machine's apt sources."""
 

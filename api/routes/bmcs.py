@@ -10,12 +10,14 @@ from sqlmodel import Session, col, select
 
 from api.auth import Destroyer, Insider, Operator
 from api.parts import Here
-from provisioning import enrollment, expected, interfaces, oui, survey
+from provisioning import enrollment, expected, interfaces, logins, oui, rotation, survey
 from provisioning.abilities import Abilities
+from provisioning.enrollment import OnAccept
 from provisioning.errors import NotFound
 from provisioning.hardware import Inventory
 from provisioning.models import Bmc, Credential, HostLabel, Name
 from provisioning.ranges import address as one_form
+from provisioning.room import Rotation
 
 router = APIRouter(tags=["bmcs"])
 
@@ -28,6 +30,8 @@ class BmcOut(BaseModel):
     state: str
     login: str
     credential: str
+    rotation: str
+    rotation_remedy: str
     vendor: str
     model: str
     serial: str
@@ -83,12 +87,16 @@ class LocateAsk(BaseModel):
 
 
 class AcceptAsk(BaseModel):
-    """name: the node's; by default a list's or its serial. resource_class: by default a list's."""
+    """name: the node's; by default a list's or its serial. resource_class: by default a list's.
+
+    keep_login: leave the BMC's password and certificate as they are.
+    """
 
     model_config = ConfigDict(extra="forbid")
     name: HostLabel | None = None
     resource_class: Name | None = None
     mac: str | None = None
+    keep_login: bool = False
 
 
 @router.get("/v1/bmcs")
@@ -110,14 +118,25 @@ def show_bmc(address: str, caller: Insider, parts: Here) -> BmcDetail:
 def accept_bmc(
     address: Annotated[str, Path()], ask: AcceptAsk, caller: Operator, parts: Here
 ) -> BmcOut:
-    """This server is ours: enroll and inspect it. Its disks are not touched."""
+    """This server is ours: a login of its own, enroll, inspect. Its disks are not touched."""
     with parts.store.write() as session:
         bmc = find(session, address)
         if ask.mac:
             enrollment.add_mac(bmc, ask.mac)
         name = ask.name or expected.name_for(session, bmc)
         resource_class = ask.resource_class or expected.class_for(session, bmc)
-        enrollment.accept(session, bmc, name, resource_class, caller.name)
+        login = OnAccept.KEEP if ask.keep_login else OnAccept.TAKE_OVER
+        enrollment.accept(session, bmc, name, resource_class, caller.name, login)
+        return _out(session, bmc)
+
+
+@router.post("/v1/bmcs/{address}:rotate", status_code=202)
+def rotate_bmc(address: str, caller: Operator, parts: Here) -> BmcOut:
+    """A new password that only Seed has; follow it until `rotation` is empty or says why not."""
+    with parts.store.write() as session:
+        bmc = find(session, address)
+        rotation.ask(session, bmc, caller.name)
+        session.flush()
         return _out(session, bmc)
 
 
@@ -164,12 +183,15 @@ def _out(session: Session, bmc: Bmc) -> BmcOut:
 
 def _facts(session: Session, bmc: Bmc) -> dict[str, Any]:
     credential = session.get(Credential, bmc.credential_id) if bmc.credential_id else None
+    change = session.get(Rotation, bmc.id)
     facts: dict[str, Any] = bmc.model_dump(include=set(BmcOut.model_fields))
     return facts | {
         "state": "accepted" if bmc.node_uuid else "observed",
         "node": bmc.node_name or "",
         "credential": credential.name if credential else "",
         "health": str(bmc.inventory.get("health", "")),
+        "rotation": _told(change) if change else "",
+        "rotation_remedy": change.remedy if change else "",
         "seen_at": bmc.seen_at.isoformat(timespec="seconds"),
     }
 
@@ -185,7 +207,7 @@ def _detail(session: Session, bmc: Bmc) -> BmcDetail:
         baseline=Inventory.model_validate(bmc.baseline) if bmc.baseline else None,
         abilities=abilities,
         interfaces=[ChoiceOut(**asdict(choice)) for choice in chosen],
-        findings=bmc.findings,
+        findings=logins.findings(bmc),
         survey_at=_time(bmc.survey_at),
         survey_waits=survey.waits(bmc.survey_asked_at, bmc.survey_at),
         survey_problem=bmc.survey_problem,
@@ -198,3 +220,7 @@ def _detail(session: Session, bmc: Bmc) -> BmcDetail:
 
 def _time(value: datetime | None) -> str:
     return value.isoformat(timespec="seconds") if value else ""
+
+
+def _told(change: Rotation) -> str:
+    return f"{change.step}: {change.problem}" if change.problem else change.step

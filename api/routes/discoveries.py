@@ -21,8 +21,9 @@ Range = Annotated[str, StringConstraints(max_length=100)]
 class DiscoveryAsk(BaseModel):
     """ranges: networks, addresses or first-last; at most 65,536 addresses in all.
 
-    exclude: not these. credential: a login's name. rate: addresses a second, 0: no limit.
-    mac: which BMC has the one address now, where several come with the same.
+    exclude: not these. credential: a login's name, or vault:MOUNT/PATH. rate: addresses a second,
+    0: no limit. mac: which BMC has the one address now, where several come with the same. defaults:
+    try what vendors ship, two at most per BMC in ten minutes.
     """
 
     model_config = ConfigDict(
@@ -40,6 +41,7 @@ class DiscoveryAsk(BaseModel):
     credential: str | None = None
     rate: float = DEFAULT_RATE
     mac: Range = ""
+    defaults: bool = False
 
 
 @router.post("/v1/discoveries", status_code=202)
@@ -48,7 +50,7 @@ def discover(ask: DiscoveryAsk, caller: Operator, parts: Here) -> Discovery:
     with parts.store.write() as session:
         return discovery.request(
             session, ask.ranges, ask.credential, caller.name,
-            exclude=ask.exclude, rate=ask.rate, mac=ask.mac,
+            exclude=ask.exclude, rate=ask.rate, mac=ask.mac, defaults=ask.defaults,
         )  # fmt: skip
 
 

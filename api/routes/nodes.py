@@ -10,7 +10,7 @@ from sqlmodel import Session, col, select
 
 from api.auth import Destroyer, Insider, Operator
 from api.parts import Here
-from provisioning import handout, orders, plans
+from provisioning import handout, logins, orders, plans
 from provisioning.errors import Conflict, NotFound
 from provisioning.handout import Phase
 from provisioning.ironic import Node
@@ -48,6 +48,7 @@ class NodeOut(BaseModel):
     hardware_class: str = ""
     misfit: list[str] = []
     drift: list[str] = []
+    findings: list[str] = []
 
 
 class NodeFull(NodeOut):
@@ -189,6 +190,7 @@ def facts(session: Session, bmc: Bmc, node: Node | None) -> dict[str, Any]:
         "hardware_class": bmc.hardware_class,
         "misfit": bmc.misfit,
         "drift": bmc.drift,
+        "findings": logins.findings(bmc),
     }
 
 

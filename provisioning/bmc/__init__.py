@@ -97,6 +97,14 @@ class Survey:
     findings: tuple[str, ...] = ()
 
 
+@dataclass(frozen=True, slots=True)
+class Lengths:
+    """Characters of a password, both ends included."""
+
+    least: int
+    most: int
+
+
 class BmcProtocol(Protocol):
     """What a protocol must be able to do.
 
@@ -133,7 +141,35 @@ class BmcProtocol(Protocol):
     def locate(self, contact: Contact, access: Access, on: bool, timeout: float) -> None:
         """Switch the server's locate LED. BmcError where it has none."""
 
+    def maker(self, contact: Contact, timeout: float) -> str:
+        """Who made it, as far as it tells without a login; empty: it does not. BmcError."""
+
+    def check_login(self, contact: Contact, access: Access, timeout: float) -> None:
+        """Log in once, no more. Raises as `identify` does."""
+
+    def password_lengths(self, contact: Contact, access: Access, timeout: float) -> Lengths:
+        """How long a password this BMC says it takes. BmcError: it has no accounts to change."""
+
+    def set_password(
+        self, contact: Contact, access: Access, new: SecretStr, timeout: float
+    ) -> None:
+        """Give the account that `access` names a new password. The new one is not tried.
+
+        Raises BmcLoginRefused and BmcError (nothing changed), BmcUnreachable (nobody knows).
+        """
+
+    def request_csr(self, contact: Contact, access: Access, timeout: float) -> str:
+        """A new key on the BMC and its certificate request, PEM. BmcRefused: it cannot."""
+
+    def install_certificate(
+        self, contact: Contact, access: Access, pem: str, timeout: float
+    ) -> None:
+        """What it shall show from now on; it may need a while. BmcRefused: it stays."""
+
     def driver_info(
         self, contact: Contact, identity: Identity, access: Access, ca_path: str
     ) -> dict[str, Any]:
-        """Ironic's driver_info. `ca_path`: file that holds the BMC's certificate, for Ironic."""
+        """Ironic's driver_info.
+
+        ca_path: file with what Ironic verifies the BMC's certificate by; empty: it cannot.
+        """

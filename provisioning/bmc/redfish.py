@@ -13,11 +13,23 @@ from urllib.parse import urlsplit
 import requests
 import structlog
 import sushy
+from pydantic import SecretStr
 from sushy import exceptions as sushy_errors
 from sushy.auth import SessionAuth
 from sushy.connector import Connector
 
-from provisioning.bmc import Access, Contact, Identity, Knock, Shout, Survey, host
+from provisioning.bmc import (
+    Access,
+    Contact,
+    Identity,
+    Knock,
+    Lengths,
+    Shout,
+    Survey,
+    _accounts,
+    _certificates,
+    host,
+)
 from provisioning.bmc import _redfish_survey as reader
 from provisioning.bmc._certificate import findings
 from provisioning.bmc._redfish_probe import PORT, REDFISH_URN, SEARCH, certificate_of_redfish
@@ -30,7 +42,7 @@ from provisioning.bmc._redfish_wire import (
     TooSlow,
     prepare,
 )
-from provisioning.errors import BmcError, BmcLoginRefused, BmcUnreachable
+from provisioning.errors import BmcError, BmcLoginRefused, BmcRefused, BmcUnreachable
 from provisioning.lenient import Doc, at, doc
 
 log = structlog.get_logger()
@@ -101,6 +113,52 @@ class Redfish:
                     "Give a login that may: `seed discover ADDRESS --username U --password-stdin`.",
                 ) from err
 
+    def maker(self, contact: Contact, timeout: float) -> str:
+        url = f"https://{host(contact.address)}/redfish/v1/"
+        with _translated(contact.address), requests.Session() as session:
+            adapter = Adapter(contact.fingerprint, Allowance(timeout))
+            prepare(session, contact.address, adapter)
+            root = doc(session.get(url, verify=False, timeout=timeout).json())
+            told = [root.get("Vendor"), root.get("Product"), *doc(root.get("Oem"))]
+            return " ".join(t for t in told if isinstance(t, str))
+
+    def check_login(self, contact: Contact, access: Access, timeout: float) -> None:
+        with _conversation(contact, access, timeout) as (_, _, web):
+            # Not the service root: DSP0266 lets everybody read that one.
+            web.get("/redfish/v1/Systems")
+
+    def password_lengths(self, contact: Contact, access: Access, timeout: float) -> Lengths:
+        with (
+            _conversation(contact, access, timeout) as (_, _, web),
+            _refusing(contact.address, "has no AccountService"),
+        ):
+            return _accounts.lengths(web)
+
+    def set_password(
+        self, contact: Contact, access: Access, new: SecretStr, timeout: float
+    ) -> None:
+        with (
+            _conversation(contact, access, timeout) as (_, _, web),
+            _refusing(contact.address, "refused the new password"),
+        ):
+            _accounts.set_password(web, access.username, new)
+
+    def request_csr(self, contact: Contact, access: Access, timeout: float) -> str:
+        with (
+            _conversation(contact, access, timeout) as (_, _, web),
+            _refusing(contact.address, "makes no certificate"),
+        ):
+            return _certificates.request_csr(web, contact.address)
+
+    def install_certificate(
+        self, contact: Contact, access: Access, pem: str, timeout: float
+    ) -> None:
+        with (
+            _conversation(contact, access, timeout) as (_, _, web),
+            _refusing(contact.address, "keeps its certificate"),
+        ):
+            _certificates.install(web, pem)
+
     def driver_info(
         self, contact: Contact, identity: Identity, access: Access, ca_path: str
     ) -> dict[str, Any]:
@@ -109,7 +167,7 @@ class Redfish:
             "redfish_system_id": identity.system_id,
             "redfish_username": access.username,
             "redfish_password": access.password.get_secret_value(),
-            "redfish_verify_ca": ca_path,
+            "redfish_verify_ca": ca_path or False,
         }
 
 
@@ -207,6 +265,26 @@ def _expand(root: Doc) -> str:
     if not sign:
         return ""
     return f"$expand={sign}($levels=1)" if known.get("Levels") is True else f"$expand={sign}"
+
+
+@contextmanager
+def _refusing(address: str, what: str) -> Iterator[None]:
+    """It understood and said no (4xx, but 401 is about the login): nothing changed."""
+    try:
+        yield
+    except KeyError as err:  # what it would take is not among what it shows
+        raise BmcRefused(
+            f"the BMC {address} {what}: it has no {err}",
+            "Update the BMC's firmware, or use the vendor's tool.",
+        ) from err
+    except sushy_errors.HTTPError as err:
+        if err.status_code == 401 or err.status_code >= 500:
+            raise
+        raise BmcRefused(
+            f"the BMC {address} {what} (HTTP {err.status_code})",
+            "Change it with the vendor's tool, then give it: "
+            f"`seed discover {address} --username U --password-stdin`.",
+        ) from err
 
 
 @contextmanager

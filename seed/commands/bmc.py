@@ -108,9 +108,12 @@ def accept(
         str, typer.Option(help="What claims ask for; by default an import's, else baremetal.")
     ] = "",
     mac: Annotated[str, typer.Option(help="Boot NIC, where the BMC does not tell.")] = "",
+    keep_login: Annotated[
+        bool, typer.Option("--keep-login", help="Leave the BMC's password and certificate alone.")
+    ] = False,
     output: show.Output = show.Format.TABLE,
 ) -> None:
-    """These servers are ours: enroll and inspect them. Their disks are not touched.
+    """These servers are ours: a new BMC password each, enroll, inspect. Disks are not touched.
 
     Example: seed bmc accept 172.22.1.11 172.22.1.12
     """
@@ -120,7 +123,9 @@ def accept(
     done = []
     for address in addresses:
         said = {"name": name, "resource_class": resource_class, "mac": mac}
-        body = {what: word for what, word in said.items() if word}
+        body: dict[str, Any] = {what: word for what, word in said.items() if word}
+        if keep_login:
+            body["keep_login"] = True
         done.append(api.post(f"/bmcs/{part(address)}:accept", body))
     show.rows(done, COLUMNS, output)
 

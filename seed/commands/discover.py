@@ -23,7 +23,12 @@ def discover(
     password_stdin: Annotated[
         bool, typer.Option("--password-stdin", help="Read its password from standard input.")
     ] = False,
-    credential: Annotated[str, typer.Option(help="A login kept before, by name.")] = "",
+    credential: Annotated[
+        str, typer.Option(help="A login kept before, by name; or vault:MOUNT/PATH.")
+    ] = "",
+    defaults: Annotated[
+        bool, typer.Option("--defaults", help="Try what vendors ship: 2 per BMC in 10 minutes.")
+    ] = False,
     one_by_one: Annotated[
         bool, typer.Option("--one-by-one", help="Several BMCs come with this one address.")
     ] = False,
@@ -38,7 +43,7 @@ def discover(
         credential = _keep_login(api, username, password_stdin)
     elif password_stdin:
         fail("a password without a user name", "Add --username.", USAGE)
-    asked = {"ranges": ranges, "exclude": exclude or [], "rate": rate}
+    asked = {"ranges": ranges, "exclude": exclude or [], "rate": rate, "defaults": defaults}
     asked |= {"credential": credential or None}
     if one_by_one:
         _one_by_one(api, asked)

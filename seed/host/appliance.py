@@ -11,6 +11,7 @@ from pathlib import Path
 from ipxe import dnsmasq
 from ipxe.bootspec import Nothing
 from ipxe.render import DEFAULT, render_first, write_atomic, write_default
+from provisioning import authority
 from provisioning.errors import HostError
 from provisioning.secrets import make_keys
 from seed.host import checks, ironic_conf, nginx_conf, supervision, tls, users
@@ -100,6 +101,7 @@ def prepare(
         tls.ensure(settings)
         ironic_conf.ensure_accounts(settings)
         make_keys(paths.master_key, paths.master_pub)
+        authority.make(paths.bmc_ca_key, paths.bmc_ca_pem)
     with _timed("configuration", progress):
         write_configuration(settings, extra_hardware)
         users.fix_files(settings)

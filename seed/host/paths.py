@@ -112,6 +112,14 @@ class Paths:
         return self.keys / "master.pub"
 
     @property
+    def bmc_ca_key(self) -> Path:
+        return self.keys / "bmc-ca.key"
+
+    @property
+    def bmc_ca_pem(self) -> Path:
+        return self.keys / "bmc-ca.pem"
+
+    @property
     def db(self) -> Path:
         return self.state / "db"
 

@@ -77,6 +77,8 @@ def files(settings: Settings) -> tuple[Place, ...]:
         Place(paths.htpasswd, "root", "seed-ironic", 0o640),
         Place(paths.master_key, "seed-reconciler", "seed-reconciler", 0o600),
         Place(paths.master_pub, "root", "root", 0o644),
+        Place(paths.bmc_ca_key, "seed-reconciler", "seed-reconciler", 0o600),
+        Place(paths.bmc_ca_pem, "root", "root", 0o644),
         Place(paths.tls / "ca.key", "root", "root", 0o600),
         Place(paths.tls / "gateway.key", "seed-nginx", "seed-nginx", 0o600),
         Place(paths.tls / "management.key", "seed-nginx", "seed-nginx", 0o600),

@@ -3,7 +3,6 @@
 import json
 import sys
 from datetime import UTC, datetime, timedelta
-from ipaddress import IPv4Address
 from pathlib import Path
 
 from cryptography import x509
@@ -15,7 +14,7 @@ from provisioning.errors import HostError
 from seed.lab.domain import KCS_PORT, OVMF_CODE, OVMF_VARS, bmc_loopback
 from seed.lab.fru import fru
 from seed.lab.network import Namespace
-from seed.lab.scenario import Scenario, Server
+from seed.lab.scenario import BmcSpec, Scenario, Server
 from seed.lab.state import Layout, Processes, write_secret
 
 PORTS = {"redfish": 443, "ipmi": 623}
@@ -85,7 +84,7 @@ class Bmcs:
             raise HostError(f"the lab's Python environment {self.python} is missing", "make envs")
         certificate, key = directory / "cert.pem", directory / "key.pem"
         if not certificate.exists():
-            _self_signed(server.bmc.address, certificate, key)
+            _self_signed(server.bmc, certificate, key)
         network = scenario.networks[scenario.bridge_of(server.bmc.address)]
         config = {
             "address": str(server.bmc.address),
@@ -95,6 +94,7 @@ class Bmcs:
             "username": server.bmc.username,
             "password": self.layout.password(),
             "certificate": str(certificate),
+            "certificate_service": server.bmc.certificate_service,
             "key": str(key),
             "uuid": str(server.uuid),
             "chassis_uuid": str(server.uuid)[::-1][:8] + str(server.uuid)[8:],
@@ -164,12 +164,13 @@ class Bmcs:
         self.processes.stop(service(server))
 
 
-def _self_signed(address: IPv4Address, certificate: Path, key: Path) -> None:
-    """A certificate as BMCs come with: self-signed, its address as the only name."""
+def _self_signed(bmc: BmcSpec, certificate: Path, key: Path) -> None:
+    """A certificate as BMCs come with: self-signed, with its address or just with a name."""
     private = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, str(address))])
+    told = str(bmc.address) if bmc.certificate == "address" else "bmc.factory.example"
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, told)])
     now = datetime.now(UTC)
-    signed = (
+    builder = (
         x509.CertificateBuilder()
         .subject_name(name)
         .issuer_name(name)
@@ -177,10 +178,12 @@ def _self_signed(address: IPv4Address, certificate: Path, key: Path) -> None:
         .serial_number(x509.random_serial_number())
         .not_valid_before(now - timedelta(days=1))
         .not_valid_after(now + timedelta(days=365))
-        .add_extension(x509.SubjectAlternativeName([x509.IPAddress(address)]), critical=False)
         .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
-        .sign(private, hashes.SHA256())
     )
+    if bmc.certificate == "address":
+        names = x509.SubjectAlternativeName([x509.IPAddress(bmc.address)])
+        builder = builder.add_extension(names, critical=False)
+    signed = builder.sign(private, hashes.SHA256())
     pem = serialization.Encoding.PEM
     write_secret(
         key,

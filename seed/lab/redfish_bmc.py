@@ -22,6 +22,7 @@ from sushy_tools.emulator.resources.systems import libvirtdriver
 
 from seed.lab.failed_logins import FailedLogins
 from seed.lab.redfish_accounts import Accounts, Sessions
+from seed.lab.redfish_certificates import Certificates
 from seed.lab.redfish_hardware import Hardware
 from seed.lab.redfish_services import AccountService, SessionService, answer, problem
 
@@ -85,6 +86,9 @@ class Bmc:
         )
         self.sessions = Sessions()
         self.hardware = Hardware(config, ROOT)
+        self.certificates: Certificates | None = None
+        if config["certificate_service"]:
+            self.certificates = Certificates(directory, self.uuid, config["address"])
 
     @property
     def driver(self) -> OneServer:
@@ -154,7 +158,9 @@ class Bmc:
         body["UUID"] = self.uuid
         body["Product"] = f"{self.config['model']} BMC"
         body["Vendor"] = self.config["manufacturer"]
-        for service in ("SessionService", "AccountService"):
+        services = ["SessionService", "AccountService"]
+        services += ["CertificateService"] if self.certificates else []
+        for service in services:
             body[service] = {"@odata.id": f"{ROOT}/{service}"}
         body["Links"] = {"Sessions": {"@odata.id": f"{ROOT}/SessionService/Sessions"}}
 
@@ -176,6 +182,8 @@ class Bmc:
         body["SerialNumber"] = f"{self.config['serial']}-BMC"
         nics = f"{ROOT}/Managers/{self.uuid}/EthernetInterfaces"
         body["EthernetInterfaces"] = {"@odata.id": nics}
+        if self.certificates:
+            body["NetworkProtocol"] = {"@odata.id": self.certificates.protocols}
 
     def _chassis(self, body: dict[str, Any]) -> None:
         body["Manufacturer"] = self.config["manufacturer"]
@@ -217,9 +225,9 @@ class Bmc:
         )
 
 
-def application(config: dict[str, Any]) -> Flask:
+def application(bmc: Bmc) -> Flask:
     """The emulator's Flask application, as this BMC."""
-    bmc = Bmc(config)
+    config = bmc.config
     OneServer.only = bmc.uuid
     libvirtdriver.LibvirtDriver = OneServer
     app: Flask = emulator.app
@@ -240,6 +248,8 @@ def application(config: dict[str, Any]) -> Flask:
     app.before_request(bmc.guard)
     app.before_request(bmc.clear_override)
     app.before_request(bmc.hardware.serve)
+    if bmc.certificates:
+        app.before_request(bmc.certificates.answer_first)
     app.after_request(bmc.amend)
     nics = f"{ROOT}/Managers/<identity>/EthernetInterfaces"
     app.add_url_rule(nics, view_func=bmc.manager_nics)
@@ -252,8 +262,11 @@ def application(config: dict[str, Any]) -> Flask:
 def main(path: Path) -> None:
     """Serve until killed; the file `ready` appears once the port is open."""
     config = json.loads(path.read_text())
-    server = Server((config["address"], config["port"]), application(config), numthreads=8)
+    bmc = Bmc(config)
+    server = Server((config["address"], config["port"]), application(bmc), numthreads=8)
     server.ssl_adapter = BuiltinSSLAdapter(config["certificate"], config["key"])
+    if bmc.certificates:
+        bmc.certificates.context = server.ssl_adapter.context
     server.prepare()
     (path.parent / "ready").touch()
     server.serve()

@@ -39,12 +39,18 @@ class Strict(BaseModel):
 
 
 class BmcSpec(Strict):
-    """A server's BMC, on the protocol's standard port (TCP 443, UDP 623) of its own address."""
+    """A server's BMC, on the protocol's standard port (TCP 443, UDP 623) of its own address.
+
+    certificate: the one it comes with: "address" names its address, "name" has just a CN, as many
+    factories ship them. certificate_service: whether it takes another one.
+    """
 
     protocol: Literal["redfish", "ipmi"]
     address: IPv4Address
     mac: Mac
     username: Annotated[str, StringConstraints(pattern=r"^[A-Za-z][A-Za-z0-9_-]{0,14}$")] = "admin"
+    certificate: Literal["address", "name"] = "address"
+    certificate_service: bool = True
 
 
 class Nic(Strict):

@@ -20,6 +20,7 @@ from provisioning import discovery, plugins
 from provisioning.bmc import Access
 from provisioning.discovery import Finder
 from provisioning.models import Credential, Discovery
+from provisioning.secrets import Sealer
 from provisioning.store import Store
 from seed.host import netns
 from seed.lab.fleet.running import running
@@ -70,7 +71,8 @@ def found(namespace: str, network: str) -> tuple[int, Figure]:
         store.create()
         with store.write() as session:
             sweep = discovery.request(session, [network], None, "bench", rate=0).id
-        finder = Finder(store, plugins.load(provisioning.bmc), _no_login)
+        no_key = Sealer(base / "no-key")
+        finder = Finder(store, plugins.load(provisioning.bmc), _no_login, no_key)
         before, begin = cpu_here(), time.monotonic()
         netns.call(namespace, lambda: finder.run(sweep))
         figure = Figure(time.monotonic() - begin, cpu_here() - before)

@@ -19,7 +19,7 @@ from provisioning.room import Observation
 from provisioning.states import Login
 from provisioning.store import Store
 from seed.host import arp
-from tests.fakes.bmcs import RIGHT, Room, access
+from tests.fakes.bmcs import NO_KEY, RIGHT, Room, access
 from tests.fakes.wire import appliance_namespace, client_namespace, ip
 
 FACTORY = "172.22.1.120"
@@ -100,7 +100,7 @@ def taken(store: Store, number: int, mac: str) -> None:
     room = Room("redfish", {FACTORY: named(number)}, fingerprint=str(number) * 64)
     with store.write() as session:
         row = discovery.request(session, [FACTORY], RIGHT, "me", mac=mac)
-    Finder(store, {"redfish": room}, access).run(row.id)
+    Finder(store, {"redfish": room}, access, NO_KEY).run(row.id)
 
 
 def read(store: Store) -> tuple[Bmc, list[str]]:
@@ -153,6 +153,6 @@ def test_nobody_answers_the_sweep(store: Store) -> None:
     room = Room("redfish", {})
     with store.write() as session:
         row = discovery.request(session, [FACTORY], None, "me", mac=FIRST)
-    Finder(store, {"redfish": room}, access).run(row.id)
+    Finder(store, {"redfish": room}, access, NO_KEY).run(row.id)
     with store.read() as session:
         assert session.exec(select(Observation)).all() == []

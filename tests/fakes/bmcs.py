@@ -2,6 +2,7 @@
 
 from collections import Counter
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from pydantic import SecretStr
@@ -9,8 +10,10 @@ from pydantic import SecretStr
 from provisioning.bmc import Access, Contact, Identity, Knock, Shout
 from provisioning.errors import BmcLoginRefused
 from provisioning.models import Credential
+from provisioning.secrets import Sealer
 
 RIGHT = "right"
+NO_KEY = Sealer(Path("/nonexistent"))  # no default login is kept here
 
 
 @dataclass

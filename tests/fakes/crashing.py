@@ -20,6 +20,7 @@ from pydantic import SecretStr
 from sqlmodel import Session, col, select
 
 from provisioning import reconcile
+from provisioning.authority import Authority
 from provisioning.bmc import Access, Contact, Identity, Survey
 from provisioning.discovery import Finder
 from provisioning.hardware import Inventory
@@ -29,6 +30,7 @@ from provisioning.models import Bmc, Claim, Credential, now
 from provisioning.networks import Pool
 from provisioning.parts import Parts
 from provisioning.reconcile import Reconciler
+from provisioning.secrets import Sealer
 from provisioning.store import Store
 from provisioning.wire import WireState
 
@@ -155,6 +157,8 @@ def make(folder: Path) -> Reconciler:
         ironic=ironic,
         protocols={"fake": FakeBmc()},
         access=access,
+        sealer=Sealer(folder / "master.pub"),
+        authority=Authority(folder / "bmc-ca.key", folder / "bmc-ca.pem"),
         token=lambda purpose: f"token-{purpose}",
         pool=Pool(
             IPv4Interface("172.22.0.1/24"), IPv4Address("172.22.0.10"), IPv4Address("172.22.0.99")
@@ -166,7 +170,7 @@ def make(folder: Path) -> Reconciler:
         gateway_url="https://172.22.0.1",
         gateway_ca=folder / "store.json",
     )
-    return Reconciler(parts, Finder(store, {"fake": FakeBmc()}, access))
+    return Reconciler(parts, Finder(store, {"fake": FakeBmc()}, access, parts.sealer))
 
 
 if __name__ == "__main__":

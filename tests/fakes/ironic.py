@@ -10,6 +10,7 @@ from provisioning.ironic import Node
 BLANK = Node(
     uuid="", name="", driver="fake-hardware", provision_state="available", target="",
     power_state="power off", resource_class="baremetal", last_error="", maintenance=False,
+    maintenance_reason="",
     allocation="", reservation="", inspected=True, properties={}, extra={}, updated_at="",
 )  # fmt: skip
 
@@ -25,6 +26,7 @@ class FakeIronic:
         self.inventories: dict[str, dict[str, Any]] = {}
         self.allocations: dict[str, str] = {}
         self.writes = 0
+        self.driver_infos: dict[str, dict[str, Any]] = {}
 
     def add(self, name: str, uuid: UUID | None = None, **facts: Any) -> Node:
         if any(node.name == name for node in self.by_uuid.values()):
@@ -42,7 +44,10 @@ class FakeIronic:
         if "/resource_class" in changes and node.provision_state not in CLASS_MAY_CHANGE:
             raise Conflict(f"{node.name} is {node.provision_state}", "seed node list")
         self.writes += 1
-        self.change(uuid, **{path.removeprefix("/"): value for path, value in changes.items()})
+        facts = {path.removeprefix("/"): value for path, value in changes.items()}
+        if "driver_info" in facts:  # never shown again
+            self.driver_infos[str(uuid)] = facts.pop("driver_info")
+        self.change(uuid, **facts)
 
     def set_traits(self, uuid: object, traits: list[str]) -> None:
         self.writes += 1
@@ -58,6 +63,9 @@ class FakeIronic:
 
     def find_node(self, uuid: object) -> Node | None:
         return self.by_uuid.get(str(uuid))
+
+    def set_maintenance(self, uuid: object, on: bool, reason: str = "") -> None:
+        self.change(uuid, maintenance=on, maintenance_reason=reason if on else "")
 
     def inventory(self, uuid: object) -> dict[str, Any] | None:
         self.node(uuid)

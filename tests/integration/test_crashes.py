@@ -20,7 +20,7 @@ from sqlmodel import col, select
 from provisioning import classify, reclass, reinspect
 from provisioning.claims import Desk
 from provisioning.dress import capabilities
-from provisioning.enrollment import accept, forget
+from provisioning.enrollment import OnAccept, accept, forget
 from provisioning.errors import NoCapacity
 from provisioning.ironic import Ironic
 from provisioning.models import Address, Bmc, Claim, ClaimSpec, Credential, Hold, Order, now
@@ -314,7 +314,7 @@ def accept_all(site: Site, **facts) -> None:
                 address=address, protocol="fake", login=Login.OK, credential_id=login.id,
                 serial=who.serial, system_uuid=who.system_uuid, macs=list(who.macs), **facts,
             )  # fmt: skip
-            accept(session, bmc, f"fake-{number}", "baremetal", "test")
+            accept(session, bmc, f"fake-{number}", "baremetal", "test", OnAccept.KEEP)
 
 
 def _no_time():

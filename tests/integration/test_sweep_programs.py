@@ -20,6 +20,7 @@ from provisioning.discovery import Finder
 from provisioning.errors import BmcLoginRefused
 from provisioning.models import Bmc, Credential, Discovery
 from provisioning.ranges import addresses_of
+from provisioning.secrets import Sealer
 from provisioning.states import Login
 from provisioning.store import Store
 from provisioning.sweep import Pace, sweep
@@ -41,6 +42,7 @@ PROTOCOLS: dict[str, BmcProtocol] = plugins.load(provisioning.bmc)
 RANGE = "172.22.1.16/28"
 RIGHT, WRONG = "right", "wrong"
 SPEAKS = {IPMI_SIM: "ipmi", SUSHY_TOOLS: "redfish", VIRTUALBMC: "ipmi", FAKEBMC: "ipmi"}
+NO_KEY = Sealer(Path("/nonexistent"))  # no default login is kept here
 
 
 @dataclass
@@ -52,7 +54,7 @@ class Site:
         """One `seed discover`."""
         with self.store.write() as session:
             asked = discovery.request(session, [RANGE], login, "me", rate=0)
-        finder = Finder(self.store, PROTOCOLS, access)
+        finder = Finder(self.store, PROTOCOLS, access, NO_KEY)
         netns.call(self.namespace, lambda: finder.run(asked.id))
         with self.store.read() as session:
             return session.get_one(Discovery, asked.id)

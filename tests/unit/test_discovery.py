@@ -20,7 +20,7 @@ from provisioning.errors import (
 from provisioning.models import Bmc, Credential, Discovery
 from provisioning.states import Login
 from provisioning.store import Store
-from tests.fakes.bmcs import RIGHT, Room, access
+from tests.fakes.bmcs import NO_KEY, RIGHT, Room, access
 
 
 class Death(BaseException):
@@ -43,7 +43,7 @@ def who(number: int, **facts: Any) -> Identity:
 def sweep(store: Store, *rooms: Room, login: str | None = RIGHT) -> Discovery:
     with store.write() as session:
         asked = discovery.request(session, ["192.0.2.1-192.0.2.9"], login, "me")
-    Finder(store, {room.name: room for room in rooms}, access).run(asked.id)
+    Finder(store, {room.name: room for room in rooms}, access, NO_KEY).run(asked.id)
     with store.read() as session:
         return session.get_one(Discovery, asked.id)
 
@@ -97,7 +97,7 @@ def test_a_death_in_the_middle_of_a_login_is_not_followed_by_a_second_one(store:
     assert bmc(store).login is Login.REFUSED
     with store.read() as session:
         running = session.exec(select(Discovery).where(Discovery.state == "running")).one()
-    Finder(store, {"redfish": room}, access).run(running.id)
+    Finder(store, {"redfish": room}, access, NO_KEY).run(running.id)
     assert room.logins == {"192.0.2.1": 1}
 
 

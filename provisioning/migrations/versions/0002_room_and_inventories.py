@@ -8,6 +8,11 @@ from provisioning import models
 revision = "0002"
 down_revision = "0001"
 
+ROTATION_STEP = sa.Enum(
+    "ASKED", "QUIET", "READY", "SENT", "TAKEN", "PROVED", "TOLD", "PROMOTED", "CERTIFYING",
+    "CERTIFIED", "FAILED", "STUCK", name="rotationstep",
+)  # fmt: skip
+
 
 def upgrade() -> None:
     op.create_table(
@@ -84,9 +89,12 @@ def upgrade() -> None:
     op.create_table(
         "rotation",
         sa.Column("bmc_id", sa.Uuid(), nullable=False),
-        sa.Column("candidate_id", sa.Uuid(), nullable=False),
-        sa.Column("step", sa.String(), nullable=False),
+        sa.Column("candidate_id", sa.Uuid(), nullable=True),
+        sa.Column("step", ROTATION_STEP, nullable=False),
         sa.Column("tries", sa.Integer(), nullable=False),
+        sa.Column("certificate", sa.String(), nullable=False),
+        sa.Column("problem", sa.String(), nullable=False),
+        sa.Column("remedy", sa.String(), nullable=False),
         sa.Column("asked_by", sa.String(), nullable=False),
         sa.Column("asked_at", models.Utc(), nullable=False),
         sa.ForeignKeyConstraint(
@@ -108,6 +116,7 @@ def upgrade() -> None:
         batch_op.add_column(sa.Column("abilities", sa.JSON(), nullable=False, server_default="{}"))
         batch_op.add_column(sa.Column("findings", sa.JSON(), nullable=False, server_default="[]"))
         batch_op.add_column(sa.Column("misfit", sa.JSON(), nullable=False, server_default="[]"))
+        batch_op.add_column(sa.Column("trust", sa.String(), nullable=False, server_default=""))
         batch_op.create_index(batch_op.f("ix_bmc_credential_id"), ["credential_id"], unique=False)
         batch_op.add_column(
             sa.Column("ramdisk_baseline", sa.JSON(), nullable=False, server_default="{}")
@@ -142,6 +151,7 @@ def downgrade() -> None:
         batch_op.drop_column("exclude")
 
     with op.batch_alter_table("bmc", schema=None) as batch_op:
+        batch_op.drop_column("trust")
         batch_op.drop_index(batch_op.f("ix_bmc_credential_id"))
         batch_op.drop_column("stale_inspection")
         batch_op.drop_column("judged")

@@ -1,0 +1,85 @@
+"""seed bmc rotate, seed bmc reveal."""
+
+import os
+import time
+from typing import Annotated, Any
+
+import typer
+
+from seed import show
+from seed.client import REFUSED, TOO_LONG, Client, err, fail, part
+from seed.commands.bmc import COLUMNS, client
+from seed.config import settings
+
+WAIT_SECONDS = 300
+LOOK_SECONDS = 0.5
+
+
+def rotate(
+    addresses: Annotated[list[str], typer.Argument(help="Addresses as in `seed bmc list`.")],
+    output: show.Output = show.Format.TABLE,
+) -> None:
+    """Give these BMCs new passwords that only Seed has, and Ironic with them.
+
+    Example: seed bmc rotate 172.22.1.11 172.22.1.12
+    """
+    api = client()
+    for address in addresses:
+        api.post(f"/bmcs/{part(address)}:rotate")
+    with err.status(f"changing {len(addresses)} logins") as progress:
+        until = time.monotonic() + WAIT_SECONDS
+        while waiting := [b for b in _look(api, addresses) if _moves(b)]:
+            progress.update("; ".join(f"{b['address']}: {b['detail']}" for b in waiting[:3]))
+            if time.monotonic() > until:
+                first = waiting[0]
+                fail(
+                    f"{len(waiting)} logins are not changed yet, {first['address']} among them: "
+                    f"{first['detail'] or first['rotation']}",
+                    f"It goes on by itself; look again: `seed bmc show {first['address']}`.",
+                    TOO_LONG,
+                )
+            time.sleep(LOOK_SECONDS)
+    rows = _look(api, addresses)
+    show.rows(rows, {**COLUMNS, "credential": "CREDENTIAL"}, output)
+    failed = [b for b in rows if b["rotation"]]
+    for bmc in failed:
+        err.print(f"[red]{bmc['address']}:[/red] {show.cell(bmc['rotation'])}", soft_wrap=True)
+        err.print(f"  try: {show.cell(bmc['rotation_remedy'])}", soft_wrap=True)
+    if failed:
+        raise typer.Exit(REFUSED)
+
+
+def reveal(address: str, output: show.Output = show.Format.TABLE) -> None:
+    """In an emergency: print the login that Seed gave a BMC. Needs root on the Seed machine.
+
+    Works while Seed is down. It is recorded; afterwards `seed bmc rotate` makes a new one.
+
+    Example: seed bmc reveal 172.22.1.11
+    """
+    from provisioning import logins
+    from provisioning.secrets import Unsealer
+    from provisioning.store import Store
+    from seed.host.paths import Paths
+    from seed.reconciler import open_logins
+
+    if os.geteuid() != 0:
+        fail("this needs root on the Seed machine", f"sudo seed bmc reveal {part(address)}")
+    here = settings()
+    access = open_logins(Unsealer(Paths(here).master_key))
+    who = os.environ.get("SUDO_USER") or "root"
+    with Store(here.database_url).write() as session:
+        found = [(k.what, access(k.credential)) for k in logins.kept_for(session, address, who)]
+    rows = [
+        {"username": a.username, "password": a.password.get_secret_value(), "what": what}
+        for what, a in found
+    ]
+    columns = {"username": "USER", "password": "PASSWORD", "what": "WHICH"}
+    show.rows(rows, columns, output)
+
+
+def _look(api: Client, addresses: list[str]) -> list[dict[str, Any]]:
+    return [api.get(f"/bmcs/{part(address)}") for address in addresses]
+
+
+def _moves(bmc: dict[str, Any]) -> bool:
+    return bool(bmc["rotation"]) and not bmc["rotation"].startswith(("failed", "stuck"))
