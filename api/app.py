@@ -12,6 +12,7 @@ from api.limits import Limits
 from api.parts import Door, Parts
 from api.problems import Safety, install
 from api.routes import (
+    adoptions,
     bmcs,
     ca,
     claims,
@@ -41,6 +42,7 @@ ROUTERS: Final[tuple[APIRouter, ...]] = (
     observations.router,
     inspections.router,
     classes.router,
+    adoptions.router,
     claims.router,
     racks.router,
     # One more noun: its router here, and a row per route in tests/contract/test_api_roles.py.

@@ -9,6 +9,7 @@ from uuid import UUID
 
 from fastapi import APIRouter, Body, Depends, FastAPI, Query, Request, Response
 from fastapi.concurrency import run_in_threadpool
+from fastapi.responses import JSONResponse
 from pydantic import BaseModel, ConfigDict, StringConstraints
 
 from api import guard, proof
@@ -18,7 +19,8 @@ from api.ironic_door import Answer, IronicDoor, closing
 from api.limits import Limits
 from api.parts import Door, Here, Parts, Raw
 from api.problems import Safety, install
-from provisioning.errors import Forbidden, SeedError
+from provisioning import unknown
+from provisioning.errors import Forbidden, NotFound, SeedError
 
 LARGER = {"/v1/continue_inspection": 2 * 1024 * 1024}
 _PLAIN = ("accept", "user-agent", "x-openstack-request-id")
@@ -115,9 +117,17 @@ async def heartbeat(
 async def continue_inspection(
     request: Request, source: Source, ironic: Ironic, parts: Here, body: Raw
 ) -> Response:
-    """The agent's inventory, of a server that was told to give one."""
+    """The agent's inventory. Of a server nobody told to give one: an observation, if wanted."""
     document, seen = await run_in_threadpool(parse, body)
-    await run_in_threadpool(guard.inspection, parts.store, seen, source)
+    try:
+        await run_in_threadpool(guard.inspection, parts.store, seen, source)
+    except NotFound:
+        if not parts.discovery_ramdisk:
+            raise
+        await run_in_threadpool(unknown.note, parts.store, document, source)
+        # What the agent wants for an answer. It looks for its node then, is told that there is
+        # none, and asks again more and more seldom: it idles, and nothing else can be told to it.
+        return JSONResponse({})
     # Without a microversion: from 1.84 on Ironic would answer with an agent token. Written anew,
     # so that Ironic reads what was checked.
     answer = await ironic.call(

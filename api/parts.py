@@ -30,6 +30,7 @@ class Parts:
     """Made once at start-up, and the same for every door.
 
     local_roles:  user name on this machine -> roles beyond viewer; root has all of them.
+    discovery_ramdisk: whether unknown servers boot the ramdisk, and may say what they are.
     undo_seconds: how long a released claim can be taken back.
     """
 
@@ -42,6 +43,7 @@ class Parts:
     ca_pem: Path
     local_roles: Mapping[str, frozenset[Role]] = field(default_factory=dict)
     undo_seconds: int = 600
+    discovery_ramdisk: bool = False
 
     @cached_property
     def desk(self) -> Desk:

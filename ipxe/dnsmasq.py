@@ -27,12 +27,26 @@ _HOSTNAME = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
 
 
 @dataclass(frozen=True, slots=True)
+class BmcPool:
+    """Leases for BMCs on the out-of-band wire: addresses, and nothing to boot.
+
+    address: our address and prefix there.
+    """
+
+    interface: str
+    address: IPv4Interface
+    start: IPv4Address
+    end: IPv4Address
+
+
+@dataclass(frozen=True, slots=True)
 class Dhcp:
     """What dnsmasq is told.
 
     interface:     the only one it answers on.
     address:       our address and prefix there.
     unknown_start, unknown_end: pool for MACs nobody knows.
+    bmcs:          where BMCs take leases from us; none unless set.
     router:        default gateway handed out; none unless set.
     lease_seconds, unknown_lease_seconds: lease times of known and unknown MACs.
     """
@@ -46,13 +60,15 @@ class Dhcp:
     lease_file: Path
     tftp_dir: Path
     router: IPv4Address | None = None
+    bmcs: BmcPool | None = None
     lease_seconds: int = 3600
     unknown_lease_seconds: int = 600
 
     def __post_init__(self) -> None:
         checked_url(self.boot_url)
-        if not re.fullmatch(r"[0-9A-Za-z._-]{1,15}", self.interface):
-            raise Invalid(f"{self.interface!r} is not an interface name", "see `ip link`")
+        for name in (self.interface, *([self.bmcs.interface] if self.bmcs else [])):
+            if not re.fullmatch(r"[0-9A-Za-z._-]{1,15}", name):
+                raise Invalid(f"{name!r} is not an interface name", "see `ip link`")
 
 
 def render(dhcp: Dhcp) -> str:

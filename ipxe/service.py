@@ -14,13 +14,15 @@ from provisioning.wire import WireState
 class BootFiles:
     """Writes only what differs; a file that was lost comes back at the next pass.
 
-    unknown: what a MAC nobody knows boots while such a server is being inspected.
+    unknown:  what a MAC nobody knows boots while such a server is being inspected.
+    discover: whether it boots that at all times, to say what it is.
     """
 
     http_dir: Path
     hosts_dir: Path
     boot_url: str
     unknown: Ramdisk
+    discover: bool = False
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
     def serve(self, wanted: WireState) -> None:
@@ -30,7 +32,7 @@ class BootFiles:
             for mac in {*wanted.hosts, *wanted.booting}:
                 standing = Standing.ORDERED if mac in wanted.booting else Standing.IDLE
                 render.write_boot_file(self.http_dir, mac, choose(standing, mac, self.boot_url))
-            default = self.unknown if wanted.inspect_unknown else Nothing()
+            default = self.unknown if self.discover or wanted.inspect_unknown else Nothing()
             path = self.http_dir / "boot" / render.DEFAULT
             if not path.exists() or path.read_text() != render.render(default):
                 render.write_default(self.http_dir, default)

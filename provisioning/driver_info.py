@@ -6,6 +6,9 @@ from urllib.parse import urlsplit
 from provisioning.errors import Invalid
 from provisioning.intake import text
 
+MASK = "******"
+"""What Ironic tells instead of a secret."""
+
 _DRIVERS = ("redfish", "ipmi", "drac", "idrac", "ilo", "irmc", "ibmc", "xclarity", "ssh")
 _KEPT = ("redfish_system_id", "ipmi_port", "ipmi_terminal_port")
 

@@ -13,6 +13,7 @@ from sqlmodel import Session, select
 
 from provisioning import duplicates, interfaces, orders, rotation
 from provisioning.abilities import Abilities
+from provisioning.adopting import Adopting
 from provisioning.classify import ANY_CLASS
 from provisioning.dress import dress, with_boot_mode
 from provisioning.errors import Conflict, Invalid
@@ -125,11 +126,22 @@ class Enrollment:
                 f"Give the right one: `seed discover {bmc.address} --username U --password-stdin`.",
             )
         node = self.parts.ironic.find_node(bmc.node)
-        if node is None:
-            return self._enroll(bmc)
-        if bmc.told_ironic != bmc.credential_id:
+        if node and bmc.told_ironic != bmc.credential_id:
             self._tell_login(bmc, node)
+        if node is None or bmc.goal is BmcGoal.ADOPTED:
+            return self._adopt(bmc, node) if bmc.goal is BmcGoal.ADOPTED else self._enroll(bmc)
         return self._onward(bmc, dress(self.parts.ironic, bmc, node))
+
+    def _adopt(self, bmc: Bmc, node: Node | None) -> Result:
+        waits = node is not None and node.provision_state in (
+            "enroll",
+            "manageable",
+            "adopt failed",
+        )
+        again = waits and use_up_attempt(self.parts, bmc)
+        driver, driver_info = ironic_driver(self.parts, bmc, self.parts.login(bmc))
+        chosen = _interfaces(driver, bmc)
+        return Adopting(self.parts, bmc, driver, driver_info, chosen, again).step(node)
 
     def _onward(self, bmc: Bmc, node: Node) -> Result:
         if node.provision_state in WORKING:
@@ -150,6 +162,8 @@ class Enrollment:
         node = self.parts.ironic.find_node(bmc.node)
         if node and node.provision_state in WORKING:
             return Wait(f"forgotten once Ironic is done: {node.provision_state}", 5.0)
+        if node and bmc.adoption.get("protected"):
+            self.parts.ironic.patch_node(bmc.node, {"/protected": False})
         self.parts.ironic.delete_node(bmc.node)
         with self.parts.store.write() as session:
             order = orders.open_for(session, bmc.node)
@@ -169,7 +183,6 @@ class Enrollment:
         properties = {"vendor": bmc.vendor}
         if bmc.firmware:
             properties["capabilities"] = f"boot_mode:{bmc.firmware}"
-        known = Abilities.model_validate(bmc.abilities) if bmc.abilities else None
         self.parts.ironic.create_node(
             uuid=str(bmc.node),
             name=bmc.node_name,
@@ -178,7 +191,7 @@ class Enrollment:
             resource_class=bmc.resource_class,
             properties=properties,
             extra={"seed": {"bmc": str(bmc.id), "serial": bmc.serial}},
-            **{c.interface: c.value for c in interfaces.choose(driver, known)},
+            **_interfaces(driver, bmc),
         )
         self._told(bmc)
         return Wait("enrolled", 0.5)
@@ -321,6 +334,11 @@ class Enrollment:
 def inspected(bmc: Bmc, node: Node) -> bool:
     """Did an inspection end well that still counts? Ironic forgets its time when one begins."""
     return node.inspected and node.inspected_at != bmc.stale_inspection
+
+
+def _interfaces(driver: str, bmc: Bmc) -> dict[str, str]:
+    known = Abilities.model_validate(bmc.abilities) if bmc.abilities else None
+    return {c.interface: c.value for c in interfaces.choose(driver, known)}
 
 
 def use_up_attempt(parts: Parts, bmc: Bmc) -> bool:

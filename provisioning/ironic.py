@@ -147,11 +147,11 @@ class Ironic:
             return {p.address.lower(): bool(p.is_pxe_enabled) for p in found}
 
     @_retried
-    def create_port(self, uuid: object, mac: str) -> None:
+    def create_port(self, uuid: object, mac: str, **more: Any) -> None:
         if mac in self.ports(uuid):
             return
         with _translated(f"adding port {mac}"):
-            self._baremetal.create_port(node_uuid=str(uuid), address=mac)
+            self._baremetal.create_port(node_uuid=str(uuid), address=mac, **more)
 
     @_retried
     def inventory(self, uuid: object) -> dict[str, Any] | None:
@@ -163,7 +163,7 @@ class Ironic:
             return None
 
     def provision(self, uuid: object, target: str, config_drive: Any = None) -> None:  # noqa: ANN401
-        """One of Ironic's targets: manage, inspect, provide, active, deleted, abort."""
+        """One of Ironic's targets: manage, inspect, provide, active, deleted, abort, adopt."""
         with _translated(f"asking {target} of node {uuid}"):
             self._baremetal.set_node_provision_state(
                 str(uuid), target, config_drive=config_drive, wait=False

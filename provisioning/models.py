@@ -92,6 +92,7 @@ class Bmc(SQLModel, table=True):
     node_name: str | None = Field(default=None, unique=True)
     resource_class: str = "baremetal"
     accepted_by: str = ""
+    adoption: dict[str, Any] = stored_json(default_factory=dict)  # as another Ironic had it
     attempt: int = 0  # rises with each "try again" by a person
     class_said: bool = False  # a person named the class: no rule changes it by itself
     stale_inspection: str = ""  # Ironic's time of the inspection that is not good enough any more

@@ -20,6 +20,7 @@ from provisioning.claim_steps import Claiming
 from provisioning.discovery import Finder
 from provisioning.enrollment import Enrollment
 from provisioning.errors import BmcLoginRefused, SeedError, told
+from provisioning.leases import LeaseWatch
 from provisioning.models import Bmc, Claim, Discovery, Hold, now
 from provisioning.outcome import Done, Move, Stuck, Wait
 from provisioning.parts import Parts
@@ -31,6 +32,7 @@ log = structlog.get_logger()
 
 PASS_SECONDS = 0.5  # how soon a new wish is seen
 THREADS = 16
+LEASES_SECONDS = 1.0  # how soon a new lease is seen
 EXPECTED_SECONDS = 2.0  # how soon a listed server that was found is accepted
 RETRY_SECONDS = 5.0  # after an error that a retry may cure
 
@@ -46,6 +48,7 @@ Outcome = Wait | Move | Stuck | Done
 class Reconciler:
     parts: Parts
     finder: Finder
+    leases: LeaseWatch | None = None
     _due: dict[Hashable, float] = field(default_factory=dict)
     _busy: set[Hashable] = field(default_factory=set)
     _lock: threading.Lock = field(default_factory=threading.Lock)
@@ -82,6 +85,8 @@ class Reconciler:
                 select(Claim.id, Claim.wanted, Claim.state).where(col(Claim.ended_at).is_(None))
             ).all()
         jobs: list[tuple[Hashable, Callable[[], float]]] = [(("expected", ""), self._expected)]
+        if self.leases:
+            jobs.append((("leases", ""), self._leases))
         jobs += [(("sweep", i), self._job(self._sweep, i)) for i in sweeps]
         # The wish is part of the key: a new wish is due at once, whatever the old one waits for.
         jobs += [
@@ -140,6 +145,11 @@ class Reconciler:
                 row = session.get_one(Discovery, identity)
                 row.state, row.problems, row.ended_at = "failed", [told(err)], now()
         return RETRY_SECONDS
+
+    def _leases(self) -> float:
+        assert self.leases  # noqa: S101
+        self.leases.look()
+        return LEASES_SECONDS
 
     def _expected(self) -> float:
         expected.accept_matches(self.parts.store)

@@ -51,6 +51,7 @@ class BmcGoal(StrEnum):
 
     OBSERVED = "observed"  # found; nothing but reads
     MANAGED = "managed"  # accepted: in Ironic, inspected; disks untouched
+    ADOPTED = "adopted"  # another Ironic's node: in ours as it was, nothing powered or booted
     AVAILABLE = "available"  # cleaned and offered to claims
     FORGOTTEN = (
         "forgotten"  # out of Ironic and out of our rows; its disks and power stay as they are

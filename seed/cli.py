@@ -7,6 +7,7 @@ import typer
 from provisioning.errors import SeedError
 from seed import log
 from seed.commands import (
+    adopt,
     bmc,
     claim,
     discover,
@@ -32,6 +33,7 @@ app.command("discover")(discover.discover)
 bmc.app.command("rotate")(login.rotate)
 bmc.app.command("reveal")(login.reveal)
 app.add_typer(bmc.app, name="bmc")
+app.command("adopt")(adopt.adopt)
 app.command("import")(lists.import_file)
 app.add_typer(lists.packing, name="packing-list")
 app.add_typer(lists.observed, name="observation")

@@ -18,6 +18,7 @@ import typer
 from rich.console import Console
 
 REFUSED, USAGE, UNAVAILABLE, TOO_LONG = 1, 2, 3, 4
+UPLOAD_TIMEOUT = 600.0  # seconds; 100,000 passwords are sealed in some 15 s of CPU
 CALL_TIMEOUT = 90.0  # seconds; a claim of many nodes reads each one's inventory
 
 _PART = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,79}")
@@ -78,7 +79,11 @@ class Client:
     def upload(self, path: str, content: bytes, **params: Any) -> Any:  # noqa: ANN401
         """A file as it is."""
         return self._call(
-            "POST", path, content=content, params={k: v for k, v in params.items() if v is not None}
+            "POST",
+            path,
+            content=content,
+            params={k: v for k, v in params.items() if v is not None},
+            timeout=UPLOAD_TIMEOUT,
         )
 
     def put(self, path: str, body: Any) -> Any:  # noqa: ANN401

@@ -18,6 +18,7 @@ from provisioning.bmc import Access, BmcProtocol
 from provisioning.discovery import Finder
 from provisioning.errors import VaultUnavailable
 from provisioning.ironic import Ironic
+from provisioning.leases import LeaseWatch
 from provisioning.models import Credential
 from provisioning.networks import Pool
 from provisioning.parts import Parts
@@ -67,6 +68,7 @@ def make(settings: Settings) -> Reconciler:
             unknown=discovery_ramdisk(
                 settings.boot_url, settings.gateway_url, settings.console_args
             ),
+            discover=settings.discovery_ramdisk,
         ),
         ca_dir=paths.bmc_ca,
         image=lambda name: image.find(settings.image_dir, name),
@@ -74,7 +76,15 @@ def make(settings: Settings) -> Reconciler:
         gateway_url=settings.gateway_url,
         gateway_ca=paths.tls / "ca.pem",
     )
-    return Reconciler(parts=parts, finder=Finder(store, protocols, access, parts.sealer))
+    finder = Finder(store, protocols, access, parts.sealer)
+    return Reconciler(parts=parts, finder=finder, leases=_leases(settings, store, paths))
+
+
+def _leases(settings: Settings, store: Store, paths: Paths) -> LeaseWatch | None:
+    wire = settings.out_of_band
+    if not wire.leases:
+        return None
+    return LeaseWatch(store, paths.leases, wire.pool_start, wire.pool_end, wire.interface)
 
 
 def open_logins(unsealer: Unsealer, vault: Vault | None = None) -> Callable[[Credential], Access]:

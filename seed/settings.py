@@ -5,8 +5,9 @@ import sys
 from functools import cached_property
 from ipaddress import IPv4Address, IPv4Interface
 from pathlib import Path
+from typing import Self
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, model_validator
 from pydantic_settings import (
     BaseSettings,
     PydanticBaseSettingsSource,
@@ -55,6 +56,32 @@ class VaultSettings(BaseModel):
     """Its CA, where the system does not know it."""
 
 
+class OutOfBandWire(Wire):
+    """The wire that BMCs are on."""
+
+    pool_start: IPv4Address = IPv4Address(0)
+    pool_end: IPv4Address = IPv4Address(0)
+    """Addresses that BMCs may lease from Seed; while both are 0.0.0.0 it answers no DHCP there."""
+
+    @property
+    def leases(self) -> bool:
+        return bool(int(self.pool_start))
+
+    @model_validator(mode="after")
+    def _pool_is_on_this_wire(self) -> Self:
+        start, end = self.pool_start, self.pool_end
+        if start.is_unspecified != end.is_unspecified:
+            raise ValueError("pool_start and pool_end go together")
+        if not self.leases:
+            return self
+        network = self.address.network
+        if start > end or not {start, end} <= set(network.hosts()):
+            raise ValueError(f"the pool {start} to {end} is not within {network}")
+        if start <= self.address.ip <= end:
+            raise ValueError(f"the pool {start} to {end} holds our own address")
+        return self
+
+
 class Settings(BaseSettings):
     """Everything `seed init` writes. Unknown keys are refused: a typo must not be silent."""
 
@@ -62,7 +89,7 @@ class Settings(BaseSettings):
 
     management: Wire
     provisioning: ProvisioningWire
-    out_of_band: Wire
+    out_of_band: OutOfBandWire
     namespace: str = ""
     """Named network namespace all services run in; empty: the machine's own."""
     state_dir: Path = Path("/var/lib/seed")
@@ -74,6 +101,9 @@ class Settings(BaseSettings):
     """TLS port of API and web page on the management address."""
     ironic_port: int = 6385
     """Ironic's port on loopback."""
+    discovery_ramdisk: bool = False
+    """Unknown servers that boot from the network boot the ramdisk and say what they are. They are
+    then seen, not enrolled; they stay on until somebody switches them off."""
     console_args: str = "console=tty0 console=ttyS0,115200n8"
     """Kernel arguments that make a booting server's output visible on its serial console."""
     undo_seconds: int = 600
@@ -82,6 +112,16 @@ class Settings(BaseSettings):
     """Where `--credential vault:MOUNT/PATH` looks."""
     debian_mirror: str = ""
     """Mirror that images are built from; empty: the first one in this machine's apt sources."""
+
+    @model_validator(mode="after")
+    def _one_dhcp_pool_per_wire(self) -> Self:
+        shared = self.out_of_band.interface == self.provisioning.interface
+        if shared and self.out_of_band.leases:
+            raise ValueError(
+                "out_of_band.pool_start: BMCs get leases only on a wire of their own, "
+                f"not on {self.provisioning.interface}, which servers boot from"
+            )
+        return self
 
     @classmethod
     def settings_customise_sources(

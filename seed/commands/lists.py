@@ -71,7 +71,7 @@ def diff(
 
     Example: seed packing-list diff pallet-7.csv
     """
-    show.rows(client().get("/packing-lists:diff", name=name), LINES, output)
+    show.rows(_called(client().get("/packing-lists:diff", name=name)), LINES, output)
 
 
 def import_file(
@@ -102,10 +102,17 @@ def read_file(file: Path) -> bytes:
         fail(f"cannot read {file}: {problem.strerror}", f"ls -l {file}", USAGE)
 
 
+def _called(boxes: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """With what a person calls each, for the problems below the table."""
+    return [
+        {**box, "address": box["bmc_address"] or box["serial"] or box["bmc_mac"]} for box in boxes
+    ]
+
+
 @observed.command("list")
 def boxes(output: show.Output = show.Format.TABLE) -> None:
     """One row per server, whoever told of it."""
-    show.rows(client().get("/observations"), BOXES, output)
+    show.rows(_called(client().get("/observations")), BOXES, output)
 
 
 @observed.command("show")

@@ -114,6 +114,13 @@ def prepare(
         users.fix_files(settings)
 
 
+def _bmc_pool(settings: Settings) -> dnsmasq.BmcPool | None:
+    wire = settings.out_of_band
+    if not wire.leases:
+        return None
+    return dnsmasq.BmcPool(wire.interface, wire.address, wire.pool_start, wire.pool_end)
+
+
 def write_configuration(settings: Settings, extra_hardware: Sequence[str] = ()) -> None:
     """Write everything that follows from the settings alone."""
     paths = Paths(settings)
@@ -127,6 +134,7 @@ def write_configuration(settings: Settings, extra_hardware: Sequence[str] = ()) 
         hosts_dir=paths.hosts,
         lease_file=paths.leases,
         tftp_dir=paths.tftp,
+        bmcs=_bmc_pool(settings),
     )
     write_atomic(paths.dnsmasq_conf, dnsmasq.render(dhcp))
     write_atomic(paths.nginx_conf, nginx_conf.render(settings))

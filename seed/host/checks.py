@@ -174,9 +174,9 @@ def _holder(
 
 
 def start_probe(settings: Settings) -> subprocess.Popen[str]:
-    """Begin to ask the provisioning wire who else answers DHCP there; see `finish_probe`."""
+    """Begin to ask who else answers DHCP where we shall; see `finish_probe`."""
     script = str(Path(__file__).with_name("dhcp_probe.py"))
-    argv = [sys.executable, "-I", script, settings.provisioning.interface]
+    argv = [sys.executable, "-I", script, *_dhcp_wires(settings)]
     return subprocess.Popen(
         [*netns.prefix(settings.namespace), *argv],
         stdout=subprocess.PIPE,
@@ -185,9 +185,14 @@ def start_probe(settings: Settings) -> subprocess.Popen[str]:
     )
 
 
+def _dhcp_wires(settings: Settings) -> list[str]:
+    wires = [settings.provisioning.interface]
+    return wires + ([settings.out_of_band.interface] if settings.out_of_band.leases else [])
+
+
 def finish_probe(settings: Settings, child: subprocess.Popen[str]) -> Finding:
     """What the probe saw. Never waits longer than 20 s."""
-    name = settings.provisioning.interface
+    names = " and ".join(_dhcp_wires(settings))
     try:
         out, _ = child.communicate(timeout=20)
     except subprocess.TimeoutExpired:
@@ -195,17 +200,17 @@ def finish_probe(settings: Settings, child: subprocess.Popen[str]) -> Finding:
         child.communicate()
         out = ""
     if child.returncode != 0 or not out:
-        return Finding("dhcp", False, f"{name} could not be asked for DHCP servers", "seed doctor")
-    servers = json.loads(out)["servers"]
-    if servers:
-        return Finding(
-            "dhcp",
-            False,
-            f"another DHCP server {', '.join(servers)} answers on {name}; two of them on one wire "
-            "would give servers the wrong boot file",
-            f"switch it off or move {name} to a wire of its own, then: seed up",
-        )
-    return Finding("dhcp", True, f"no other DHCP server answers on {name}")
+        return Finding("dhcp", False, f"{names} could not be asked for DHCP servers", "seed doctor")
+    for name, servers in json.loads(out).items():
+        if servers:
+            return Finding(
+                "dhcp",
+                False,
+                f"another DHCP server {', '.join(servers)} answers on {name}; two of them on one "
+                "wire would give servers the wrong boot file",
+                f"switch it off or move {name} to a wire of its own, then: seed up",
+            )
+    return Finding("dhcp", True, f"no other DHCP server answers on {names}")
 
 
 def ramdisk(settings: Settings) -> Iterator[Finding]:

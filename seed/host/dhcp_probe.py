@@ -1,7 +1,8 @@
-"""Ask a wire who else gives out addresses there: `python dhcp_probe.py INTERFACE`.
+"""Ask wires who else gives out addresses there: `python dhcp_probe.py INTERFACE...`.
 
-Prints one JSON object: {"servers": ["172.22.0.9", ...]}. Run inside the network namespace of the
-interface. Exit code 0 whether or not somebody answered. Imports nothing of ours.
+Prints one JSON object: {"eno2": ["172.22.0.9", ...], ...}. Run inside the network namespace of the
+interfaces, which are asked at once. Exit code 0 whether or not somebody answered. Imports nothing
+of ours.
 """
 
 import json
@@ -10,6 +11,7 @@ import socket
 import struct
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 # dnsmasq waits 3 s for an answer to its ping before it offers an address.
 SECONDS = 4.5
@@ -73,4 +75,5 @@ def probe(interface: str, seconds: float = SECONDS) -> list[str]:
 
 
 if __name__ == "__main__":
-    print(json.dumps({"servers": probe(sys.argv[1])}))
+    with ThreadPoolExecutor() as pool:
+        print(json.dumps(dict(zip(sys.argv[1:], pool.map(probe, sys.argv[1:]), strict=True))))

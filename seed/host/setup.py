@@ -11,7 +11,7 @@ from pydantic_settings import BaseSettings, PydanticBaseSettingsSource
 from ipxe.render import write_atomic
 from provisioning.errors import Conflict, Invalid
 from seed.host import netns
-from seed.settings import ProvisioningWire, Settings, Wire, config_file
+from seed.settings import OutOfBandWire, ProvisioningWire, Settings, Wire, config_file
 
 _MIN_POOL = 12  # addresses: what a /28 leaves beside ours
 _MAX_POOL = 4096
@@ -55,6 +55,7 @@ def init(
         role: Wire(interface=names[role], address=address) for role, address in found.items()
     }
     pools = choose_pools(found["provisioning"])
+    values["out_of_band"] = OutOfBandWire(interface=out_of_band, address=found["out_of_band"])
     values["provisioning"] = ProvisioningWire(
         interface=provisioning, address=found["provisioning"], **pools
     )

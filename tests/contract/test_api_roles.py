@@ -52,6 +52,8 @@ TABLE = MappingProxyType(
         ("POST", "/v1/packing-lists"): {O},
         ("GET", "/v1/packing-lists:diff"): INSIDERS,
         ("POST", "/v1/imports"): {O},
+        ("POST", "/v1/adoptions:plan"): {O},
+        ("POST", "/v1/adoptions"): {O},
         ("GET", "/v1/nodes"): INSIDERS,
         ("GET", "/v1/nodes/{name}"): INSIDERS,
         ("POST", "/v1/nodes:plan-provide"): {D},

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from seed.host.setup import _Draft
-from seed.settings import ProvisioningWire, Settings, Wire
+from seed.settings import OutOfBandWire, ProvisioningWire, Settings, Wire
 
 
 def some_settings(base: Path, **changes: Any) -> Settings:
@@ -20,7 +20,7 @@ def some_settings(base: Path, **changes: Any) -> Settings:
             unknown_start=IPv4Address("172.22.0.206"),
             unknown_end=IPv4Address("172.22.0.254"),
         ),
-        "out_of_band": Wire(interface="oob0", address=IPv4Interface("172.22.1.1/24")),
+        "out_of_band": OutOfBandWire(interface="oob0", address=IPv4Interface("172.22.1.1/24")),
         "namespace": "seed-lab",
         "state_dir": base / "state",
         "run_dir": base / "run",

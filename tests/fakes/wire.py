@@ -76,6 +76,19 @@ def discover(
     return netns.call(namespace, lambda: _ask(interface, frame, transaction, timeout))
 
 
+def take(namespace: str, mac: str, timeout: float = 15.0, interface: str = "eth0") -> Offer | None:
+    """The lease that a client with `mac` takes: asked, offered, requested, acknowledged."""
+    offer = discover(namespace, mac, timeout=timeout, interface=interface)
+    if offer is None:
+        return None
+    wanted = [
+        ("message-type", "request"), ("requested_addr", offer.address), ("server_id", offer.server)
+    ]  # fmt: skip
+    transaction = struct.unpack("!I", os.urandom(4))[0]
+    frame = _frame(mac, transaction, wanted)
+    return netns.call(namespace, lambda: _ask(interface, frame, transaction, timeout))
+
+
 def _question(
     mac: str, architecture: int, user_class: bytes, client_id: bytes
 ) -> tuple[bytes, int]:
@@ -88,14 +101,17 @@ def _question(
     ]
     options += [(77, user_class)] if user_class else []
     options += [("client_id", client_id)] if client_id else []
-    frame = bytes(
+    return _frame(mac, transaction, options), transaction
+
+
+def _frame(mac: str, transaction: int, options: list[object]) -> bytes:
+    return bytes(
         Ether(src=mac, dst="ff:ff:ff:ff:ff:ff")
         / IP(src="0.0.0.0", dst="255.255.255.255")  # noqa: S104
         / UDP(sport=68, dport=67)
         / BOOTP(chaddr=bytes.fromhex(mac.replace(":", "")), xid=transaction, flags=0x8000)
         / DHCP(options=[*options, "end"])
     )
-    return frame, transaction
 
 
 def _ask(interface: str, frame: bytes, transaction: int, timeout: float) -> Offer | None:

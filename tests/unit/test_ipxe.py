@@ -47,6 +47,20 @@ def test_scripts_are_the_golden_ones(name: str, spec: BootSpec) -> None:
     assert PLUGIN.script(spec) == (GOLDEN / f"{name}.ipxe").read_text(encoding="utf-8")
 
 
+def test_bmcs_lease_addresses_and_nothing_to_boot() -> None:
+    pool = dnsmasq.BmcPool(
+        "oob0",
+        IPv4Interface("172.22.1.1/24"),
+        IPv4Address("172.22.1.100"),
+        IPv4Address("172.22.1.199"),
+    )
+    text = dnsmasq.render(a_dhcp(bmcs=pool))
+    assert text == (GOLDEN / "dnsmasq-bmcs.conf").read_text(encoding="utf-8")
+    boots = [line for line in text.splitlines() if line.startswith("dhcp-boot=")]
+    assert all(line.startswith("dhcp-boot=tag:!bmcs,") for line in boots)
+    assert "enable-tftp=prov0" in text
+
+
 def test_first_script_is_the_golden_one() -> None:
     assert render.render_first(URL) == (GOLDEN / "boot.ipxe").read_text(encoding="utf-8")
 

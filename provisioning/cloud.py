@@ -1,0 +1,58 @@
+"""Another Ironic, read by its API as clouds.yaml names it; nothing there is ever changed."""
+
+from typing import Any
+
+from keystoneauth1 import exceptions as ks
+from openstack import exceptions as os_exc
+from openstack.connection import Connection
+from pydantic import ValidationError
+
+from provisioning.adoption import Foreign
+from provisioning.driver_info import bmc_of
+from provisioning.errors import Invalid, IronicUnavailable
+
+CALL_TIMEOUT = 60  # seconds
+MICROVERSION = "1.48"  # Stein: the oldest with every field that is read
+PAGE = 500
+
+
+def nodes(cloud: str) -> list[Foreign]:
+    """Every node of that Ironic. Raises Invalid for its name, IronicUnavailable for its silence."""
+    try:
+        # Bifrost's "none" and "http_basic", Keystone: whatever the file says.
+        baremetal = Connection(cloud=cloud, api_timeout=CALL_TIMEOUT, app_name="seed").baremetal
+        ports = _all(baremetal, "ports")
+        return [_foreign(n, ports) for n in _all(baremetal, "nodes")]
+    except (os_exc.ConfigException, ks.MissingRequiredOptions) as err:
+        raise Invalid(
+            f"no cloud {cloud!r} is told in clouds.yaml",
+            "Look where it lies: OS_CLIENT_CONFIG_FILE=/path/clouds.yaml, or ./clouds.yaml.",
+        ) from err
+    except (ks.ClientException, os_exc.SDKException, KeyError, ValueError) as err:
+        raise IronicUnavailable(
+            f"the Ironic of {cloud!r} did not answer as it should",
+            f"See what it tells you: `OS_CLOUD={cloud} baremetal node list`.",
+        ) from err
+
+
+def _all(baremetal: Any, noun: str) -> list[dict[str, Any]]:  # noqa: ANN401
+    found: list[dict[str, Any]] = []
+    while True:
+        marker = f"&marker={found[-1]['uuid']}" if found else ""
+        path = f"/{noun}/detail?limit={PAGE}{marker}"
+        answer = baremetal.get(path, microversion=MICROVERSION)
+        os_exc.raise_from_response(answer)
+        page = answer.json()[noun]
+        found += page
+        if not page:  # an Ironic may give less than was asked for
+            return found
+
+
+def _foreign(node: dict[str, Any], ports: list[dict[str, Any]]) -> Foreign:
+    try:
+        address = bmc_of(node.get("driver_info")).get("bmc_address", "")
+        mine = [p for p in ports if p["node_uuid"] == node["uuid"]]
+        plain = {k: v for k, v in node.items() if v is not None}
+        return Foreign.model_validate({**plain, "bmc_address": address, "ports": mine})
+    except (ValidationError, Invalid) as err:
+        raise ValueError(f"node {node.get('uuid')}") from err
