@@ -17,15 +17,22 @@ from api.roles import Role
 from provisioning.models import Bmc, Hold, now
 from provisioning.states import BmcGoal
 from seed.cli import app
-from tests.fakes.api import a_token, empty_ironic, ironic_double, some_parts
+from tests.fakes.api import Asked, a_token, empty_ironic, ironic_double, some_parts
 from tests.fakes.hardware import an_inventory
+
+NOTHING_ELSE: dict[str, Any] = dict.fromkeys(
+    ("driver", "target_provision_state", "power_state", "resource_class", "last_error",
+     "maintenance", "maintenance_reason", "allocation_uuid", "reservation",
+     "properties", "extra", "updated_at"),
+) | {"provision_state": "available"}  # fmt: skip
 
 
 @dataclass
 class Desk:
     folder: Path
     parts: Parts
-    url: str = ""
+    url: str
+    nodes: list[dict[str, Any]]
 
     def seed(self, *words: str) -> tuple[int, str]:
         """Exit code, and everything that was printed, as one line."""
@@ -48,6 +55,9 @@ class Desk:
             "node_name": name, "node_uuid": uuid, "goal": BmcGoal.AVAILABLE,
             "inventory": an_inventory(), "inventory_at": now(),
         } | facts  # fmt: skip
+        self.nodes.append(
+            NOTHING_ELSE | {"uuid": str(uuid), "name": name, "inspection_finished_at": "then"}
+        )
         with self.parts.store.write() as session:
             session.add(Bmc(**told))
             session.add(Hold(node_uuid=uuid))
@@ -56,7 +66,15 @@ class Desk:
 @pytest.fixture
 def desk(tmp_path: Path) -> Iterator[Desk]:
     with ironic_double() as ironic:
-        ironic.answer = empty_ironic(ironic)
+        nodes: list[dict[str, Any]] = []
+        empty = empty_ironic(ironic)
+
+        def answer(asked: Asked) -> tuple[int, dict[str, str], Any]:
+            if asked.path.startswith("/v1/nodes/detail"):
+                return 200, {}, {"nodes": nodes}
+            return empty(asked)
+
+        ironic.answer = answer
         parts = some_parts(tmp_path, ironic.url)
         (tmp_path / "token").write_text(a_token(parts, "me", Role.OPERATOR))
         config = uvicorn.Config(create_app(parts, Door.WEB), port=0, log_config=None, ws="none")
@@ -67,7 +85,7 @@ def desk(tmp_path: Path) -> Iterator[Desk]:
             thread.join(0.05)
             assert thread.is_alive()
         port = server.servers[0].sockets[0].getsockname()[1]
-        yield Desk(tmp_path, parts, f"http://127.0.0.1:{port}")
+        yield Desk(tmp_path, parts, f"http://127.0.0.1:{port}", nodes)
         server.should_exit = True
         thread.join(30)
 
@@ -113,6 +131,22 @@ def test_drift_is_listed_and_accepted(desk: Desk) -> None:
     code, said = desk.seed("node", "accept-drift", "r1")
     assert (code, "drive D3 is new" in said) == (0, True)
     assert desk.seed("node", "drift")[1] == "none"
+
+
+def test_a_node_of_the_pool_is_inspected_again_after_the_plan_was_read(desk: Desk) -> None:
+    desk.add("r1", detail="available")
+    code, said = desk.seed("node", "inspect", "r1")
+    assert code == 1, "nobody typed the number"
+    assert "r1 leaves the pool and is inspected; `seed node provide` cleans and offers" in said
+    code, said = desk.seed("node", "inspect", "r1", "--yes")
+    assert (code, "is to be inspected again" in said) == (0, True)
+    code, said = desk.seed("node", "inspect", "r1", "--yes")
+    assert (code, "r1 is not inspected yet; it will be" in said) == (1, True)
+    desk.add("r2")
+    desk.nodes[1]["provision_state"] = "active"
+    code, said = desk.seed("node", "inspect", "r2")
+    assert (code, "r2 is active; only manageable and available nodes" in said) == (1, True)
+    assert desk.seed("node", "inspect", "r9")[1].startswith("error: there is no node 'r9'")
 
 
 @pytest.mark.parametrize(
