@@ -2,8 +2,10 @@
 
 import asyncio
 import os
+import threading
 import time
 from collections.abc import Callable, Iterator
+from socket import AF_INET, SOCK_DGRAM, socket
 from typing import Any
 
 import pytest
@@ -11,11 +13,12 @@ from pydantic import SecretStr
 
 import provisioning.bmc
 from provisioning import plugins
-from provisioning.bmc import Access, BmcProtocol, Contact
+from provisioning.bmc import Access, BmcProtocol, Contact, _ipmi_wire
 from provisioning.errors import BmcError, BmcLoginRefused, BmcUnreachable
 from seed.host import netns
 from seed.lab.fleet.running import Control, running
 from seed.lab.fleet.spec import Lie, Spec
+from tests.fakes import liars
 from tests.fakes.wire import ip
 
 PASSWORD = "fleet-password"
@@ -211,6 +214,75 @@ def test_the_led_lights_and_goes_dark(room: tuple[str, Control]) -> None:
 
     switch(True)
     switch(False)
+
+
+# --- IPMI -----------------------------------------------------------------------------------------
+
+
+def serve_udp(where: str, address: str, answer: Callable[[bytes], bytes]) -> None:
+    """Answers every datagram to UDP 623 of `address` until this process ends."""
+    port = netns.call(where, lambda: socket(AF_INET, SOCK_DGRAM))
+    port.bind((address, 623))
+
+    def loop() -> None:
+        while True:
+            said, client = port.recvfrom(2048)
+            port.sendto(answer(said), client)
+
+    threading.Thread(target=loop, daemon=True).start()
+
+
+@pytest.fixture(scope="module")
+def line() -> Iterator[str]:
+    """A namespace with nothing but its own addresses."""
+    name = f"seed-tl-{os.getpid()}"
+    ip("netns", "add", name)
+    try:
+        ip("-n", name, "link", "set", "lo", "up")
+        yield name
+    finally:
+        ip("netns", "delete", name)
+
+
+@pytest.mark.parametrize("verb", ["identify", "survey", "locate"])
+def test_malformed_rmcp_plus(line: str, verb: str) -> None:
+    """It answers the first question as IPMI does, and noise from then on."""
+    address = {"identify": "127.0.71.1", "survey": "127.0.71.2", "locate": "127.0.71.3"}[verb]
+    serve_udp(line, address, lambda said: liars.CAPABLE if said[4] == 0 else liars.NOISE)
+    more = (True,) if verb == "locate" else ()
+
+    def converse() -> Any:
+        contact = Contact(address, "ipmi")
+        return getattr(PROTOCOLS["ipmi"], verb)(contact, ACCESS, *more, 10.0)
+
+    said = timed(line, converse, 10.0)
+    assert isinstance(said, BmcError), said
+    assert address in str(said)
+    assert not isinstance(said, BmcLoginRefused), "noise refuses nobody"
+
+
+def test_weak_doors_are_found_without_a_login(line: str) -> None:
+    """Cipher suites 0 and 3, and a user with neither name nor password."""
+    suites = bytes.fromhex("01 c0 00 00 40 80 c0 03 01 41 81")
+    open_doors = bytes.fromhex("0e 80 05 02 00 00 00 00")
+
+    def answer(said: bytes) -> bytes:
+        command = said[19]
+        message = bytes([0x81, 0x1C, 0x63, 0x20, 0x04, command, 0])
+        message += (suites if command == _ipmi_wire.GET_CIPHER_SUITES else open_doors) + b"\0"
+        return _ipmi_wire.RMCP + bytes(9) + bytes([len(message)]) + message
+
+    serve_udp(line, "127.0.71.4", answer)
+
+    def ask() -> Any:
+        address = "127.0.71.4"
+        return _ipmi_wire.cipher_suites(address, 3.0), _ipmi_wire.doors(address, 3.0)
+
+    found, doors = netns.call(line, ask)
+    assert found == (0, 3)
+    assert "cipher suite 0" in _ipmi_wire.weak_suites(found)[0]
+    assert doors.version == "2.0"
+    assert "empty password" in doors.weak[0]
 
 
 @pytest.mark.parametrize("protocol", PROTOCOLS.values(), ids=PROTOCOLS)
