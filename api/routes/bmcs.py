@@ -43,6 +43,7 @@ class BmcOut(BaseModel):
     node: str
     resource_class: str
     health: str
+    survey_problem: str
     detail: str
     problem: str
     remedy: str
@@ -74,7 +75,6 @@ class BmcDetail(BmcOut):
     findings: list[str]
     survey_at: str
     survey_waits: bool
-    survey_problem: str
     survey_remedy: str
     led: str
     led_waits: bool
@@ -210,7 +210,6 @@ def _detail(session: Session, bmc: Bmc) -> BmcDetail:
         findings=logins.findings(bmc),
         survey_at=_time(bmc.survey_at),
         survey_waits=survey.waits(bmc.survey_asked_at, bmc.survey_at),
-        survey_problem=bmc.survey_problem,
         survey_remedy=bmc.survey_remedy,
         led=bmc.led,
         led_waits=survey.waits(bmc.led_asked_at, bmc.led_at),

@@ -27,8 +27,11 @@ def client() -> Client:
 
 @app.command("list")
 def listed(output: show.Output = show.Format.TABLE) -> None:
-    """Every BMC ever found."""
-    show.rows(client().get("/bmcs"), COLUMNS, output)
+    """Every BMC ever found. HEALTH is the BMC's word; "silent": it could not be asked last time."""
+    found = client().get("/bmcs")
+    if output is show.Format.TABLE:
+        found = [b | ({"health": "silent"} if b["survey_problem"] else {}) for b in found]
+    show.rows(found, COLUMNS, output)
 
 
 @app.command("show")

@@ -1,7 +1,7 @@
 """Row `redfish-inventory`: 200 BMCs surveyed at once, against sushy in 8 threads, Ironic's default.
 
-A login costs 1.0 s and each answer behind it 0.2 s; the floor is their sum for one BMC. What one BMC
-alone takes in the same run says how busy the machine is.
+A login costs 1.0 s and each answer behind it 0.2 s; the floor is their sum for one BMC. What one
+BMC alone takes in the same run says how busy the machine is.
 """
 
 import asyncio

@@ -4,7 +4,9 @@ import asyncio
 import os
 import socket
 import time
+import tomllib
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -18,6 +20,7 @@ from seed.host import netns
 from tests.fakes.wire import appliance_namespace
 
 PROTOCOLS: dict[str, BmcProtocol] = plugins.load(provisioning.bmc)
+TOP = Path(__file__).resolve().parents[2]
 PASSWORD = "correct horse battery staple"
 ACCESS = Access("admin", SecretStr(PASSWORD), "mark")
 NOWHERE, CLOSED, SILENT = "172.22.1.77", "127.0.62.4", "127.0.62.3"
@@ -44,6 +47,14 @@ def test_it_has_a_name_and_a_driver_of_ironic(protocol: BmcProtocol) -> None:
     assert PROTOCOLS[protocol.name] is protocol
     assert protocol.driver in {"redfish", "ipmi"}
     assert protocol.name in DRIVER_INFO, "one more protocol: say here what Ironic is told"
+
+
+def test_their_independence_is_checked() -> None:
+    """The contract lists them one by one, because their helpers are in the same package."""
+    contracts = tomllib.loads((TOP / "pyproject.toml").read_text())["tool"]["importlinter"]
+    (independent,) = [c for c in contracts["contracts"] if c["type"] == "independence"]
+    listed = {m.rpartition(".")[2] for m in independent["modules"] if ".bmc." in m}
+    assert listed == set(PROTOCOLS)
 
 
 @each

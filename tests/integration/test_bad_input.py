@@ -254,6 +254,29 @@ def test_the_right_login_works_at_once(site: Site, found: dict[str, Any]) -> Non
     assert {rows[a]["problem"] for a in (REDFISH, IPMI)} == {""}
 
 
+def test_inspect_and_locate_leave_the_power_alone(site: Site, found: dict[str, Any]) -> None:
+    """Not bad input: what comes before it, by the same appliance and the same BMCs."""
+    site.done("bmc", "inspect", REDFISH, IPMI)
+    server = next(row for row in site.lab_status() if row["protocol"] == "redfish")
+    told = site.ask("bmc", "show", REDFISH)
+    assert told["inventory"]["serial"] == "LAB-0001"
+    assert [drive["serial"] for drive in told["inventory"]["drives"]] == ["LAB-0001-D0"]
+    assert [nic["mac"] for nic in told["inventory"]["nics"]] == server["macs"]
+    assert {choice["interface"]: choice["value"] for choice in told["interfaces"]}[
+        "vendor_interface"
+    ] == "no-vendor"
+    assert "cipher suite 17 is not offered" in site.done("bmc", "show", IPMI)
+    site.done("bmc", "locate", REDFISH, "--on")
+    assert site.ask("bmc", "show", REDFISH)["led"] == "on"
+    site.done("bmc", "locate", REDFISH, "--off")
+    assert site.failed_logins() == {"redfish": 1, "ipmi": 1}
+    assert {row["power"] for row in site.lab_status()} == {"off"}
+    for words in (("inspect", NOBODY), ("locate", NOBODY, "--on")):
+        site.seed("bmc", *words).refused(
+            f"no BMC {NOBODY} was found yet", f"seed discover {NOBODY}"
+        )
+
+
 def test_no_password_is_in_a_log(site: Site, found: dict[str, Any]) -> None:
     right = site.lab.layout.password_file.read_text().strip()
     for path in [p for p in (site.base / "log").rglob("*") if p.is_file()]:
