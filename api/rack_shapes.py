@@ -134,7 +134,7 @@ class Shapes:
             about.add(self._sits[server.address])
         return ScanOut(
             serial=server.serial if server else standing.place.serial if standing else "",
-            address=server.address if server else "",
+            address=server.address if server and server.has_bmc else "",
             node=server.node if server else "",
             slot=self.slot(standing) if standing else None,
             work=[
@@ -157,7 +157,7 @@ class Shapes:
             technician=place.technician,
             nics={nic: str(port) for nic, port in place.ports.items()},
             holds=(occupant.serial or occupant.address) if occupant else "",
-            address=occupant.address if occupant else "",
+            address=occupant.address if occupant and occupant.has_bmc else "",
             node=occupant.node if occupant else "",
             sits=self._sits.get(server.address, "") if server else "",
         )

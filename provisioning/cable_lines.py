@@ -167,7 +167,7 @@ class Cabling:
             f"{cable.known}",
             evidence=f"link {jack.source}{jack.overruled and '; ' + jack.overruled}",
             at=jack.at,
-            bmcs=(cable.server.address,),
+            bmcs=cable.server.leds,
             serial=cable.server.serial,
         )
 
@@ -182,7 +182,7 @@ class Cabling:
             check="Is a network card missing, or named otherwise in the plan?",
             evidence=f"its inventory has {count} NICs",
             at=cable.server.inventory_at,
-            bmcs=(cable.server.address,),
+            bmcs=cable.server.leds,
             serial=cable.server.serial,
         )
 
@@ -197,7 +197,7 @@ class Cabling:
             hint=True,
             check=f"{_inspect(first.server)} If it stays so, switch LLDP on at the switch.",
             at=first.server.inventory_at,
-            bmcs=(first.server.address,),
+            bmcs=first.server.leds,
             serial=first.server.serial,
         )
 
@@ -219,6 +219,6 @@ def _evidence(*some: Cable, jack: Jack | None = None) -> dict[str, object]:
     return {
         "evidence": "; ".join(dict.fromkeys(j.evidence for j in told if j.evidence)),
         "at": min((j.at for j in told if j.at), default=None),
-        "bmcs": tuple(dict.fromkeys(cable.server.address for cable in some)),
+        "bmcs": tuple(dict.fromkeys(led for cable in some for led in cable.server.leds)),
         "serial": some[0].server.serial,
     }

@@ -18,8 +18,9 @@ from provisioning.errors import Conflict, Invalid
 from provisioning.hardware import Inventory
 from provisioning.identity import serial_key
 from provisioning.models import Bmc, Discovery
+from provisioning.observations import RAMDISK
 from provisioning.rack_plan import Place, Rack
-from provisioning.room import Slot
+from provisioning.room import Observation, Slot
 from provisioning.seating import Server
 from provisioning.store import record
 from provisioning.worklist import Room
@@ -137,12 +138,13 @@ def servers(session: Session, planned: Iterable[Place]) -> list[Server]:
     ports = Ports(port for place in planned for port in place.ports.values())
     sweeps = _Sweeps(session)
     rows = session.execute(select(*_BMC).order_by(col(Bmc.seen_at))).all()  # type: ignore[call-overload]
-    found = [_server(row, ports, sweeps) for row in rows]
+    ramdisks = _Ramdisks(session)
+    found = [_server(row, _told(row, ramdisks), ports, sweeps) for row in rows]
+    found += [_stranger(row, told, ports) for row, told in ramdisks.left()]
     return list({serial_key(s.serial) or s.address: s for s in found}.values())
 
 
-def _server(row: Any, ports: Ports, sweeps: "_Sweeps") -> Server:  # noqa: ANN401
-    told = _told(row)
+def _server(row: Any, told: list[Told], ports: Ports, sweeps: "_Sweeps") -> Server:  # noqa: ANN401
     known = [t.inventory for t in told]
     answered = max(filter(None, (row.seen_at, row.inventory_at)))
     health = next((t.inventory for t in told if t.source == "out of band"), Inventory())
@@ -162,20 +164,67 @@ def _server(row: Any, ports: Ports, sweeps: "_Sweeps") -> Server:  # noqa: ANN40
     )
 
 
-def _told(row: Any) -> list[Told]:  # noqa: ANN401
-    """By the BMC, and by the ramdisk, under which the server has power."""
-    sources = (
-        ("out of band", row.inventory, row.inventory_at),
-        ("in band", {**row.ramdisk, "power": "on"} if row.ramdisk else {}, row.ramdisk_at),
+def _stranger(row: Observation, told: Told, ports: Ports) -> Server:
+    """A server that booted the discovery ramdisk, and no BMC of it was found yet."""
+    return Server(
+        address=row.bmc_address or row.key,
+        serial=row.serial,
+        bmc_mac=row.bmc_mac,
+        jacks=cabling.jacks([told], ports),
+        seen_at=row.seen_at,
+        inventory_at=row.seen_at,
+        has_bmc=False,
     )
-    told = []
-    for source, document, at in sources:
-        try:
-            if document and at:
-                told.append(Told(source, Inventory.model_validate(document), at))
-        except ValidationError:
-            continue  # written by another version; the next look writes it anew
-    return told
+
+
+def _told(row: Any, ramdisks: "_Ramdisks") -> list[Told]:  # noqa: ANN401
+    """By the BMC, and by the ramdisk; of one that is not accepted yet by the discovery ramdisk."""
+    ours = _one_told("in band", row.ramdisk, row.ramdisk_at)
+    strange = ramdisks.of(row.serial, row.manager_mac, row.address)
+    by_bmc = _one_told("out of band", row.inventory, row.inventory_at)
+    return [told for told in (by_bmc, ours or strange) if told]
+
+
+def _one_told(source: str, document: dict[str, Any], at: datetime | None) -> Told | None:
+    """Under its ramdisk a server has power. None for what another version wrote otherwise."""
+    if not document or at is None:
+        return None
+    try:
+        inventory = Inventory.model_validate(document)
+    except ValidationError:
+        return None
+    if source == "in band":
+        inventory = inventory.model_copy(update={"power": "on"})
+    return Told(source, inventory, at)
+
+
+class _Ramdisks:
+    """Unknown servers, by their own word: believed where no inspection of ours says more."""
+
+    def __init__(self, session: Session) -> None:
+        rows = session.exec(select(Observation).where(Observation.source == RAMDISK))
+        self._left = {
+            row.key: (row, told)
+            for row in rows
+            if (told := _one_told("in band", row.facts, row.seen_at))
+        }
+        self._by_name = {
+            name: key for key, (row, _) in self._left.items() for name in self._names(row)
+        }
+
+    @staticmethod
+    def _names(row: Observation) -> list[str]:
+        return [name for name in (serial_key(row.serial), row.bmc_mac, row.bmc_address) if name]
+
+    def of(self, serial: str, mac: str, address: str) -> Told | None:
+        """What the server of this BMC told; it is nobody else's then."""
+        for name in (serial_key(serial), mac, address):
+            if found := self._left.pop(self._by_name.get(name, ""), None):
+                return found[1]
+        return None
+
+    def left(self) -> list[tuple[Observation, Told]]:
+        return list(self._left.values())
 
 
 class _Sweeps:

@@ -17,7 +17,9 @@ from provisioning.rack_plan import Key, Place
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Server:
-    """A server that was found, by one BMC. Empty is what nobody told.
+    """A server that was found, by its BMC or (has_bmc: False) by a ramdisk alone.
+
+    address: of its BMC, else its first NIC. Empty is what nobody told.
 
     silent_since: its BMC was looked for later and did not answer.
     """
@@ -34,10 +36,20 @@ class Server:
     seen_at: datetime | None = None
     inventory_at: datetime | None = None
     silent_since: datetime | None = None
+    has_bmc: bool = True
 
     @property
     def name(self) -> str:
-        return f"serial {self.serial}" if self.serial else f"the server of BMC {self.address}"
+        if self.serial:
+            return f"serial {self.serial}"
+        return (
+            f"the server of BMC {self.address}" if self.has_bmc else f"the one with {self.address}"
+        )
+
+    @property
+    def leds(self) -> tuple[str, ...]:
+        """Addresses that can be asked to blink it."""
+        return (self.address,) if self.has_bmc else ()
 
     @property
     def heard(self) -> set[Port]:

@@ -91,7 +91,7 @@ def _elsewhere(scene: Scene, slot: Place, home: Place, occupant: Server) -> Iter
                 check=LABELS_FIRST,
                 evidence=f"{_by_cables(scene, occupant, slot)}; {_by_cables(scene, other, home)}",
                 at=min(filter(None, (_at(occupant), _at(other))), default=None),
-                bmcs=(occupant.address, other.address),
+                bmcs=(*occupant.leds, *other.leds),
             )
         return
     yield scene.line(
@@ -106,7 +106,7 @@ def _elsewhere(scene: Scene, slot: Place, home: Place, occupant: Server) -> Iter
         check="Read the label first: if it is where it belongs, its cables are not.",
         evidence=_by_cables(scene, occupant, slot),
         at=_at(occupant),
-        bmcs=(occupant.address,),
+        bmcs=occupant.leds,
     )
     if slot.key not in scene.seating.planned and (slot.serial or slot.bmc_mac):
         yield _missing_behind(scene, slot, occupant)
@@ -138,7 +138,7 @@ def _wrong_serial(scene: Scene, slot: Place, occupant: Server, why: str) -> Line
         check="Read the label: exchange the server, or correct the plan.",
         evidence=why,
         at=_at(occupant),
-        bmcs=(occupant.address,),
+        bmcs=occupant.leds,
     )
 
 
@@ -153,9 +153,9 @@ def _wrong_bmc_mac(scene: Scene, slot: Place, server: Server) -> Line:
         serial=server.serial,
         hint=True,
         check="Was its board replaced? Then correct the plan.",
-        evidence=f"BMC {server.address}",
+        evidence=f"BMC {server.address}" if server.leds else "the discovery ramdisk",
         at=server.seen_at,
-        bmcs=(server.address,),
+        bmcs=server.leds,
     )
 
 
@@ -173,9 +173,9 @@ def _unknown(scene: Scene, server: Server, ports: dict[Port, Place], switches: s
         serial=server.serial,
         hint=not any(port.switch in switches for port in heard),
         check="Plan it, or take it out.",
-        evidence=f"BMC {server.address}",
+        evidence=f"BMC {server.address}" if server.leds else "the discovery ramdisk",
         at=_at(server) or server.seen_at,
-        bmcs=(server.address,),
+        bmcs=server.leds,
     )
 
 
@@ -185,7 +185,7 @@ def _unknown(scene: Scene, server: Server, ports: dict[Port, Place], switches: s
 def _state(scene: Scene, slot: Place, home: Place, server: Server) -> Iterator[Line]:
     """home: where its class is planned. It sits in `slot`."""
     label = scene.label(slot)
-    shared = {"serial": server.serial, "bmcs": (server.address,), "at": server.inventory_at}
+    shared = {"serial": server.serial, "bmcs": server.leds, "at": server.inventory_at}
     wanted, given = home.resource_class, server.resource_class
     if wanted and given and wanted != given:
         yield scene.line(
@@ -217,7 +217,7 @@ def _state(scene: Scene, slot: Place, home: Place, server: Server) -> Iterator[L
             "parts",
             slot,
             hint=server.health != "Critical",
-            evidence=f"BMC {server.address}",
+            evidence=f"BMC {server.address}" if server.leds else "the discovery ramdisk",
             **shared,
         )
     if server.silent_since:

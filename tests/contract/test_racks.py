@@ -14,7 +14,7 @@ from api.app import create_app
 from api.parts import Door, Parts
 from provisioning.hardware import Inventory, Neighbour, Nic
 from provisioning.models import Bmc, Discovery, Event, now
-from provisioning.room import Slot
+from provisioning.room import Observation, Slot
 from tests.fakes.api import some_parts
 
 PLAN = """rack,unit,serial,class,technician,NIC1,NIC2
@@ -262,6 +262,35 @@ def test_a_sweep_that_missed_a_bmc_makes_it_silent(parts: Parts, room: TestClien
     silent = [line for line in room.get("/v1/racks:work").json() if line["kind"] == "bmc-silent"]
     assert [(line["slot"], line["from"], line["bmcs"]) for line in silent] == [
         ("r3u22", "10.0.0.1", [])
+    ]
+
+
+def test_the_discovery_ramdisk_tells_of_servers_that_nobody_accepted(
+    parts: Parts, api: TestClient
+) -> None:
+    put(api)
+    with parts.store.write() as session:
+        bmc(session, "10.0.0.1", "SN-A11")
+        for key, serial, address, ports in (
+            ("m1", "SN-A11", "10.0.0.1", ("leaf1:1", "leaf2:1")),
+            ("m3", "SN-C3", "", ("leaf1:3", "leaf2:7")),
+        ):
+            session.add(
+                Observation(
+                    source="ramdisk", key=key, serial=serial, bmc_address=address,
+                    facts=heard(*ports),
+                )
+            )  # fmt: skip
+    verdicts = {
+        slot["slot"]: slot["verdict"]
+        for rack in api.get("/v1/racks:report").json()["racks"]
+        for slot in rack["slots"]
+    }
+    assert verdicts == {"r3u21": "right", "r3u22": "planned", "r4u1": "wrong"}
+    work = [(line["text"], line["bmcs"]) for line in api.get("/v1/racks:work").json()]
+    assert work == [
+        ("r3u22 is empty, serial SN-B22 expected", []),
+        ("move cable NIC2 of r4u1 from leaf2:7 to leaf2:3", []),
     ]
 
 
