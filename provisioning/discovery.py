@@ -12,11 +12,13 @@ import structlog
 from sqlmodel import Session, col, select
 
 from provisioning import choices, default_logins, models, neighbours, one_by_one
+from provisioning.authority import fingerprint
 from provisioning.bmc import Access, BmcProtocol, Contact, Identity
 from provisioning.choices import Choice
 from provisioning.errors import BmcError, BmcLoginRefused, Conflict, NotFound, SeedError, told
 from provisioning.models import Bmc, Credential, Discovery
 from provisioning.ranges import addresses_of
+from provisioning.room import Rotation
 from provisioning.secrets import Sealer
 from provisioning.states import BmcGoal, Login
 from provisioning.store import Store, record
@@ -282,7 +284,9 @@ def _rows(session: Session, contacts: list[Contact]) -> list[tuple[Contact, Bmc]
 def _note(session: Session, bmc: Bmc, contact: Contact) -> SeedError | None:
     """It was seen. An accepted BMC with another certificate stays as it was."""
     if bmc.goal is not BmcGoal.OBSERVED and bmc.fingerprint != contact.fingerprint:
-        return _changed(session, bmc)
+        change = session.get(Rotation, bmc.id)
+        wanted = fingerprint(change.certificate) if change and change.certificate else ""
+        return None if contact.fingerprint == wanted else _changed(session, bmc)
     bmc.seen_at = models.now()
     bmc.protocol = contact.protocol
     bmc.fingerprint, bmc.certificate = contact.fingerprint, contact.certificate

@@ -16,16 +16,21 @@ import requests
 from pydantic import SecretStr
 
 import provisioning.bmc
-from provisioning import authority, plugins
+from provisioning import authority, discovery, plugins
 from provisioning.authority import Authority, fingerprint, stands_alone
 from provisioning.bmc import Access, Contact
 from provisioning.bmc.redfish import Redfish
+from provisioning.discovery import Finder
 from provisioning.errors import BmcLoginRefused, BmcRefused, BmcUnreachable
+from provisioning.models import Discovery
+from provisioning.secrets import Sealer, Unsealer, make_keys
+from provisioning.store import Store
 from seed.host import netns
 from seed.lab import failed_logins
 from seed.lab.bmc import _self_signed
 from seed.lab.scenario import BmcSpec
 from seed.lab.state import write_secret
+from seed.reconciler import open_logins
 from tests.fakes.appliance import environments, until
 from tests.fakes.wire import appliance_namespace, ip
 
@@ -55,8 +60,15 @@ def service(request: pytest.FixtureRequest) -> bool:
     return bool(request.param)
 
 
+@pytest.fixture(params=["Lab Systems"])
+def manufacturer(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
 @pytest.fixture
-def bmc(wire: str, tmp_path: Path, factory: str, service: bool) -> Iterator[Path]:
+def bmc(
+    wire: str, tmp_path: Path, factory: str, service: bool, manufacturer: str
+) -> Iterator[Path]:
     """A BMC that runs; its directory."""
     spec = BmcSpec.model_validate(
         {"protocol": "redfish", "address": ADDRESS, "mac": "52:54:00:22:01:1f",
@@ -67,7 +79,7 @@ def bmc(wire: str, tmp_path: Path, factory: str, service: bool) -> Iterator[Path
         "address": ADDRESS, "port": 443, "netmask": "255.255.255.0", "mac": spec.mac,
         "username": "admin", "password": PASSWORD, "certificate": f"{tmp_path}/cert.pem",
         "key": f"{tmp_path}/key.pem", "certificate_service": service, "uuid": UUID,
-        "chassis_uuid": UUID[::-1], "serial": "T-1", "manufacturer": "Lab Systems", "model": "T",
+        "chassis_uuid": UUID[::-1], "serial": "T-1", "manufacturer": manufacturer, "model": "T",
         "libvirt_uri": "test:///default", "ovmf_code": "x", "ovmf_vars": "y",
         "directory": str(tmp_path),
     }  # fmt: skip
@@ -176,3 +188,25 @@ def test_a_password_is_changed_and_each_refusal_counted(
         inside(lambda: REDFISH.check_login(found, OLD, 30))
     assert failed_logins.read(bmc / "failed_logins")["count"] == 1, "one request, one refusal"
     assert inside(lambda: REDFISH.maker(found, 10)).startswith("Lab Systems")
+
+
+@pytest.mark.parametrize("factory", ["name"], indirect=True)
+@pytest.mark.parametrize("manufacturer", ["Huawei"], indirect=True)
+def test_a_vendors_defaults_are_tried_twice_however_often_one_asks(
+    bmc: Path, inside: Callable[[Callable[[], Any]], Any]
+) -> None:
+    make_keys(bmc / "master.key", bmc / "master.pub")
+    unsealer = Unsealer(bmc / "master.key")
+    store = Store(f"sqlite:///{bmc / 'seed.db'}")
+    store.create()
+    finder = Finder(store, {"redfish": REDFISH}, open_logins(unsealer), Sealer(bmc / "master.pub"))
+    for _ in range(3):
+        with store.write() as session:
+            asked = discovery.request(session, [ADDRESS], None, "me", defaults=True).id
+        inside(lambda i=asked: finder.run(i))
+        with store.read() as session:
+            row = session.get_one(Discovery, asked)
+        assert row.found == 1
+        assert row.logged_in == 0
+        assert "refused" in row.problems[0]["problem"]
+    assert failed_logins.read(bmc / "failed_logins")["count"] == 2

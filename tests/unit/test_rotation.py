@@ -16,7 +16,7 @@ from cryptography.x509.oid import NameOID
 from pydantic import SecretStr
 from sqlmodel import Session, select
 
-from provisioning import authority, claims, logins, rotation
+from provisioning import authority, claims, discovery, logins, rotation
 from provisioning.authority import fingerprint
 from provisioning.bmc import Access, Contact, Identity, Lengths
 from provisioning.enrollment import Enrollment, OnAccept, accept
@@ -567,6 +567,23 @@ def test_one_that_never_shows_it_keeps_the_old_pin(room: Room) -> None:
     assert room.run() is None
     assert room.bmc.installed == TRIES
     assert room.row().fingerprint == fingerprint(room.bmc.certificate)
+
+
+def test_a_sweep_in_between_finds_no_stranger(room: Room) -> None:
+    """The BMC shows the new certificate already, our row has the old one still."""
+    room.ask()
+    new = a_certificate("bmc", ADDRESS)
+    with room.parts.store.write() as session:
+        bmc = session.exec(select(Bmc)).one()
+        session.get_one(Rotation, bmc.id).certificate = new
+        seen = Contact(ADDRESS, "redfish", fingerprint(new), new)
+        assert discovery._note(session, bmc, seen) is None
+        assert bmc.fingerprint == fingerprint(room.bmc.certificate), "not by a sweep"
+        stranger = a_certificate("stranger", ADDRESS)
+        problem = discovery._note(
+            session, bmc, Contact(ADDRESS, "redfish", fingerprint(stranger), stranger)
+        )
+    assert "changed since it was accepted" in str(problem)
 
 
 def test_a_strangers_certificate_gets_no_login(room: Room) -> None:

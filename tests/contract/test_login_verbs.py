@@ -1,0 +1,124 @@
+"""`seed bmc accept` and `rotate` as people type them, by HTTP; what the API never says."""
+
+import json
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+import uvicorn
+from sqlmodel import select
+from typer.testing import CliRunner, Result
+
+from api.app import create_app
+from api.parts import Door, Parts
+from api.roles import Role
+from provisioning.models import Bmc, Credential
+from provisioning.room import Rotation
+from provisioning.states import Login, RotationStep
+from seed.cli import app
+from tests.fakes.api import a_token, some_parts
+
+PASSWORD = "never-said-by-the-api"
+TAKES, CANNOT, FRESH = "10.0.1.11", "10.0.1.12", "10.0.1.13"
+
+
+@pytest.fixture
+def parts(tmp_path: Path) -> Parts:
+    parts = some_parts(tmp_path)
+    with parts.store.write() as session:
+        row = Credential(name="fleet", username="admin", sealed=b"")
+        row.sealed = parts.sealer.seal(PASSWORD, f"credential:{row.id}")
+        session.add(row)
+        session.flush()
+        for number, address in enumerate((TAKES, CANNOT, FRESH)):
+            session.add(
+                Bmc(
+                    address=address, protocol="redfish", login=Login.OK, credential_id=row.id,
+                    serial=f"SN-{number}", system_uuid=f"u-{number}",
+                )
+            )  # fmt: skip
+    return parts
+
+
+@pytest.fixture
+def seed(parts: Parts, tmp_path: Path) -> Iterator[Callable[..., Result]]:
+    config = uvicorn.Config(create_app(parts, Door.WEB), port=0, log_level="error", lifespan="on")
+    running = uvicorn.Server(config)
+    thread = threading.Thread(target=running.run, daemon=True)
+    thread.start()
+    while not running.started:
+        thread.join(0.05)
+        assert thread.is_alive()
+    port = running.servers[0].sockets[0].getsockname()[1]
+    token = tmp_path / "token"
+    token.write_text(a_token(parts, "staff", Role.OPERATOR))
+    env = {
+        "SEED_CONFIG": "/nowhere", "SEED_SERVER": f"http://127.0.0.1:{port}",
+        "SEED_TOKEN_FILE": str(token), "COLUMNS": "120", "NO_COLOR": "1",
+    }  # fmt: skip
+    yield lambda *words: CliRunner().invoke(app, words, env=env)
+    running.should_exit = True
+    thread.join()
+
+
+@pytest.fixture
+def reconciler(parts: Parts) -> Iterator[None]:
+    """What becomes of each wish: one BMC takes a new login, the other cannot."""
+    stop = threading.Event()
+
+    def run() -> None:
+        while not stop.wait(0.02):
+            with parts.store.write() as session:
+                for row in session.exec(select(Rotation)).all():
+                    if session.get_one(Bmc, row.bmc_id).address == TAKES:
+                        session.delete(row)
+                    else:
+                        row.step = RotationStep.FAILED
+                        row.problem, row.remedy = "it has no AccountService", "vendor's tool"
+
+    thread = threading.Thread(target=run)
+    thread.start()
+    yield
+    stop.set()
+    thread.join()
+
+
+def change(parts: Parts, address: str) -> Rotation | None:
+    with parts.store.read() as session:
+        bmc = session.exec(select(Bmc).where(Bmc.address == address)).one()
+        return session.get(Rotation, bmc.id)
+
+
+def test_accept_takes_over_unless_told_not_to(parts: Parts, seed: Callable[..., Result]) -> None:
+    assert seed("bmc", "accept", TAKES, "--name", "r1u01").exit_code == 0
+    assert seed("bmc", "accept", CANNOT, "--name", "r1u02", "--keep-login").exit_code == 0
+    asked = change(parts, TAKES)
+    assert asked is not None
+    assert (asked.step, asked.asked_by, asked.candidate_id) == (RotationStep.ASKED, "staff", None)
+    assert change(parts, CANNOT) is None
+
+
+def test_rotate_says_what_became_of_each(
+    parts: Parts, seed: Callable[..., Result], reconciler: None
+) -> None:
+    for number, address in enumerate((TAKES, CANNOT)):
+        said = seed("bmc", "accept", address, "--name", f"r1u0{number}", "--keep-login")
+        assert said.exit_code == 0, said.output
+    done = seed("bmc", "rotate", TAKES, "-o", "json")
+    assert done.exit_code == 0, done.output
+    assert json.loads(done.stdout)[0]["rotation"] == ""
+    failed = seed("bmc", "rotate", TAKES, CANNOT)
+    assert failed.exit_code == 1
+    assert f"{CANNOT}: failed: it has no AccountService" in failed.output
+    assert "try: vendor's tool" in failed.output
+    assert PASSWORD not in done.output + failed.output
+
+
+def test_a_bmc_that_is_not_ours_keeps_its_login(parts: Parts, seed: Callable[..., Result]) -> None:
+    said = seed("bmc", "rotate", FRESH)
+    assert said.exit_code == 1
+    assert f"BMC {FRESH} is not accepted" in said.output
+    assert f"seed bmc accept {FRESH}" in said.output
+    assert change(parts, FRESH) is None
+    assert seed("bmc", "rotate", "10.0.1.99").exit_code == 1
