@@ -112,8 +112,11 @@ async def _write(bmc: Bmc, request: Request, said: Answer, writer: asyncio.Strea
     if endless:
         writer.write(head)
         async for piece in lies.endless(bmc, request.path, body):
+            if writer.transport.is_closing():
+                return
             writer.write(piece)
             await writer.drain()
+            await asyncio.sleep(0)  # who hung up is noticed by the loop alone
         return
     writer.write(head + (b"" if request.method == "HEAD" else body))
     await writer.drain()
