@@ -39,7 +39,7 @@ def _checked(told: dict[str, Any]) -> Document:
 
 def written(document: Document) -> str:
     """The document as YAML."""
-    text = yaml.safe_dump(_short(document.stored()), sort_keys=False, allow_unicode=True, width=100)
+    text = yaml.safe_dump(_short(document.stored()), sort_keys=False, width=100)
     return str(text)
 
 
