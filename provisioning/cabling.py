@@ -123,15 +123,15 @@ def _jack(
 ) -> Jack:
     views = [(t, by_source[t.source][mac]) for t in newest if mac in by_source[t.source]]
     names = frozenset(nic.name.lower() for _, nic in views if nic.name)
-    heard = [(t, nic, _port(nic, ports)) for t, nic in views]
-    telling = [(t, port, _dead(t, nic)) for t, nic, port in heard if port or _dead(t, nic)]
+    heard = [(t, None if _dead(t, nic) else _port(nic, ports), _dead(t, nic)) for t, nic in views]
+    telling = [(t, port, dead) for t, port, dead in heard if port or dead]
     if not telling:
         link = next((nic.link for t, nic in views if nic.link), None)
         return Jack(mac, names, link=link)
     (told, port, dead), *older = telling
     differing = [f"overrules {t.source}, older: {p or 'no link'}" for t, p, _ in older if p != port]
     return Jack(
-        mac, names, None if dead else port, not dead, told.source, told.at,
+        mac, names, port, not dead, told.source, told.at,
         overruled="".join(differing),
     )  # fmt: skip
 
@@ -143,8 +143,6 @@ def _dead(told: Told, nic: Nic) -> bool:
 
 def _port(nic: Nic, ports: Ports) -> Port | None:
     """Of several neighbours (a switch that passes LLDP on) the one that is planned."""
-    if nic.link is False:
-        return None
     heard = [port for neighbour in nic.neighbours if (port := ports.heard(neighbour))]
     return next((port for port in heard if port in ports.like(port)), heard[0] if heard else None)
 

@@ -92,6 +92,12 @@ def test_a_dead_link_without_power_says_nothing() -> None:
     assert seen(("out of band", nic(MAC, link=False), 2, "off")).link is None
 
 
+def test_what_a_nic_heard_before_the_power_went_counts_and_not_before_the_cable_went() -> None:
+    nic_ = nic(MAC, "leaf1:18", link=False)
+    assert seen(("out of band", nic_, 2, "off")).port == Port("leaf1", "18")
+    assert seen(("out of band", nic_, 2, "on")).port is None
+
+
 def test_of_several_neighbours_the_planned_one_counts() -> None:
     both = (Neighbour(switch="phone", port="1"), Neighbour(switch="leaf1", port="swp18"))
     assert seen(("in band", Nic(mac=MAC, neighbours=both), 1, "on")).port == Port("leaf1", "18")

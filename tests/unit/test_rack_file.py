@@ -1,5 +1,8 @@
 """Plans as files: what is read, and what is refused as a whole with the place named."""
 
+from io import BytesIO
+
+import openpyxl
 import pytest
 
 from provisioning import rack_file, rack_plan
@@ -46,6 +49,17 @@ def test_what_spreadsheets_add_does_no_harm(change: str) -> None:
 @pytest.mark.parametrize("delimiter", [";", "\t"])
 def test_spreadsheets_of_other_countries(delimiter: str) -> None:
     assert nics(read(CSV.replace(",", delimiter))[0]) == {"NIC1": "leaf1:18", "NIC2": "leaf2:18"}
+
+
+def test_a_workbook() -> None:
+    book = openpyxl.Workbook()
+    for row in (["Rack", "U", "Serial", "NIC1"], ["r3", 17, 20301745, "leaf1:18"]):
+        book.active.append(row)
+    file = BytesIO()
+    book.save(file)
+    ((where, place),) = rack_file.read(file.getvalue(), "table")
+    assert (where, place.unit, place.serial) == ("row 2", 17, "20301745")
+    assert nics(place) == {"NIC1": "leaf1:18"}
 
 
 def test_nics_by_name_and_mac_and_columns_that_do_not_count() -> None:
