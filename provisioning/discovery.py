@@ -4,8 +4,10 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from dataclasses import dataclass
 from ipaddress import ip_address
+from typing import TypeVar
 from uuid import UUID
 
 import structlog
@@ -24,10 +26,12 @@ from provisioning.states import BmcGoal, Login
 from provisioning.store import Store, record
 from provisioning.sweep import DEFAULT_RATE, Pace, expected_seconds, sweep
 
+T = TypeVar("T")
+
 log = structlog.get_logger()
 
 LOGIN_TIMEOUT = 30.0  # seconds; real BMCs take up to 3 for a login
-LOGINS_AT_ONCE = 32
+LOGINS_AT_ONCE = 64  # threads of one protocol, fewer where it says so
 ROWS_AT_ONCE = 500  # in one transaction
 PREFERENCE = ("redfish", "ipmi")  # of the protocols that one BMC speaks, the strongest first
 
@@ -134,8 +138,21 @@ class Finder:
             return problem
 
         ended: list[Choice] = []
-        with ThreadPoolExecutor(LOGINS_AT_ONCE, thread_name_prefix="login") as pool:
-            return [problem for problem in pool.map(log_in, due) if problem]
+        return self._each(log_in, [(choice.contact.protocol, choice) for choice in due])
+
+    def _each(
+        self, work: Callable[[T], SeedError | None], due: list[tuple[str, T]]
+    ) -> list[SeedError]:
+        """Do it for all, with as many threads as each one's protocol bears. What went wrong."""
+        with ExitStack() as stack:
+            pools = {
+                name: stack.enter_context(
+                    ThreadPoolExecutor(min(LOGINS_AT_ONCE, protocol.at_once), f"login-{name}")
+                )
+                for name, protocol in self.protocols.items()
+            }
+            tried = [pools[protocol].submit(work, one) for protocol, one in due]
+            return [problem for one in tried if (problem := one.result())]
 
     def _guess(self, contacts: list[Contact], said: Callable[[str], None]) -> list[SeedError]:
         """What vendors ship, within the budget, at those that no login opened yet."""
@@ -152,8 +169,7 @@ class Finder:
             said(f"trying vendors' defaults at {contact.address}")
             return self._guess_one(contact, macs.get(contact.address, ""))
 
-        with ThreadPoolExecutor(LOGINS_AT_ONCE, thread_name_prefix="default") as pool:
-            return [problem for problem in pool.map(guess, due) if problem]
+        return self._each(guess, [(contact.protocol, contact) for contact in due])
 
     def _guess_one(self, contact: Contact, mac: str) -> SeedError | None:
         maker = choices.maker(contact, self.protocols[contact.protocol], mac)

@@ -6,6 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
+from provisioning.sweep import Pace
 from seed import show
 from seed.client import REFUSED, TOO_LONG, USAGE, Client, err, fail, part
 from seed.commands import bmc
@@ -43,7 +44,12 @@ def discover(
         credential = _keep_login(api, username, password_stdin)
     elif password_stdin:
         fail("a password without a user name", "Add --username.", USAGE)
-    asked = {"ranges": ranges, "exclude": exclude or [], "rate": rate, "defaults": defaults}
+    asked = {
+        "ranges": ranges,
+        "exclude": exclude or [],
+        "rate": Pace(rate).rate,
+        "defaults": defaults,
+    }
     asked |= {"credential": credential or None}
     if one_by_one:
         _one_by_one(api, asked)

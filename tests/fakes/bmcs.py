@@ -25,6 +25,7 @@ class Room:
     driver: str = "fake-hardware"
     knock: Knock | None = None  # each address is probed
     shout: Shout | None = None
+    at_once: int = 16
     fingerprint: str = "a" * 64
     lies: dict[str, BaseException] = field(default_factory=dict)
     logins: Counter[str] = field(default_factory=Counter)
