@@ -101,6 +101,7 @@ class Rotating(Turning):
             S.PROMOTED: certifying.certify,
             S.CERTIFYING: certifying.install,
             S.CERTIFIED: self._finish,
+            S.FAILING: self._settle,
             S.STUCK: self._stay_stuck,
         }
         with self.parts.talks.alone(bmc_id, 0.0) as mine:
@@ -108,14 +109,10 @@ class Rotating(Turning):
                 with self.parts.store.read() as session:
                     rotation = session.get(Rotation, bmc_id)
                     turn = Turn(session.get_one(Bmc, bmc_id), rotation) if rotation else None
-                if turn is None:
+                if turn is None or turn.rotation.step is S.FAILED:
                     return None
                 if not mine:
                     return Wait("waits until another conversation with the BMC has ended")
-                if turn.rotation.step is S.FAILED:
-                    if turn.bmc.login is Login.OK:
-                        self.let_on(self.node(turn))
-                    return None
                 result = steps[turn.rotation.step](turn)
                 if result is not None:
                     return result
@@ -276,6 +273,12 @@ class Rotating(Turning):
             session.get_one(Bmc, turn.bmc.id).login = Login.REFUSED
             record(session, "bmc.login-lost", address, stuck.problem, remedy=stuck.remedy)
         return stuck
+
+    def _settle(self, turn: Turn) -> Result:
+        if turn.bmc.login is Login.OK:  # else its refusal keeps Ironic off
+            self.let_on(self.node(turn))
+        self.move(turn, S.FAILED)
+        return None
 
     def _stay_stuck(self, turn: Turn) -> Result:
         if turn.bmc.login is not Login.OK:

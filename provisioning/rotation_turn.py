@@ -67,11 +67,11 @@ class Turning:
             row.tries = row.tries if tries is None else tries
 
     def fail(self, turn: Turn, err: SeedError, login: Login = Login.OK) -> Result:
-        """The BMC has the login it had. Kept as FAILED, so that people can read why."""
+        """The BMC has the login it had. The row stays, so that people can read why."""
         with self.parts.store.write() as session:
             row = session.get_one(Rotation, turn.bmc.id)
             candidate, row.candidate_id = row.candidate_id, None
-            row.step, row.problem, row.remedy = RotationStep.FAILED, str(err), err.remedy
+            row.step, row.problem, row.remedy = RotationStep.FAILING, str(err), err.remedy
             session.get_one(Bmc, turn.bmc.id).login = login
             session.flush()
             logins.forget_unused(session, candidate)

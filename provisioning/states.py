@@ -79,6 +79,7 @@ class RotationStep(StrEnum):
     PROMOTED = "promoted"  # it is the BMC's login; the old one is forgotten
     CERTIFYING = "certifying"  # a certificate of ours is being installed
     CERTIFIED = "certified"
+    FAILING = "failing"  # nothing changed: Ironic is let on again
     FAILED = "failed"  # nothing changed: the old login stays
     STUCK = "stuck"  # both were refused: a person must look
 

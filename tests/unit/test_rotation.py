@@ -391,6 +391,28 @@ def test_a_password_that_is_not_taken_changes_nothing(room: Room, deaf: bool) ->
     assert not room.ironic.nodes()[0].maintenance
 
 
+def test_killed_while_it_fails_ironic_is_let_on_again(room: Room) -> None:
+    store, died = room.parts.store, 0
+    assert isinstance(store, DyingStore)
+    room.bmc.says["set_password"] = BmcRefused("too long", "vendor's tool")
+    for commits in range(20):
+        room.ask()
+        store.left = commits
+        with suppress(Death):
+            room.run()
+        if store.left is not None:
+            break
+        died += 1
+        assert room.run() is None
+        change = room.change()
+        assert change is not None
+        assert change.step is RotationStep.FAILED
+        assert not room.ironic.nodes()[0].maintenance, f"died after commit {commits}"
+        assert room.kept() == room.bmc.password == FACTORY
+        assert room.names() == ["discover-1"]
+    assert died >= 5
+
+
 def test_a_login_that_stopped_working_is_sent_once(room: Room) -> None:
     room.bmc.password = "changed by somebody"
     room.ask()

@@ -10,7 +10,7 @@ down_revision = "0001"
 
 ROTATION_STEP = sa.Enum(
     "ASKED", "QUIET", "READY", "SENT", "TAKEN", "PROVED", "TOLD", "PROMOTED", "CERTIFYING",
-    "CERTIFIED", "FAILED", "STUCK", name="rotationstep",
+    "CERTIFIED", "FAILING", "FAILED", "STUCK", name="rotationstep",
 )  # fmt: skip
 
 
