@@ -33,6 +33,7 @@ class Rack:
     driver: str = "redfish"
     knock: None = None
     shout: None = None
+    at_once: int = 16
     sent: Counter[tuple[str, str]] = field(default_factory=Counter)
 
     async def probe(self, address: str, timeout: float, line: Any = None) -> Contact | None:
