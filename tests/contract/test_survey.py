@@ -1,12 +1,17 @@
 """Logged-in conversations with BMCs that lie or hang, and with those that do not. Needs root."""
 
 import asyncio
+import json
 import os
+import ssl
 import threading
 import time
 from collections.abc import Callable, Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from ipaddress import IPv4Address
+from pathlib import Path
 from socket import AF_INET, SOCK_DGRAM, socket
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 from pydantic import SecretStr
@@ -14,10 +19,13 @@ from pydantic import SecretStr
 import provisioning.bmc
 from provisioning import plugins
 from provisioning.bmc import Access, BmcProtocol, Contact, _ipmi_wire
+from provisioning.bmc._redfish_wire import ANSWER_SECONDS
 from provisioning.errors import BmcError, BmcLoginRefused, BmcUnreachable
 from seed.host import netns
+from seed.lab.bmc import _self_signed as self_signed
 from seed.lab.fleet.running import Control, running
 from seed.lab.fleet.spec import Lie, Spec
+from seed.lab.scenario import BmcSpec
 from tests.fakes import liars
 from tests.fakes.wire import ip
 
@@ -178,6 +186,18 @@ def test_liars(
     assert control.bmc(A)["failed_logins"] == 0
 
 
+@pytest.mark.parametrize("lie", [Lie.HUGE_BODY, Lie.DEEP_HUGE_BODY])
+def test_an_answer_without_an_end_is_left_at_once(
+    room: tuple[str, Control], liar: Callable[[Lie], Contact], lie: Lie
+) -> None:
+    """Not when its time is over: until then it would fill the memory."""
+    contact = liar(lie)
+    begin = time.monotonic()
+    said = timed(room[0], lambda: REDFISH.survey(contact, ACCESS, 90.0), 90.0)
+    assert isinstance(said, BmcError)
+    assert time.monotonic() - begin < ANSWER_SECONDS - 5
+
+
 def test_links_in_a_circle_end(room: tuple[str, Control], liar: Callable[[Lie], Contact]) -> None:
     """Every collection contains itself only: no system, no parts, and an end."""
     contact = liar(Lie.CYCLE)
@@ -214,6 +234,68 @@ def test_the_led_lights_and_goes_dark(room: tuple[str, Control]) -> None:
 
     switch(True)
     switch(False)
+
+
+class Reserved(BaseHTTPRequestHandler):
+    """A Redfish service that lets everybody log in and shows its drives to nobody."""
+
+    protocol_version = "HTTP/1.1"
+    logins: ClassVar[list[str]] = []
+    tree: ClassVar[dict[str, dict[str, Any]]] = {
+        "": {
+            "RedfishVersion": "1.6.0", "Id": "Root", "Name": "Root",
+            "Systems": {"@odata.id": "/redfish/v1/Systems"},
+            "Links": {"Sessions": {"@odata.id": "/redfish/v1/Sessions"}},
+        },
+        "/Systems": {"Members": [{"@odata.id": "/redfish/v1/Systems/1"}]},
+        "/Systems/1": {"SerialNumber": "S-1", "Storage": {"@odata.id": "/redfish/v1/Drives"}},
+    }  # fmt: skip
+
+    def do_GET(self) -> None:
+        found = self.tree.get(self.path.rstrip("/").removeprefix("/redfish/v1"))
+        self.say(200 if found else 403, found or {})
+
+    def do_POST(self) -> None:
+        self.logins.append(self.path)
+        self.rfile.read(int(self.headers["Content-Length"]))
+        self.say(201, {}, ("X-Auth-Token", "t"), ("Location", "https://bmc.example/Sessions/1"))
+
+    def do_DELETE(self) -> None:
+        self.logins.append(f"- {self.path}")
+        self.say(204, {})
+
+    def say(self, status: int, body: dict[str, Any], *headers: tuple[str, str]) -> None:
+        text = b"" if status == 204 else json.dumps(body).encode()
+        self.send_response(status)
+        for name, value in (*headers, ("Content-Length", str(len(text)))):
+            self.send_header(name, value)
+        self.end_headers()
+        self.wfile.write(text)
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+def test_a_forbidden_resource_is_not_told_and_no_second_login(line: str, tmp_path: Path) -> None:
+    address = "127.0.71.5"
+    certificate, key = tmp_path / "cert.pem", tmp_path / "key.pem"
+    spec = BmcSpec(protocol="redfish", address=IPv4Address(address), mac="02:00:5e:00:71:05")
+    self_signed(spec, certificate, key)
+    server = netns.call(line, lambda: ThreadingHTTPServer((address, 443), Reserved))
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(certificate, key)
+    server.socket = context.wrap_socket(server.socket, server_side=True)
+    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    thread.start()
+    try:
+        contact = found(line, address)
+        told = netns.call(line, lambda: REDFISH.survey(contact, ACCESS, 20.0))
+    finally:
+        server.shutdown()
+        server.server_close()
+    assert told.inventory.serial == "S-1"
+    assert told.inventory.drives == told.findings == ()
+    assert Reserved.logins == ["/redfish/v1/Sessions", "- /Sessions/1"], "one, and it is closed"
 
 
 # --- IPMI -----------------------------------------------------------------------------------------
