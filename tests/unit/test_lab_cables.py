@@ -1,5 +1,6 @@
 """Switches of the scenario, what they say, and re-plugging: no process is started."""
 
+import csv
 import json
 import socket
 from pathlib import Path
@@ -31,6 +32,12 @@ def test_the_room_has_four_servers_and_two_switches(scenario: Scenario) -> None:
         ("redfish", "uefi", 2), ("redfish", "uefi", 2), ("ipmi", "bios", 1), ("redfish", "bios", 1),
     ]  # fmt: skip
     assert [(s.name, len(s.ports)) for s in scenario.switches] == [("leaf1", 5), ("leaf2", 3)]
+
+
+def test_its_rack_plan_is_the_room_as_built(scenario: Scenario) -> None:
+    rows = csv.DictReader(ROOM.with_suffix(".csv").read_text().splitlines())
+    planned = {row["serial"]: [row["NIC1"], row["NIC2"]] for row in rows}
+    assert planned == {s.serial: [*(n.port for n in s.nics), ""][:2] for s in scenario.servers}
 
 
 @pytest.mark.parametrize(
