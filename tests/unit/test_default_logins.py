@@ -31,6 +31,7 @@ class Rack:
     login: tuple[str, str] = ("root", "calvin")
     name: str = "redfish"
     driver: str = "redfish"
+    at_once: int = 4
     knock: None = None
     shout: None = None
     at_once: int = 16

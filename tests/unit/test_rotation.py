@@ -345,6 +345,28 @@ def test_neither_login_works_two_tries_in_all(room: Room) -> None:
     assert room.bmc.wrong == 4
 
 
+def test_two_tries_in_all_also_when_killed_between_them(room: Room) -> None:
+    """Both logins are wrong, and it dies once, anywhere: the third one is never sent."""
+    store = room.parts.store
+    assert isinstance(store, DyingStore)
+    room.bmc.loses_answers, room.bmc.deaf = True, True
+    room.bmc.during = lambda: setattr(room.bmc, "password", "somebody else's")
+    room.ask()
+    assert isinstance(room.run(), Stuck)
+    died = 0
+    for commits in range(20):
+        room.ask()  # a person: both once more
+        before, store.left = room.bmc.wrong, commits
+        with suppress(Death):
+            room.run()
+        if store.left is not None:
+            break
+        died += 1
+        assert isinstance(room.run(), Stuck)
+        assert room.bmc.wrong - before <= 2, f"died after commit {commits}"
+    assert died >= 3
+
+
 def test_the_right_login_given_by_a_person_ends_it(room: Room) -> None:
     room.bmc.during = lambda: setattr(room.bmc, "password", "somebody else's")
     room.bmc.deaf = True
