@@ -6,6 +6,7 @@ Before any login a BMC is known by its address, and by its MAC where it is on ou
 from collections.abc import Callable
 from dataclasses import dataclass
 
+import structlog
 from cryptography import x509
 from cryptography.x509.oid import NameOID
 from sqlmodel import Session, col, select
@@ -13,11 +14,13 @@ from sqlmodel import Session, col, select
 from provisioning import default_logins
 from provisioning.bmc import Access, BmcProtocol, Contact
 from provisioning.default_logins import Default
-from provisioning.errors import BmcError, BmcLoginRefused, NotFound
+from provisioning.errors import BmcLoginRefused, NotFound
 from provisioning.models import Bmc, Credential
 from provisioning.room import Observation
 from provisioning.secrets import Sealer
 from provisioning.vault import PREFIX, split
+
+log = structlog.get_logger()
 
 MAKER_TIMEOUT = 5.0
 
@@ -85,7 +88,8 @@ def maker(contact: Contact, protocol: BmcProtocol, mac: str) -> str:
     """Who made it, by what it shows everybody: Redfish root, certificate, the MAC's OUI."""
     try:
         told = protocol.maker(contact, MAKER_TIMEOUT)
-    except BmcError:
+    except Exception:  # whatever a liar answers: its certificate or MAC may still tell
+        log.info("bmc.maker-untold", address=contact.address, exc_info=True)
         told = ""
     names = [told, *_certified(contact.certificate), default_logins.maker(mac) if mac else ""]
     return next((name for name in names if default_logins.of(name)), "")

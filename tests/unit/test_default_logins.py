@@ -44,6 +44,8 @@ class Rack:
         return None
 
     def maker(self, contact: Contact, timeout: float) -> str:
+        if self.made_by == "a liar":
+            raise RecursionError
         return self.made_by
 
     def identify(self, contact: Contact, access: Access, timeout: float) -> Identity:
@@ -124,8 +126,9 @@ def test_two_tries_in_ten_minutes_however_often_one_asks(site: Site) -> None:
     assert rack.sent[("root", "calvin")] == 1
 
 
-def test_a_stranger_is_not_guessed_at(site: Site) -> None:
-    rack = Rack(made_by="Nobody Knows Ltd")
+@pytest.mark.parametrize("maker", ["Nobody Knows Ltd", "", "a liar"])
+def test_a_stranger_is_not_guessed_at(site: Site, maker: str) -> None:
+    rack = Rack(made_by=maker)
     told = site.sweep(rack, defaults=True)
     assert "does not tell who made it" in told.problems[0]["problem"]
     assert rack.sent == {}
