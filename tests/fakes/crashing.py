@@ -33,6 +33,7 @@ from provisioning.reconcile import Reconciler
 from provisioning.secrets import Sealer
 from provisioning.store import Store
 from provisioning.wire import WireState
+from tests.fakes.hardware import an_inventory
 
 EFFECTS = ("create_node", "patch_node", "create_port", "provision", "power", "allocate",
            "drop_allocation", "set_maintenance", "set_traits")  # fmt: skip
@@ -60,7 +61,8 @@ class FakeBmc:
 
     def survey(self, contact: Contact, access: Access, timeout: float) -> Survey:
         who = identity_of(contact.address)
-        return Survey(who, Inventory(serial=who.serial, model=who.model, health="OK"))
+        seen = Inventory.model_validate(an_inventory())
+        return Survey(who, seen.model_copy(update={"serial": who.serial, "health": "OK"}))
 
     def locate(self, contact: Contact, access: Access, on: bool, timeout: float) -> None:
         """Its LED is nowhere to be seen."""
