@@ -158,8 +158,8 @@ def silent_wire() -> Iterator[str]:
         for link in ("oob0", "end0"):
             ip("-n", name, "link", "set", link, "up")
         ip("-n", name, "address", "add", "198.51.100.1/24", "dev", "oob0")
-        setting = "net.ipv4.neigh.oob0.retrans_time_ms=200"
-        netns.run(name, ["sysctl", "-qw", setting], timeout=10).check_returncode()
+        setting = Path("/proc/sys/net/ipv4/neigh/oob0/retrans_time_ms")
+        netns.call(name, lambda: setting.write_text("200"))
         yield name
 
 
