@@ -7,9 +7,9 @@ import json
 import sys
 from dataclasses import asdict
 
-from tests.bench import inventory, start, sweep, weights
+from tests.bench import inventory, room, start, sweep, weights
 
-ROWS = {**weights.ROWS, **sweep.ROWS, **inventory.ROWS, **start.ROWS}
+ROWS = {**weights.ROWS, **sweep.ROWS, **inventory.ROWS, **start.ROWS, **room.ROWS}
 ORDER = ("row", "ours", "peer", "ratio", "cpu_ratio", "unit")
 
 

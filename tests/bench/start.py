@@ -74,10 +74,10 @@ def peer() -> Round:
             (base / folder).mkdir()
         programs = environments() / "ironic" / "bin"
         before, begin = cpu_here(), time.monotonic()
-        _run(namespace, base, programs / "ironic-dbsync", config, "create_schema").wait(120)
-        server = _run(namespace, base, programs / "ironic", config)
+        run(namespace, base, programs / "ironic-dbsync", config, "create_schema").wait(120)
+        server = run(namespace, base, programs / "ironic", config)
         try:
-            until(lambda: {"redfish", "ipmi"} <= _drivers(namespace), 60, "Ironic's drivers")
+            until(lambda: {"redfish", "ipmi"} <= drivers(namespace), 60, "Ironic's drivers")
             seconds = time.monotonic() - begin
             cpu = cpu_here() - before + cpu_of(supervisor.tree(server.pid))
             return Figure(seconds, cpu), Figure(supervisor.memory_mb(server.pid))
@@ -86,7 +86,7 @@ def peer() -> Round:
             server.wait(60)
 
 
-def _run(
+def run(
     namespace: str, base: Path, program: Path, config: Path, *words: str
 ) -> subprocess.Popen[bytes]:
     argv = [*netns.prefix(namespace), str(program), "--config-file", str(config), *words]
@@ -94,7 +94,7 @@ def _run(
         return subprocess.Popen(argv, cwd=base, env={"PATH": PATH}, stdout=log, stderr=log)
 
 
-def _drivers(namespace: str) -> set[str]:
+def drivers(namespace: str) -> set[str]:
     def ask() -> set[str]:
         answer = httpx.get(DRIVERS_URL, timeout=3, trust_env=False)
         return {driver["name"] for driver in answer.raise_for_status().json()["drivers"]}

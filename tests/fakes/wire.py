@@ -5,7 +5,7 @@ import socket
 import struct
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
@@ -23,12 +23,12 @@ def ip(*words: str) -> None:
 
 
 @contextmanager
-def appliance_namespace(name: str) -> Iterator[str]:
+def appliance_namespace(name: str, bridges: Mapping[str, str] = BRIDGES) -> Iterator[str]:
     """A namespace with the appliance's three bridges; gone afterwards."""
     ip("netns", "add", name)
     try:
         ip("-n", name, "link", "set", "lo", "up")
-        for bridge, address in BRIDGES.items():
+        for bridge, address in bridges.items():
             ip("-n", name, "link", "add", bridge, "type", "bridge")
             ip("-n", name, "address", "add", address, "dev", bridge)
             ip("-n", name, "link", "set", bridge, "up")
