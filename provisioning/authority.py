@@ -36,6 +36,7 @@ def make(key_file: Path, pem_file: Path) -> None:
     certificate = (
         _builder(name, name, key.public_key(), CA_YEARS)
         .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
+        .add_extension(usage(ca=True), critical=True)
         .sign(key, hashes.SHA256())
     )
     plain = serialization.NoEncryption()
@@ -81,14 +82,15 @@ class Authority:
         assert isinstance(key, ec.EllipticCurvePrivateKey)  # noqa: S101  made above
         name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, address)])
         sans = x509.SubjectAlternativeName([x509.IPAddress(ip_address(address))])
-        usage = x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH])
+        server = x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH])
         issuer = x509.AuthorityKeyIdentifier.from_issuer_public_key(key.public_key())
         signed = (
             _builder(name, self._certificate.subject, asked.public_key(), BMC_YEARS)
             .add_extension(sans, critical=False)
             .add_extension(issuer, critical=False)
             .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
-            .add_extension(usage, critical=False)
+            .add_extension(usage(ca=False), critical=True)
+            .add_extension(server, critical=False)
             .sign(key, hashes.SHA256())
         )
         return signed.public_bytes(serialization.Encoding.PEM).decode()
@@ -103,6 +105,21 @@ class Authority:
         except (ValueError, TypeError, InvalidSignature):
             return False
         return certificate.not_valid_after_utc - datetime.now(UTC) > RENEW
+
+
+def usage(*, ca: bool) -> x509.KeyUsage:
+    """What its key is for. Strict clients (Python 3.13's default) refuse a CA that does not say."""
+    return x509.KeyUsage(
+        digital_signature=not ca,
+        key_cert_sign=ca,
+        crl_sign=ca,
+        content_commitment=False,
+        key_encipherment=False,
+        data_encipherment=False,
+        key_agreement=False,
+        encipher_only=False,
+        decipher_only=False,
+    )
 
 
 def fingerprint(pem: str) -> str:

@@ -6,6 +6,8 @@ The lab's BMC program itself, on an address of a namespace; no server, no hyperv
 import asyncio
 import json
 import os
+import socket
+import ssl
 import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -118,8 +120,22 @@ def contact(inside: Callable[[Callable[[], Any]], Any]) -> Contact:
 
 
 def as_ironic_does(inside: Callable[[Callable[[], Any]], Any], ca_file: Path) -> int:
-    """sushy's transport with `verify` set to a file; the status, or an SSLError."""
+    """sushy's transport with `verify` set to a file; the status, or an SSLError.
+
+    Before that a client as strict as Python 3.13's are, whatever Python this is.
+    """
     url = f"https://{ADDRESS}/redfish/v1/"
+    strict = ssl.create_default_context(cafile=str(ca_file))
+    strict.verify_flags |= ssl.VERIFY_X509_STRICT | ssl.VERIFY_X509_PARTIAL_CHAIN
+
+    def shake_hands() -> None:
+        with socket.create_connection((ADDRESS, 443), timeout=10) as line:
+            try:
+                strict.wrap_socket(line, server_hostname=ADDRESS).close()
+            except ssl.SSLError as err:
+                raise requests.exceptions.SSLError(str(err)) from err
+
+    inside(shake_hands)
     return int(inside(lambda: requests.get(url, verify=str(ca_file), timeout=10)).status_code)
 
 
