@@ -1,9 +1,11 @@
 """Emulated BMCs as others ship them, each in a network namespace on a bridge of the appliance's."""
 
+import os
+import signal
 import socket
 import subprocess
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 import bcrypt
@@ -59,7 +61,8 @@ def running(
         yield process
     finally:
         for pid in netns.run(namespace, ["ip", "netns", "pids", namespace], 10).stdout.split():
-            subprocess.run(["kill", "-9", pid], check=False, capture_output=True, timeout=10)
+            with suppress(ProcessLookupError):
+                os.kill(int(pid), signal.SIGKILL)
         process.wait(20)
 
 
