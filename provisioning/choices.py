@@ -11,7 +11,7 @@ from cryptography import x509
 from cryptography.x509.oid import NameOID
 from sqlmodel import Session, col, select
 
-from provisioning import default_logins
+from provisioning import default_logins, oui
 from provisioning.bmc import Access, BmcProtocol, Contact
 from provisioning.default_logins import Default
 from provisioning.errors import BmcLoginRefused, NotFound
@@ -91,7 +91,7 @@ def maker(contact: Contact, protocol: BmcProtocol, mac: str) -> str:
     except Exception:  # whatever a liar answers: its certificate or MAC may still tell
         log.info("bmc.maker-untold", address=contact.address, exc_info=True)
         told = ""
-    names = [told, *_certified(contact.certificate), default_logins.maker(mac) if mac else ""]
+    names = [told, *_certified(contact.certificate), oui.maker(mac)]
     return next((name for name in names if default_logins.of(name)), "")
 
 

@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Final
 
-from netaddr import EUI, AddrFormatError, NotRegisteredError
 from sqlmodel import Session, col, select
 
 from provisioning.models import now
@@ -58,14 +57,6 @@ def of(vendor: str) -> list[Default]:
     if not vendor:
         return []
     return [d for d in DEFAULTS if re.search(d.vendor, vendor, re.IGNORECASE)][:TRIES]
-
-
-def maker(mac: str) -> str:
-    """The organization that the MAC's OUI is registered for; empty: nobody."""
-    try:
-        return str(EUI(mac).oui.registration().org)
-    except (NotRegisteredError, AddrFormatError):
-        return ""
 
 
 def spend(session: Session, address: str) -> datetime | None:

@@ -9,19 +9,15 @@ from sqlalchemy import or_
 from sqlmodel import Session, col, select
 
 from provisioning.authority import stands_alone
-from provisioning.bmc import Access, Contact, Identity
+from provisioning.bmc import Access, Identity
 from provisioning.errors import BmcRefused, NotFound
 from provisioning.models import Bmc, Credential, Discovery
-from provisioning.parts import Parts
+from provisioning.parts import Parts, contact_of
 from provisioning.room import Observation, Rotation
 from provisioning.store import record
 
 OUR_NAMES: Final = ("discover-", "bmc-")
 """How Seed names logins itself. What a person named may be meant for the next rack: it stays."""
-
-
-def contact_of(bmc: Bmc) -> Contact:
-    return Contact(bmc.address, bmc.protocol, bmc.fingerprint, bmc.certificate)
 
 
 class Trust(StrEnum):

@@ -129,10 +129,9 @@ class Parts:
             access = self.login(bmc)
             with self.store.read() as session:
                 now = session.get_one(Bmc, bmc.id)
-            contact = Contact(now.address, now.protocol, now.fingerprint, now.certificate)
             self._same_certificate(now)
             try:
-                return self.protocols[now.protocol].identify(contact, access, LOGIN_TIMEOUT)
+                return self.protocols[now.protocol].identify(contact_of(now), access, LOGIN_TIMEOUT)
             except BmcLoginRefused:
                 self.keep_ironic_off(now)
                 raise
@@ -154,6 +153,10 @@ class Parts:
             session.get_one(Bmc, bmc.id).login = Login.REFUSED
         if bmc.node_uuid and self.ironic.find_node(bmc.node_uuid):
             self.ironic.set_maintenance(bmc.node_uuid, True, "the BMC refused its login")
+
+
+def contact_of(bmc: Bmc) -> Contact:
+    return Contact(bmc.address, bmc.protocol, bmc.fingerprint, bmc.certificate)
 
 
 def _facts(bmc: Bmc, found: Identity) -> list[tuple[str, str, str]]:

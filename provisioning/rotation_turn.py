@@ -10,7 +10,7 @@ from provisioning.errors import BmcLoginRefused, SeedError
 from provisioning.ironic import Node
 from provisioning.models import Bmc, Credential
 from provisioning.outcome import Stuck, Wait
-from provisioning.parts import Parts
+from provisioning.parts import Parts, contact_of
 from provisioning.room import Rotation
 from provisioning.states import Login, RotationStep
 from provisioning.store import record
@@ -33,7 +33,7 @@ class Turn:
 
     @property
     def contact(self) -> Contact:
-        return logins.contact_of(self.bmc)
+        return contact_of(self.bmc)
 
 
 @dataclass(frozen=True)

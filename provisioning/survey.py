@@ -16,10 +16,10 @@ import structlog
 from sqlmodel import Session, col, or_, select
 
 from provisioning import discovery, quirks
-from provisioning.bmc import Access, BmcProtocol, Contact, Survey
+from provisioning.bmc import Access, BmcProtocol, Survey
 from provisioning.errors import BmcError, BmcLoginRefused, Conflict, SeedError
 from provisioning.models import Bmc, Credential, now
-from provisioning.parts import Talks
+from provisioning.parts import Talks, contact_of
 from provisioning.room import Rotation
 from provisioning.states import MOVING, BmcGoal, Login, RotationStep
 from provisioning.store import Store, record
@@ -142,7 +142,7 @@ class Surveyor:
     def _survey(self, bmc_id: UUID) -> float:
         bmc, began = self._bmc(bmc_id), now()
         try:
-            found = self._protocol(bmc).survey(_contact(bmc), self._login(bmc), SURVEY_TIMEOUT)
+            found = self._protocol(bmc).survey(contact_of(bmc), self._login(bmc), SURVEY_TIMEOUT)
         except Exception as err:
             self._failed(bmc, _as_ours(bmc, err))
             return AGAIN
@@ -158,7 +158,7 @@ class Surveyor:
         problem = ""
         try:
             on = bmc.led_wanted == "on"
-            self._protocol(bmc).locate(_contact(bmc), self._login(bmc), on, LOCATE_TIMEOUT)
+            self._protocol(bmc).locate(contact_of(bmc), self._login(bmc), on, LOCATE_TIMEOUT)
         except Exception as err:
             ours = _as_ours(bmc, err)
             self._maybe_refused(bmc, ours)
@@ -229,10 +229,6 @@ def _another_server(row: Bmc, found: Survey) -> list[str]:
         f"it shows the server {told[0] or 'without a serial'} ({told[1] or 'no UUID'}), "
         f"{row.node_name} was accepted as {row.serial} ({row.system_uuid or 'no UUID'})"
     ]
-
-
-def _contact(bmc: Bmc) -> Contact:
-    return Contact(bmc.address, bmc.protocol, bmc.fingerprint, bmc.certificate)
 
 
 def _as_ours(bmc: Bmc, err: Exception) -> SeedError:

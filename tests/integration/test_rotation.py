@@ -27,9 +27,9 @@ from provisioning import discovery, rotation
 from provisioning.bmc import Access
 from provisioning.enrollment import accept
 from provisioning.errors import BmcLoginRefused
-from provisioning.logins import Trust, contact_of
+from provisioning.logins import Trust
 from provisioning.models import Bmc, Credential, Discovery
-from provisioning.parts import Parts
+from provisioning.parts import Parts, contact_of
 from provisioning.room import Rotation
 from provisioning.secrets import Sealer
 from provisioning.states import Login

@@ -9,7 +9,7 @@ import pytest
 from pydantic import SecretStr
 from sqlmodel import select
 
-from provisioning import choices, default_logins, discovery
+from provisioning import choices, default_logins, discovery, oui
 from provisioning.bmc import Access, Contact, Identity
 from provisioning.default_logins import TRIES, WINDOW
 from provisioning.discovery import Finder
@@ -194,9 +194,9 @@ def test_no_vendor_has_more_than_the_budget() -> None:
 
 
 def test_makers_by_their_mac() -> None:
-    assert default_logins.of(default_logins.maker("18:66:da:00:00:01"))[0].username == "root"
-    assert default_logins.maker("52:54:00:00:00:01") == ""
-    assert default_logins.maker("nonsense") == ""
+    assert default_logins.of(oui.maker("18:66:da:00:00:01"))[0].username == "root"
+    assert oui.maker("52:54:00:00:00:01") == ""
+    assert oui.maker("nonsense") == ""
 
 
 def test_the_budget_is_counted_before_the_try(site: Site) -> None:
