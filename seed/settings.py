@@ -7,7 +7,7 @@ from ipaddress import IPv4Address, IPv4Interface
 from pathlib import Path
 from typing import Self
 
-from pydantic import BaseModel, ConfigDict, model_validator
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 from pydantic_settings import (
     BaseSettings,
     PydanticBaseSettingsSource,
@@ -48,8 +48,8 @@ class VaultSettings(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    url: str = ""
-    """https://vault.example.org:8200; empty: there is none."""
+    url: str = Field(default="", pattern=r"^(https://\S+)?$")
+    """https://vault.example.org:8200; empty: there is none. Never http: the token goes there."""
     token_file: Path = Path("/etc/seed/vault.token")
     """A file with a token that may read them; readable by seed-reconciler."""
     ca_file: str = ""

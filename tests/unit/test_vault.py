@@ -8,12 +8,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from pydantic import ValidationError
 
 from provisioning.errors import Invalid, NotFound, SeedError, VaultUnavailable
 from provisioning.models import Credential
 from provisioning.secrets import Unsealer, make_keys
 from provisioning.vault import Vault, split
 from seed.reconciler import open_logins
+from seed.settings import VaultSettings
 
 TOKEN, PASSWORD = "hvs.the-token", "only-in-the-vault"
 SECRETS: dict[str, Any] = {
@@ -106,3 +108,9 @@ def test_without_a_vault_its_logins_are_refused_in_words(tmp_path: Path) -> None
 
 def test_a_reference_has_a_mount_and_a_path() -> None:
     assert split("vault:kv/site/rack-a") == ("kv", "site/rack-a")
+
+
+def test_a_token_is_never_sent_in_clear() -> None:
+    assert VaultSettings(url="https://vault.example.org:8200").url
+    with pytest.raises(ValidationError, match="url"):
+        VaultSettings(url="http://vault.example.org:8200")
