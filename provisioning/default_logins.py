@@ -1,4 +1,4 @@
-"""Logins that vendors ship, from their public manuals. Tried only when a person asks for it.
+"""Logins that vendors ship, as far as a public source has them. Tried only when a person asks.
 
 At most TRIES per BMC in WINDOW, whoever asks, counted before each try: BMCs lock accounts. A vendor
 that is not known gets none: guessing through a list is what lock-outs are made for.
@@ -20,11 +20,15 @@ WINDOW: Final = timedelta(minutes=10)
 
 @dataclass(frozen=True, slots=True)
 class Default:
-    """vendor: regular expression on the maker's name, as Redfish, certificate or OUI tell it."""
+    """vendor: regular expression on the maker's name, as Redfish, certificate or OUI tell it.
+
+    source: who says so. Without one it is no row: a wrong guess is a step towards a lock-out.
+    """
 
     vendor: str
     username: str
     password: str
+    source: str
 
     @property
     def name(self) -> str:
@@ -34,22 +38,23 @@ class Default:
 # Most have a password of each box's own by now (HPE since iLO 2, Dell and Supermicro by order or
 # since 2020, Lenovo and Cisco force a change): then both are refused, and the label has it.
 DEFAULTS: Final = (
-    Default("dell", "root", "calvin"),
-    Default("supermicro|super micro", "ADMIN", "ADMIN"),
-    Default("lenovo|ibm", "USERID", "PASSW0RD"),
-    Default("huawei|xfusion", "Administrator", "Admin@9000"),
-    Default("huawei|xfusion", "root", "Huawei12#$"),
-    Default("inspur|ieit", "admin", "admin"),
-    Default("fujitsu|fsas", "admin", "admin"),
-    Default("cisco", "admin", "password"),
-    Default("gigabyte|giga-byte", "admin", "password"),
-    Default("quanta", "admin", "admin"),
-    Default("asrock", "admin", "admin"),
-    Default("asus", "admin", "admin"),
-    Default("tyan|mitac", "root", "superuser"),
-    Default("oracle|sun microsystems", "root", "changeme"),
-    Default("nvidia|openbmc", "root", "0penBmc"),
+    Default("dell", "root", "calvin", "iDRAC7 2.40 and iDRAC8 2.70 user's guides, chapter 7"),
+    Default("supermicro|super micro", "ADMIN", "ADMIN", "boxes made before 2020; IPMI list"),
+    Default("lenovo|ibm", "USERID", "PASSW0RD", "IMM: IPMI list; XCC has it once, then a change"),
+    Default("huawei|xfusion", "Administrator", "Admin@9000", "iBMC EDOC1100149967 (the name)"),
+    Default("huawei|xfusion", "root", "Huawei12#$", "before V250: EDOC1000066341 (the name)"),
+    Default("inspur|ieit", "admin", "admin", "OB5161M5 user manual 5.12.1, ON5263M5 7.10.1"),
+    Default("fujitsu|fsas", "admin", "admin", "iRMC: IPMI list"),
+    Default("cisco", "admin", "password", "community.cisco.com thread 4259745, C220 M4"),
+    Default("gigabyte|giga-byte", "admin", "password", "gigabyte.com security 1762: to March 2020"),
+    Default("quanta", "admin", "cmb9.admin", "public flash and discovery scripts"),
+    Default("quanta", "root", "root", "QSSC-S99K user's manual, page 70"),
+    Default("asus", "admin", "admin", "iKVM BMC: IPMI list"),
+    Default("tyan|mitac", "root", "superuser", "users' notes; no manual was found"),
+    Default("oracle|sun microsystems", "root", "changeme", "ILOM: IPMI list"),
+    Default("nvidia|openbmc", "root", "0penBmc", "OpenBMC's own; BlueField asks for a new one"),
 )
+"""IPMI list: Mdot0/Default-Credentials on GitHub, IPMI-Default-Password-List."""
 
 
 def of(vendor: str) -> list[Default]:

@@ -136,10 +136,9 @@ class Rotating(Turning):
             self.let_on(node)
             return Wait("waits for its turn")
         try:
-            lengths = self.protocol(turn).password_lengths(
-                turn.contact, self.old(turn), LOGIN_TIMEOUT
-            )
-            password = passwords.generate(turn.bmc.vendor, lengths)
+            old = self.old(turn)
+            lengths = self.protocol(turn).password_lengths(turn.contact, old, LOGIN_TIMEOUT)
+            password = passwords.generate(turn.bmc.vendor, old.username, lengths)
         except BmcLoginRefused as err:
             raise self.refused(turn, err) from err
         except BmcError as err:
@@ -147,7 +146,7 @@ class Rotating(Turning):
                 raise
             return self.fail(turn, err)
         with self.parts.store.write() as session:
-            row = Credential(name="", username=self.old(turn).username, sealed=b"")
+            row = Credential(name="", username=old.username, sealed=b"")
             address = turn.bmc.address.replace(":", "-")
             row.name = f"{logins.OUR_NAMES[1]}{address}-{row.id.hex[:8]}"
             row.sealed = self.parts.sealer.seal(password.get_secret_value(), f"credential:{row.id}")

@@ -12,8 +12,8 @@ from provisioning.errors import BmcRefused
 
 SERVICE = "/redfish/v1/AccountService"
 ACCOUNTS_CAP = 64  # a BMC has 10 to 16; a lying one could list for ever
-MOST = 255  # where the BMC does not say
-PLAIN_LEAST, PLAIN_MOST = 1, 20
+MOST = 255  # the longest that is believed
+PLAIN_LEAST, PLAIN_MOST = 1, 16  # of IPMI 1.5 (22.30 of 2.0): what every one takes
 
 
 class Web(Protocol):

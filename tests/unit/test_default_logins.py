@@ -191,6 +191,7 @@ def test_no_vendor_has_more_than_the_budget() -> None:
         word = default.vendor.split("|")[0]
         assert 1 <= len(default_logins.of(word)) <= TRIES
     assert len({d.name for d in default_logins.DEFAULTS}) == len(default_logins.DEFAULTS)
+    assert all(d.source for d in default_logins.DEFAULTS), "none is guessed"
 
 
 def test_makers_by_their_mac() -> None:
