@@ -127,19 +127,6 @@ def fingerprint(pem: str) -> str:
     return x509.load_pem_x509_certificate(pem.encode()).fingerprint(hashes.SHA256()).hex()
 
 
-def stands_alone(pem: str, address: str) -> bool:
-    """Can a TLS client that trusts just this one verify it? Self-signed, valid, with the address.
-
-    A name in the subject alone (as factories ship them) is no longer looked at: RFC 9525, 6.3.
-    """
-    certificate = _load(pem)
-    if certificate is None or not _names(certificate, address):
-        return False
-    now = datetime.now(UTC)
-    valid = certificate.not_valid_before_utc <= now <= certificate.not_valid_after_utc
-    return valid and certificate.issuer == certificate.subject
-
-
 def _load(pem: str) -> x509.Certificate | None:
     try:
         return x509.load_pem_x509_certificate(pem.encode())

@@ -8,13 +8,13 @@ from uuid import UUID
 from sqlalchemy import or_
 from sqlmodel import Session, col, select
 
-from provisioning.authority import stands_alone
 from provisioning.bmc import Access, Identity
 from provisioning.errors import BmcRefused, NotFound
 from provisioning.models import Bmc, Credential, Discovery
 from provisioning.parts import Parts, contact_of
 from provisioning.room import Observation, Rotation
 from provisioning.store import record
+from provisioning.strict_tls import stands_alone
 
 OUR_NAMES: Final = ("discover-", "bmc-")
 """How Seed names logins itself. What a person named may be meant for the next rack: it stays."""

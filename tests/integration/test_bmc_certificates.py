@@ -19,7 +19,7 @@ from pydantic import SecretStr
 
 import provisioning.bmc
 from provisioning import authority, discovery, plugins
-from provisioning.authority import Authority, fingerprint, stands_alone
+from provisioning.authority import Authority, fingerprint
 from provisioning.bmc import Access, Contact
 from provisioning.bmc.redfish import Redfish
 from provisioning.discovery import Finder
@@ -27,6 +27,7 @@ from provisioning.errors import BmcLoginRefused, BmcRefused, BmcUnreachable
 from provisioning.models import Discovery
 from provisioning.secrets import Sealer, Unsealer, make_keys
 from provisioning.store import Store
+from provisioning.strict_tls import stands_alone
 from seed.host import netns
 from seed.lab import failed_logins
 from seed.lab.bmc import _self_signed
