@@ -1,9 +1,11 @@
 """Seed's certificate authority for BMCs: signs a BMC's own key for the BMC's own address."""
 
 import os
+import ssl
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import cached_property
+from hashlib import sha256
 from ipaddress import ip_address
 from pathlib import Path
 from typing import Final
@@ -124,7 +126,7 @@ def usage(*, ca: bool) -> x509.KeyUsage:
 
 def fingerprint(pem: str) -> str:
     """SHA-256 of the certificate, hex."""
-    return x509.load_pem_x509_certificate(pem.encode()).fingerprint(hashes.SHA256()).hex()
+    return sha256(ssl.PEM_cert_to_DER_cert(pem)).hexdigest()
 
 
 def _load(pem: str) -> x509.Certificate | None:

@@ -12,7 +12,7 @@ import structlog
 from provisioning.authority import fingerprint
 from provisioning.errors import BmcError, BmcLoginRefused, BmcRefused, SeedError
 from provisioning.models import Bmc
-from provisioning.outcome import Stuck, Wait
+from provisioning.outcome import Wait
 from provisioning.parts import LOGIN_TIMEOUT
 from provisioning.room import Rotation
 from provisioning.rotation_turn import AGAIN_SECONDS, PROBE_SECONDS, TRIES, Result, Turn, Turning
@@ -34,6 +34,8 @@ class Certifying(Turning):
         if not bmc.fingerprint or self.parts.authority.signed(bmc.certificate, bmc.address):
             self.move(turn, S.CERTIFIED)
             return None
+        if absent := self.absent(turn):
+            return absent
         try:
             csr = self.protocol(turn).request_csr(turn.contact, self.old(turn), CSR_SECONDS)
             certificate = self.parts.authority.sign(csr, bmc.address)
@@ -57,11 +59,7 @@ class Certifying(Turning):
         if shown.fingerprint == wanted:
             return self._pin(turn, wanted)
         if shown.fingerprint != turn.bmc.fingerprint:
-            return Stuck(
-                f"BMC {turn.bmc.address} shows a certificate that is neither its old one nor ours",
-                f"Somebody else may answer there. If not: `seed bmc forget {turn.bmc.address}`, "
-                "then discover it.",
-            )
+            return self.stranger(turn, shown)
         if turn.rotation.tries >= TRIES:
             told = f"BMC {turn.bmc.address} took a certificate and does not show it"
             return self._do_without(turn, BmcRefused(told, "Restart the BMC, then rotate again."))

@@ -13,7 +13,7 @@ from uuid import UUID
 import structlog
 from sqlmodel import Session, col, select
 
-from provisioning import choices, default_logins, models, neighbours, one_by_one
+from provisioning import choices, default_logins, models, neighbours, one_by_one, pinning
 from provisioning.authority import fingerprint
 from provisioning.bmc import Access, BmcProtocol, Contact, Identity
 from provisioning.choices import Choice
@@ -302,10 +302,11 @@ def _note(session: Session, bmc: Bmc, contact: Contact) -> SeedError | None:
     if bmc.goal is not BmcGoal.OBSERVED and bmc.fingerprint != contact.fingerprint:
         change = session.get(Rotation, bmc.id)
         wanted = fingerprint(change.certificate) if change and change.certificate else ""
-        return None if contact.fingerprint == wanted else _changed(session, bmc)
+        return None if contact.fingerprint == wanted else _changed(session, bmc, contact)
     bmc.seen_at = models.now()
     bmc.protocol = contact.protocol
     bmc.fingerprint, bmc.certificate = contact.fingerprint, contact.certificate
+    bmc.offered = ""
     return None
 
 
@@ -318,14 +319,10 @@ def _nonsense(contact: Contact, cause: Exception) -> BmcError:
     return error
 
 
-def _changed(session: Session, bmc: Bmc) -> SeedError:
-    bmc.problem = f"the certificate of BMC {bmc.address} changed since it was accepted"
-    bmc.remedy = (
-        f"Replaced or reset on purpose? `seed bmc forget {bmc.address}`, then discover it. "
-        "Else unplug it and ask who did this."
-    )
-    record(session, "bmc.certificate-changed", bmc.address, bmc.problem)
-    return Conflict(bmc.problem, bmc.remedy)
+def _changed(session: Session, bmc: Bmc, contact: Contact) -> SeedError:
+    changed = pinning.stranger(session, bmc, contact)
+    bmc.problem, bmc.remedy = str(changed), changed.remedy
+    return changed
 
 
 def _logged_in(session: Session, addresses: list[str]) -> list[Bmc]:

@@ -22,7 +22,7 @@ from provisioning.logins import ironic_driver, trust_of
 from provisioning.models import Address, Bmc, Hold, HostLabel, Order, now
 from provisioning.networks import mac as checked_mac
 from provisioning.outcome import Done, Stuck, Wait
-from provisioning.parts import Parts
+from provisioning.parts import LOGIN_REFUSED, Parts
 from provisioning.ramdisk import inventory_of
 from provisioning.rotation import Rotating
 from provisioning.states import FAILED, WORKING, BmcGoal, Login, OrderKind
@@ -200,7 +200,7 @@ class Enrollment:
         """Ours is the truth of a login; Ironic's is written from it."""
         _, driver_info = ironic_driver(self.parts, bmc, self.parts.login(bmc))
         self.parts.ironic.patch_node(bmc.node, {"/driver_info": driver_info})
-        if node.maintenance:  # it was kept off this BMC since the old login was refused
+        if node.maintenance and node.maintenance_reason == LOGIN_REFUSED:
             self.parts.ironic.set_maintenance(bmc.node, False)
         self._told(bmc)
 

@@ -105,6 +105,7 @@ class Bmc(SQLModel, table=True):
     refused: list[str] = stored_json(default_factory=list)  # marks of logins that were refused
     fingerprint: str = ""  # SHA-256 of the TLS certificate, hex; empty for IPMI
     certificate: str = ""  # PEM
+    offered: str = ""  # PEM of another one that it showed since; a person says whether it is right
     trust: str = ""  # what Ironic's calls are pinned to: "own", "seed-ca", "nothing"; empty: IPMI
     vendor: str = ""
     model: str = ""

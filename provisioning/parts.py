@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from uuid import UUID
 
-from provisioning import wire
+from provisioning import pinning, wire
 from provisioning.authority import Authority
 from provisioning.bmc import Access, BmcProtocol, Contact, Identity
 from provisioning.errors import BmcBusy, BmcLoginRefused, Conflict, NotFound
@@ -24,6 +24,7 @@ from provisioning.wire import BootService
 
 LOGIN_TIMEOUT = 30.0  # seconds
 PROBE_TIMEOUT = 5.0
+LOGIN_REFUSED = "the BMC refused its login"  # the maintenance that a login that works ends
 
 
 @dataclass(frozen=True)
@@ -140,19 +141,16 @@ class Parts:
         """Before any login, and before Ironic's: its own calls may not be pinned."""
         shown = self.probe(bmc.protocol, bmc.address, PROBE_TIMEOUT) if bmc.fingerprint else None
         if shown is not None and shown.fingerprint != bmc.fingerprint:
-            raise Conflict(
-                f"the certificate of BMC {bmc.address} changed since it was accepted; "
-                "nothing was sent there",
-                f"Replaced or reset on purpose? `seed bmc forget {bmc.address}`, then discover it. "
-                "Else unplug it and ask who did this.",
-            )
+            with self.store.write() as session:
+                changed = pinning.stranger(session, session.get_one(Bmc, bmc.id), shown)
+            raise changed
 
     def keep_ironic_off(self, bmc: Bmc) -> None:
         """Its login no longer works: Ironic's power sync would lock the account."""
         with self.store.write() as session:
             session.get_one(Bmc, bmc.id).login = Login.REFUSED
         if bmc.node_uuid and self.ironic.find_node(bmc.node_uuid):
-            self.ironic.set_maintenance(bmc.node_uuid, True, "the BMC refused its login")
+            self.ironic.set_maintenance(bmc.node_uuid, True, LOGIN_REFUSED)
 
 
 def contact_of(bmc: Bmc) -> Contact:

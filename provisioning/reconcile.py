@@ -38,7 +38,7 @@ RETRY_SECONDS = 5.0  # after an error that a retry may cure
 
 BMC_WISH: tuple[Any, ...] = (
     Bmc.id, Bmc.goal, Bmc.attempt, Bmc.stale_inspection, Bmc.hardware_class, Bmc.resource_class,
-    Hold.claim_id,
+    Bmc.fingerprint, Hold.claim_id,
 )  # fmt: skip
 
 Outcome = Wait | Move | Stuck | Done

@@ -26,7 +26,6 @@ from provisioning.parts import LOGIN_TIMEOUT
 from provisioning.room import Rotation
 from provisioning.rotation_turn import (
     AGAIN_SECONDS,
-    PROBE_SECONDS,
     REASON,
     TRIES,
     Result,
@@ -135,6 +134,8 @@ class Rotating(Turning):
             self.move(turn, S.ASKED)
             self.let_on(node)
             return Wait("waits for its turn")
+        if absent := self.absent(turn):
+            return absent
         try:
             old = self.old(turn)
             lengths = self.protocol(turn).password_lengths(turn.contact, old, LOGIN_TIMEOUT)
@@ -175,8 +176,8 @@ class Rotating(Turning):
 
     def _find_out(self, turn: Turn) -> Result:
         """The request was sent, or not; it arrived, or not."""
-        if not self._answers(turn):
-            return Wait(f"BMC {turn.bmc.address} does not answer", AGAIN_SECONDS)
+        if absent := self.absent(turn):
+            return absent
         if self._lets_in(turn, self._candidate(turn)):
             self.move(turn, S.PROVED)
         elif self._lets_in(turn, self.old(turn)):
@@ -186,8 +187,8 @@ class Rotating(Turning):
         return None
 
     def _prove(self, turn: Turn) -> Result:
-        if not self._answers(turn):
-            return Wait(f"BMC {turn.bmc.address} does not answer", AGAIN_SECONDS)
+        if absent := self.absent(turn):
+            return absent
         if self._lets_in(turn, self._candidate(turn)):
             self.move(turn, S.PROVED)
             return None
@@ -239,11 +240,6 @@ class Rotating(Turning):
         return None
 
     # --- which login has it? ----------------------------------------------------------------------
-
-    def _answers(self, turn: Turn) -> bool:
-        """Without a login, so that no try is spent on a BMC that is away or somebody else."""
-        found = self.parts.probe(turn.bmc.protocol, turn.bmc.address, PROBE_SECONDS)
-        return found is not None and found.fingerprint == turn.bmc.fingerprint
 
     def _lets_in(self, turn: Turn, access: Access) -> bool:
         with self.parts.store.write() as session:

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import Final
 from uuid import UUID
 
-from provisioning import logins
+from provisioning import logins, pinning
 from provisioning.bmc import Access, BmcProtocol, Contact
 from provisioning.errors import BmcLoginRefused, SeedError
 from provisioning.ironic import Node
@@ -64,7 +64,24 @@ class Turning:
         with self.parts.store.write() as session:
             row = session.get_one(Rotation, turn.bmc.id)
             row.step = step
+            if step is not RotationStep.FAILED:  # of that one people read why
+                row.problem = row.remedy = ""
             row.tries = row.tries if tries is None else tries
+
+    def absent(self, turn: Turn) -> Result:
+        """None: this BMC answers. Without a login, so that no try is spent on one that is away."""
+        shown = self.parts.probe(turn.bmc.protocol, turn.bmc.address, PROBE_SECONDS)
+        if shown is None:
+            return Wait(f"BMC {turn.bmc.address} does not answer", AGAIN_SECONDS)
+        return None if shown.fingerprint == turn.bmc.fingerprint else self.stranger(turn, shown)
+
+    def stranger(self, turn: Turn, shown: Contact) -> Stuck:
+        """It shows another certificate: the change stays where it is until a person has looked."""
+        with self.parts.store.write() as session:
+            row = session.get_one(Rotation, turn.bmc.id)
+            changed = pinning.stranger(session, session.get_one(Bmc, row.bmc_id), shown, row)
+            row.problem, row.remedy = str(changed), changed.remedy
+        return Stuck(str(changed), changed.remedy)
 
     def fail(self, turn: Turn, err: SeedError, login: Login = Login.OK) -> Result:
         """The BMC has the login it had. The row stays, so that people can read why."""

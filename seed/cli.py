@@ -31,6 +31,7 @@ app = typer.Typer(
 host.add_to(app)
 app.command("discover")(discover.discover)
 bmc.app.command("rotate")(login.rotate)
+bmc.app.command("trust")(login.trust)
 bmc.app.command("reveal")(login.reveal)
 app.add_typer(bmc.app, name="bmc")
 app.command("adopt")(adopt.adopt)

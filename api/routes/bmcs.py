@@ -10,7 +10,16 @@ from sqlmodel import Session, col, select
 
 from api.auth import Destroyer, Insider, Operator
 from api.parts import Here
-from provisioning import enrollment, expected, interfaces, logins, oui, rotation, survey
+from provisioning import (
+    enrollment,
+    expected,
+    interfaces,
+    logins,
+    oui,
+    pinning,
+    rotation,
+    survey,
+)
 from provisioning.abilities import Abilities
 from provisioning.enrollment import OnAccept
 from provisioning.errors import NotFound
@@ -86,6 +95,13 @@ class LocateAsk(BaseModel):
     on: bool
 
 
+class TrustAsk(BaseModel):
+    """fingerprint: SHA-256 of the certificate, hex, with colons or without."""
+
+    model_config = ConfigDict(extra="forbid")
+    fingerprint: str
+
+
 class AcceptAsk(BaseModel):
     """name: the node's; by default a list's or its serial. resource_class: by default a list's.
 
@@ -136,6 +152,16 @@ def rotate_bmc(address: str, caller: Operator, parts: Here) -> BmcOut:
     with parts.store.write() as session:
         bmc = find(session, address)
         rotation.ask(session, bmc, caller.name)
+        session.flush()
+        return _out(session, bmc)
+
+
+@router.post("/v1/bmcs/{address}:trust", status_code=202)
+def trust_bmc(address: str, ask: TrustAsk, caller: Operator, parts: Here) -> BmcOut:
+    """The other certificate that this accepted BMC was seen with is right."""
+    with parts.store.write() as session:
+        bmc = find(session, address)
+        pinning.trust(session, bmc, ask.fingerprint, caller.name)
         session.flush()
         return _out(session, bmc)
 

@@ -1,4 +1,4 @@
-"""seed bmc rotate, seed bmc reveal."""
+"""seed bmc rotate, seed bmc trust, seed bmc reveal."""
 
 import os
 import time
@@ -49,6 +49,21 @@ def rotate(
         raise typer.Exit(REFUSED)
 
 
+def trust(
+    address: str,
+    fingerprint: Annotated[str, typer.Argument(help="SHA-256 of the certificate, 64 hex digits.")],
+    output: show.Output = show.Format.TABLE,
+) -> None:
+    """The other certificate that an accepted BMC shows is right: renewed, or reset on purpose.
+
+    `seed discover ADDRESS` tells what it shows. Compare it with the BMC's own page first.
+
+    Example: seed bmc trust 172.22.1.11 $FINGERPRINT
+    """
+    told = client().post(f"/bmcs/{part(address)}:trust", {"fingerprint": fingerprint})
+    show.rows([told], {**COLUMNS, "fingerprint": "FINGERPRINT"}, output)
+
+
 def reveal(address: str, output: show.Output = show.Format.TABLE) -> None:
     """In an emergency: print the login that Seed gave a BMC. Needs root on the Seed machine.
 
@@ -82,4 +97,7 @@ def _look(api: Client, addresses: list[str]) -> list[dict[str, Any]]:
 
 
 def _moves(bmc: dict[str, Any]) -> bool:
-    return bool(bmc["rotation"]) and not bmc["rotation"].startswith(("failed", "stuck"))
+    """Not when it ended badly, and not when it waits for a person."""
+    return bool(bmc["rotation"]) and (
+        not bmc["rotation_remedy"] or bmc["rotation"].startswith("failing")
+    )

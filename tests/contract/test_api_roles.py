@@ -45,6 +45,7 @@ TABLE = MappingProxyType(
         ("POST", "/v1/bmcs/{address}:inspect"): {O},
         ("POST", "/v1/bmcs/{address}:locate"): {O},
         ("POST", "/v1/bmcs/{address}:rotate"): {O},
+        ("POST", "/v1/bmcs/{address}:trust"): {O},
         ("POST", "/v1/bmcs/{address}:forget"): {D},
         ("GET", "/v1/observations"): INSIDERS,
         ("POST", "/v1/observations:forget"): {O},

@@ -1,8 +1,10 @@
 """`seed bmc accept` and `rotate` as people type them, by HTTP; what the API never says."""
 
 import json
+import ssl
 import threading
 from collections.abc import Callable, Iterator
+from hashlib import sha256
 from pathlib import Path
 
 import pytest
@@ -13,6 +15,8 @@ from typer.testing import CliRunner, Result
 from api.app import create_app
 from api.parts import Door, Parts
 from api.roles import Role
+from provisioning import pinning
+from provisioning.bmc import Contact
 from provisioning.models import Bmc, Credential
 from provisioning.room import Rotation
 from provisioning.states import Login, RotationStep
@@ -122,3 +126,29 @@ def test_a_bmc_that_is_not_ours_keeps_its_login(parts: Parts, seed: Callable[...
     assert f"seed bmc accept {FRESH}" in said.output
     assert change(parts, FRESH) is None
     assert seed("bmc", "rotate", "10.0.1.99").exit_code == 1
+
+
+def test_another_certificate_is_trusted_as_the_remedy_says(
+    parts: Parts, seed: Callable[..., Result]
+) -> None:
+    pinned, shown = (ssl.DER_cert_to_PEM_cert(word) for word in (b"pinned", b"shown"))
+    assert seed("bmc", "accept", TAKES, "--name", "r1u01", "--keep-login").exit_code == 0
+    with parts.store.write() as session:
+        bmc = session.exec(select(Bmc).where(Bmc.address == TAKES)).one()
+        bmc.certificate, bmc.fingerprint = pinned, sha256(b"pinned").hexdigest()
+        contact = Contact(TAKES, "redfish", sha256(b"shown").hexdigest(), shown)
+        remedy = pinning.stranger(session, bmc, contact).remedy
+    words = remedy.partition("`seed ")[2].partition("`")[0].split()
+    wrong = seed(*words[:3], "f" * 64)
+    assert wrong.exit_code == 1
+    assert "was not seen with that certificate" in wrong.output
+    for _ in range(2):  # twice is once
+        done = seed(*words, "-o", "json")
+        assert done.exit_code == 0, done.output
+        assert json.loads(done.stdout)[0]["fingerprint"] == contact.fingerprint
+    with parts.store.read() as session:
+        bmc = session.exec(select(Bmc).where(Bmc.address == TAKES)).one()
+        assert (bmc.certificate, bmc.offered) == (shown, "")
+    said = seed("bmc", "trust", FRESH, "f" * 64)
+    assert f"BMC {FRESH} is not accepted" in said.output
+    assert seed("bmc", "trust", FRESH, "nonsense").exit_code == 1

@@ -16,7 +16,7 @@ from cryptography.x509.oid import NameOID
 from pydantic import SecretStr
 from sqlmodel import Session, select
 
-from provisioning import authority, claims, discovery, logins, rotation
+from provisioning import authority, claims, discovery, logins, pinning, rotation
 from provisioning.authority import fingerprint
 from provisioning.bmc import Access, Contact, Identity, Lengths
 from provisioning.enrollment import Enrollment, OnAccept, accept
@@ -26,6 +26,7 @@ from provisioning.errors import (
     BmcRefused,
     BmcUnreachable,
     Conflict,
+    Invalid,
     NotFound,
     SeedError,
 )
@@ -311,7 +312,8 @@ def test_a_lost_answer_is_looked_into(room: Room) -> None:
 
 
 def test_a_bmc_that_is_away_costs_no_try(room: Room) -> None:
-    room.bmc.loses_answers, room.bmc.away = True, True
+    room.bmc.loses_answers = True
+    room.bmc.during = lambda: setattr(room.bmc, "away", True)
     room.ask()
     assert isinstance(room.run(), Wait)
     change = room.change()
@@ -639,6 +641,80 @@ def test_a_strangers_certificate_gets_no_login(room: Room) -> None:
     with pytest.raises(BmcBusy):
         room.parts.login(room.row())
     assert room.ironic.nodes()[0].maintenance
+
+
+def by_the_remedy(room: Room, remedy: str) -> None:
+    """What `seed bmc trust ADDRESS FINGERPRINT` does, as the remedy has it."""
+    words = remedy.partition("`seed bmc trust ")[2].partition("`")[0].split()
+    assert words[0] == ADDRESS
+    with room.parts.store.write() as session:
+        pinning.trust(session, session.exec(select(Bmc)).one(), words[1], "me")
+
+
+def a_change_that_met_a_stranger(room: Room, after: str) -> Stuck:
+    """Another certificate is shown from the chosen step on."""
+    stranger = a_certificate("renewed", ADDRESS)
+
+    def shows_another() -> None:
+        room.bmc.certificate, room.bmc.during = stranger, lambda: None
+
+    if after == "set_password":
+        room.bmc.during, room.bmc.loses_answers = shows_another, True
+    elif after == "install_certificate":
+        room.bmc.shows = stranger
+    else:
+        shows_another()
+    room.ask()
+    stuck = room.run()
+    assert isinstance(stuck, Stuck), room.change()
+    room.bmc.shows, room.bmc.loses_answers = None, False
+    return stuck
+
+
+@pytest.mark.parametrize("after", ["maintenance", "set_password", "install_certificate"])
+def test_a_renewed_certificate_is_trusted_and_the_change_goes_on(room: Room, after: str) -> None:
+    """No login while a stranger answers; maintenance ends without the node being forgotten."""
+    stuck, uuid = a_change_that_met_a_stranger(room, after), room.ironic.nodes()[0].uuid
+    change = room.change()
+    assert change is not None
+    assert (change.problem, change.remedy) == (stuck.problem, stuck.remedy), "for people, too"
+    assert isinstance(room.run(), Stuck), "and it stays so"
+    assert (room.bmc.wrong, room.ironic.nodes()[0].maintenance) == (0, True)
+    by_the_remedy(room, stuck.remedy)
+    assert room.run() is None
+    node = room.ironic.nodes()[0]
+    assert (node.uuid, node.maintenance) == (uuid, False)
+    assert room.kept() == room.bmc.password != FACTORY
+    assert room.bmc.wrong == 0
+    assert (room.row().trust, room.row().offered) == (Trust.SEED_CA, "")
+
+
+def test_only_what_was_seen_is_trusted(room: Room) -> None:
+    old, never_seen = room.row().fingerprint, "a" * 64
+
+    def trust(told: str) -> None:
+        with room.parts.store.write() as session:
+            pinning.trust(session, session.exec(select(Bmc)).one(), told, "me")
+
+    for told, kind, words in (
+        ("no-hex", Invalid, "64 hex digits"),
+        ("a" * 63, Invalid, "64 hex digits"),
+        (never_seen, Conflict, "was not seen with that certificate"),
+    ):
+        with pytest.raises(kind, match=words) as error:
+            trust(told)
+        assert f"seed discover {ADDRESS}" in error.value.remedy
+    room.bmc.certificate = a_certificate("renewed", ADDRESS)
+    with pytest.raises(Conflict):
+        room.parts.verify_identity(room.row(), [])
+    with pytest.raises(Conflict, match="was not seen with that certificate"):
+        trust(never_seen)
+    assert room.row().fingerprint == old
+    new = fingerprint(room.bmc.certificate)
+    trust(":".join(new[i : i + 2] for i in range(0, 64, 2)).upper())
+    trust(new)  # twice is once
+    room.parts.verify_identity(room.row(), [])
+    assert room.row().told_ironic is None, "it verifies by another certificate now"
 
 
 def test_a_certificate_changed_between_check_and_order_stops_the_order(room: Room) -> None:

@@ -118,6 +118,7 @@ def upgrade() -> None:
         batch_op.add_column(sa.Column("findings", sa.JSON(), nullable=False, server_default="[]"))
         batch_op.add_column(sa.Column("misfit", sa.JSON(), nullable=False, server_default="[]"))
         batch_op.add_column(sa.Column("trust", sa.String(), nullable=False, server_default=""))
+        batch_op.add_column(sa.Column("offered", sa.String(), nullable=False, server_default=""))
         batch_op.create_index(batch_op.f("ix_bmc_credential_id"), ["credential_id"], unique=False)
         batch_op.add_column(
             sa.Column("ramdisk_baseline", sa.JSON(), nullable=False, server_default="{}")
@@ -152,6 +153,7 @@ def downgrade() -> None:
         batch_op.drop_column("exclude")
 
     with op.batch_alter_table("bmc", schema=None) as batch_op:
+        batch_op.drop_column("offered")
         batch_op.drop_column("trust")
         batch_op.drop_index(batch_op.f("ix_bmc_credential_id"))
         batch_op.drop_column("stale_inspection")
