@@ -70,8 +70,10 @@ class Adopting:
     def _manage(self, node: Node) -> Result:
         if node.last_error and not self.again:
             return self._stuck(node)
+        known = self.parts.ironic.ports(self.bmc.node)
         for port in self.bmc.adoption.get("ports") or []:
-            self.parts.ironic.create_port(self.bmc.node, port["address"].lower(), **_wiring(port))
+            if (mac := port["address"].lower()) not in known:
+                self.parts.ironic.create_port(self.bmc.node, mac, **_wiring(port))
         self.parts.ironic.set_traits(self.bmc.node, self.bmc.adoption.get("traits") or [])
         self._reserve()
         self.parts.ironic.provision(self.bmc.node, "manage")

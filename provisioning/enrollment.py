@@ -218,7 +218,8 @@ class Enrollment:
     def _manage(self, bmc: Bmc, node: Node) -> Result:
         if node.last_error and not use_up_attempt(self.parts, bmc):
             return self.give_up(bmc, node)
-        for mac in bmc.macs:
+        known = self.parts.ironic.ports(bmc.node)
+        for mac in set(bmc.macs) - known.keys():
             self.parts.ironic.create_port(bmc.node, mac)
         self._reserve(bmc)
         self.parts.ironic.provision(bmc.node, "manage")

@@ -95,6 +95,11 @@ class Ironic:
         os_exc.raise_from_response(answer)
         return dict(answer.json())
 
+    def _put(self, path: str, body: dict[str, Any]) -> None:
+        """As the SDK does it, without its second request for the node as it is afterwards."""
+        answer = self._baremetal.put(path, json=body, microversion=MICROVERSION)
+        os_exc.raise_from_response(answer)
+
     def find_node(self, uuid: object) -> Node | None:
         try:
             return self.node(uuid)
@@ -104,10 +109,12 @@ class Ironic:
     @_retried
     def create_node(self, **fields: Any) -> None:
         """`fields` are Ironic's, `uuid` among them: a repeated call finds the first one's node."""
-        if self.find_node(fields["uuid"]) is not None:
-            return
-        with _translated(f"enrolling node {fields['name']}"):
-            self._baremetal.create_node(**fields)
+        try:
+            with _translated(f"enrolling node {fields['name']}"):
+                self._baremetal.create_node(**fields)
+        except Conflict:
+            if self.find_node(fields["uuid"]) is None:
+                raise
 
     @_retried
     def delete_node(self, uuid: object) -> None:
@@ -148,10 +155,12 @@ class Ironic:
 
     @_retried
     def create_port(self, uuid: object, mac: str, **more: Any) -> None:
-        if mac in self.ports(uuid):
-            return
-        with _translated(f"adding port {mac}"):
-            self._baremetal.create_port(node_uuid=str(uuid), address=mac, **more)
+        try:
+            with _translated(f"adding port {mac}"):
+                self._baremetal.create_port(node_uuid=str(uuid), address=mac, **more)
+        except Conflict:
+            if mac not in self.ports(uuid):
+                raise
 
     @_retried
     def inventory(self, uuid: object) -> dict[str, Any] | None:
@@ -164,15 +173,16 @@ class Ironic:
 
     def provision(self, uuid: object, target: str, config_drive: Any = None) -> None:  # noqa: ANN401
         """One of Ironic's targets: manage, inspect, provide, active, deleted, abort, adopt."""
+        asked = {"target": target}
+        if config_drive:
+            asked["configdrive"] = config_drive
         with _translated(f"asking {target} of node {uuid}"):
-            self._baremetal.set_node_provision_state(
-                str(uuid), target, config_drive=config_drive, wait=False
-            )
+            self._put(f"/nodes/{uuid}/states/provision", asked)
 
     def power(self, uuid: object, target: str) -> None:
         """ "power on", "power off" or "rebooting"."""
         with _translated(f"asking {target} of node {uuid}"):
-            self._baremetal.set_node_power_state(str(uuid), target, wait=False)
+            self._put(f"/nodes/{uuid}/states/power", {"target": target})
 
     @_retried
     def allocate(self, name: str, node_uuid: object, resource_class: str) -> tuple[str, str]:
