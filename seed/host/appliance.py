@@ -14,7 +14,7 @@ from ipxe.render import DEFAULT, render_first, write_atomic, write_default
 from provisioning import authority
 from provisioning.errors import HostError
 from provisioning.secrets import make_keys
-from seed.host import checks, ironic_conf, nginx_conf, supervision, tls, users
+from seed.host import checks, ironic_conf, ironic_start, nginx_conf, supervision, tls, users
 from seed.host.paths import Paths
 from seed.host.services import Service, table
 from seed.host.setup import init
@@ -138,6 +138,7 @@ def write_configuration(settings: Settings, extra_hardware: Sequence[str] = ()) 
     )
     write_atomic(paths.dnsmasq_conf, dnsmasq.render(dhcp))
     write_atomic(paths.nginx_conf, nginx_conf.render(settings))
+    _copy(Path(ironic_start.__file__), paths.ironic_start)
     write_atomic(paths.ironic_conf, ironic_conf.render(settings, extra_hardware))
     write_atomic(settings.http_dir / "boot.ipxe", render_first(settings.boot_url))
     if not (paths.boot / DEFAULT).exists():  # kept if discovery was switched on

@@ -26,6 +26,11 @@ class Paths:
         return self.config / "ironic.conf"
 
     @property
+    def ironic_start(self) -> Path:
+        """What Ironic is started by (seed/host/ironic_start.py)."""
+        return self.config / "ironic_start.py"
+
+    @property
     def htpasswd(self) -> Path:
         return self.config / "ironic.htpasswd"
 

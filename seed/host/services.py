@@ -45,10 +45,10 @@ class Service:
 
 
 def _ironic(settings: Settings, paths: Paths) -> Service:
-    program = settings.env_dir / "ironic" / "bin" / "ironic"
+    python = settings.env_dir / "ironic" / "bin" / "python"
     return Service(
         name="ironic",
-        argv=(str(program), "--config-file", str(paths.ironic_conf)),
+        argv=(str(python), str(paths.ironic_start), "--config-file", str(paths.ironic_conf)),
         user="seed-ironic",
         ready=lambda: ready.ironic(settings),
         env={"PATH": PATH, "HOME": str(paths.ironic)},

@@ -226,6 +226,15 @@ def test_ironic_is_not_on_any_wire(client: str, running: Settings) -> None:
             get(client, f"http://{address}:6385/v1")
 
 
+def test_nothing_else_of_ironic_uses_the_hash_that_is_made_cheap(running: Settings) -> None:
+    """seed/host/ironic_start.py: a new use might be one that needs the real PBKDF2."""
+    libraries = running.env_dir / "ironic" / "lib"
+    files = [f for f in libraries.rglob("*.py") if b"pbkdf2_hmac" in f.read_bytes()]
+    assert [f.parts[-5:] for f in files] == [
+        ("ironic", "drivers", "modules", "redfish", "utils.py")
+    ]
+
+
 def test_ironic_takes_our_password_only(running: Settings) -> None:
     assert {"redfish", "ipmi"} <= ready.ironic_drivers(running)
     answer = get(running.namespace, f"{running.ironic_url}/v1/nodes")
