@@ -33,8 +33,8 @@ class Observation(SQLModel, table=True):
     system_uuid: str = ""
     bmc_mac: str = Field(default="", index=True)
     bmc_address: str = ""
-    macs: list[str] = stored_json(default_factory=list)
-    facts: dict[str, Any] = stored_json(default_factory=dict)
+    macs: list[str] = stored_json(default=[])
+    facts: dict[str, Any] = stored_json(default={})
     node_name: str = ""
     resource_class: str = ""
     accept_by: str = Field(default="", index=True)
@@ -61,7 +61,7 @@ class Slot(SQLModel, table=True):
     bmc_mac: str = Field(default="", index=True)
     resource_class: str = ""
     technician: str = ""
-    nics: list[dict[str, str]] = stored_json(default_factory=list)
+    nics: list[dict[str, str]] = stored_json(default=[])
 
 
 class HardwareClass(SQLModel, table=True):
@@ -71,7 +71,7 @@ class HardwareClass(SQLModel, table=True):
     """
 
     name: Name = Field(primary_key=True)
-    document: dict[str, Any] = stored_json(default_factory=dict)
+    document: dict[str, Any] = stored_json(default={})
     put_by: str = ""
     put_at: datetime = stored_time(default_factory=now)
 

@@ -1,6 +1,5 @@
 """`seed class ...`, and parts in `seed node ...`: typed as people do, on a real socket."""
 
-import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,7 +7,6 @@ from typing import Any
 from uuid import uuid4
 
 import pytest
-import uvicorn
 from typer.testing import CliRunner
 
 from api.app import create_app
@@ -19,6 +17,7 @@ from provisioning.states import BmcGoal
 from seed.cli import app
 from tests.fakes.api import Asked, a_token, empty_ironic, ironic_double, some_parts
 from tests.fakes.hardware import an_inventory
+from tests.fakes.serving import api_on_a_port
 
 NOTHING_ELSE: dict[str, Any] = dict.fromkeys(
     ("driver", "target_provision_state", "power_state", "resource_class", "last_error",
@@ -77,17 +76,8 @@ def desk(tmp_path: Path) -> Iterator[Desk]:
         ironic.answer = answer
         parts = some_parts(tmp_path, ironic.url)
         (tmp_path / "token").write_text(a_token(parts, "me", Role.OPERATOR))
-        config = uvicorn.Config(create_app(parts, Door.WEB), port=0, log_config=None, ws="none")
-        server = uvicorn.Server(config)
-        thread = threading.Thread(target=server.run)
-        thread.start()
-        while not server.started:
-            thread.join(0.05)
-            assert thread.is_alive()
-        port = server.servers[0].sockets[0].getsockname()[1]
-        yield Desk(tmp_path, parts, f"http://127.0.0.1:{port}", nodes)
-        server.should_exit = True
-        thread.join(30)
+        with api_on_a_port(create_app(parts, Door.WEB)) as url:
+            yield Desk(tmp_path, parts, url, nodes)
 
 
 def test_from_a_golden_server_to_a_class_and_back(desk: Desk) -> None:

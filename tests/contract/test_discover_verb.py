@@ -10,7 +10,6 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-import uvicorn
 from pydantic import SecretStr
 from sqlmodel import select
 
@@ -28,6 +27,7 @@ from seed.lab.fleet.running import running
 from seed.lab.fleet.spec import Spec
 from tests.fakes.api import a_token, some_parts
 from tests.fakes.appliance import base_folder, initialised, until
+from tests.fakes.serving import api_on_a_port
 from tests.fakes.wire import appliance_namespace, client_namespace, ip
 
 FACTORY, PASSWORD = "172.22.1.120", "factory-password"
@@ -48,22 +48,14 @@ def parts(tmp_path_factory: pytest.TempPathFactory) -> Parts:
 @pytest.fixture(scope="module")
 def env(wire: str, parts: Parts) -> Iterator[dict[str, str]]:
     """What the verb needs of its surroundings; the API behind it on a free port of loopback."""
-    config = uvicorn.Config(create_app(parts, Door.WEB), port=0, log_level="error", lifespan="on")
-    server = uvicorn.Server(config)
-    thread = threading.Thread(target=server.run, daemon=True)
-    thread.start()
-    until(lambda: server.started, 20, "the API")
-    port = server.servers[0].sockets[0].getsockname()[1]
-    with base_folder() as base:
+    with api_on_a_port(create_app(parts, Door.WEB)) as url, base_folder() as base:
         initialised(base, wire)
         token = base / "token"
         token.write_text(a_token(parts, "staff", Role.OPERATOR))
         yield os.environ | {
-            "SEED_CONFIG": str(base / "seed.toml"), "SEED_SERVER": f"http://127.0.0.1:{port}",
+            "SEED_CONFIG": str(base / "seed.toml"), "SEED_SERVER": url,
             "SEED_TOKEN_FILE": str(token), "COLUMNS": "200", "NO_COLOR": "1",
         }  # fmt: skip
-    server.should_exit = True
-    thread.join()
 
 
 @pytest.fixture(scope="module")

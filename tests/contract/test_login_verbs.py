@@ -8,7 +8,6 @@ from hashlib import sha256
 from pathlib import Path
 
 import pytest
-import uvicorn
 from sqlmodel import select
 from typer.testing import CliRunner, Result
 
@@ -22,6 +21,7 @@ from provisioning.room import Rotation
 from provisioning.states import Login, RotationStep
 from seed.cli import app
 from tests.fakes.api import a_token, some_parts
+from tests.fakes.serving import api_on_a_port
 
 PASSWORD = "never-said-by-the-api"
 TAKES, CANNOT, FRESH = "10.0.1.11", "10.0.1.12", "10.0.1.13"
@@ -47,23 +47,14 @@ def parts(tmp_path: Path) -> Parts:
 
 @pytest.fixture
 def seed(parts: Parts, tmp_path: Path) -> Iterator[Callable[..., Result]]:
-    config = uvicorn.Config(create_app(parts, Door.WEB), port=0, log_level="error", lifespan="on")
-    running = uvicorn.Server(config)
-    thread = threading.Thread(target=running.run, daemon=True)
-    thread.start()
-    while not running.started:
-        thread.join(0.05)
-        assert thread.is_alive()
-    port = running.servers[0].sockets[0].getsockname()[1]
     token = tmp_path / "token"
     token.write_text(a_token(parts, "staff", Role.OPERATOR))
-    env = {
-        "SEED_CONFIG": "/nowhere", "SEED_SERVER": f"http://127.0.0.1:{port}",
-        "SEED_TOKEN_FILE": str(token), "COLUMNS": "120", "NO_COLOR": "1",
-    }  # fmt: skip
-    yield lambda *words: CliRunner().invoke(app, words, env=env)
-    running.should_exit = True
-    thread.join()
+    with api_on_a_port(create_app(parts, Door.WEB)) as url:
+        env = {
+            "SEED_CONFIG": "/nowhere", "SEED_SERVER": url, "SEED_TOKEN_FILE": str(token),
+            "COLUMNS": "120", "NO_COLOR": "1",
+        }  # fmt: skip
+        yield lambda *words: CliRunner().invoke(app, words, env=env)
 
 
 @pytest.fixture

@@ -20,6 +20,7 @@ from provisioning.states import Login
 from provisioning.store import Store
 from seed.host import arp
 from tests.fakes.bmcs import NO_KEY, RIGHT, Room, access
+from tests.fakes.store import new_store
 from tests.fakes.wire import appliance_namespace, client_namespace, ip
 
 FACTORY = "172.22.1.120"
@@ -84,8 +85,7 @@ def test_what_is_no_ipv4_address(wire: str, address: str) -> None:
 
 @pytest.fixture
 def store(tmp_path: Path) -> Iterator[Store]:
-    store = Store(f"sqlite:///{tmp_path / 'seed.db'}")
-    store.create()
+    store = new_store(tmp_path)
     with store.write() as session:
         session.add(Credential(name=RIGHT, username="u", sealed=b""))
     yield store

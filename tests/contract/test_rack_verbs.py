@@ -10,7 +10,6 @@ from datetime import timedelta
 from pathlib import Path
 
 import pytest
-import uvicorn
 from pydantic import SecretStr
 from sqlmodel import select
 from typer.testing import CliRunner, Result
@@ -27,6 +26,7 @@ from provisioning.states import Login
 from provisioning.survey import Surveyor
 from seed.cli import app
 from tests.fakes.api import a_token, some_parts
+from tests.fakes.serving import api_on_a_port
 
 DOCS = (Path(__file__).resolve().parents[2] / "docs" / "racks.md").read_text()
 PLAN = """rack,unit,height,serial,class,technician,NIC1,NIC2
@@ -108,17 +108,8 @@ def parts(tmp_path_factory: pytest.TempPathFactory) -> Parts:
 @pytest.fixture(scope="module")
 def url(parts: Parts) -> Iterator[str]:
     """The API on a free port of loopback."""
-    config = uvicorn.Config(create_app(parts, Door.WEB), port=0, log_level="error", lifespan="on")
-    running = uvicorn.Server(config)
-    thread = threading.Thread(target=running.run, daemon=True)
-    thread.start()
-    while not running.started:
-        thread.join(0.05)
-        assert thread.is_alive()
-    port = running.servers[0].sockets[0].getsockname()[1]
-    yield f"http://127.0.0.1:{port}"
-    running.should_exit = True
-    thread.join()
+    with api_on_a_port(create_app(parts, Door.WEB)) as url:
+        yield url
 
 
 @pytest.fixture(scope="module")

@@ -27,6 +27,7 @@ from seed.lab.fleet.running import Control, running
 from seed.lab.fleet.spec import Lie, Spec
 from seed.lab.scenario import BmcSpec
 from tests.fakes import liars
+from tests.fakes.serving import serving
 from tests.fakes.wire import ip
 
 PASSWORD = "fleet-password"
@@ -285,14 +286,9 @@ def test_a_forbidden_resource_is_not_told_and_no_second_login(line: str, tmp_pat
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(certificate, key)
     server.socket = context.wrap_socket(server.socket, server_side=True)
-    thread = threading.Thread(target=server.serve_forever, daemon=True)
-    thread.start()
-    try:
+    with serving(server):
         contact = found(line, address)
         told = netns.call(line, lambda: REDFISH.survey(contact, ACCESS, 20.0))
-    finally:
-        server.shutdown()
-        server.server_close()
     assert told.inventory.serial == "S-1"
     assert told.inventory.drives == told.findings == ()
     assert Reserved.logins == ["/redfish/v1/Sessions", "- /Sessions/1"], "one, and it is closed"

@@ -1,7 +1,6 @@
 """Parts of an API on a database of its own, callers for it, and an HTTP double of Ironic."""
 
 import json
-import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -16,7 +15,8 @@ from api.parts import Parts
 from api.roles import Role
 from provisioning.models import Token, now
 from provisioning.secrets import Sealer, digest, make_keys, new_token
-from provisioning.store import Store
+from tests.fakes.serving import serving
+from tests.fakes.store import new_store
 
 NOBODY_LISTENS = "http://127.0.0.1:9"
 IRONIC_PASSWORD = "ironic-password-not-for-callers"
@@ -25,8 +25,7 @@ IRONIC_PASSWORD = "ironic-password-not-for-callers"
 def some_parts(base: Path, ironic_url: str = NOBODY_LISTENS) -> Parts:
     """A new database, a new key pair and an empty image folder below `base`."""
     make_keys(base / "master.key", base / "master.pub")
-    store = Store(f"sqlite:///{base / 'seed.db'}")
-    store.create()
+    store = new_store(base)
     (base / "images").mkdir()
     (base / "ca.pem").write_text("-----BEGIN CERTIFICATE-----\n")
     return Parts(
@@ -125,11 +124,5 @@ def ironic_double() -> Iterator[IronicDouble]:
 
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     double.url = f"http://127.0.0.1:{server.server_address[1]}"
-    thread = threading.Thread(target=server.serve_forever, daemon=True)
-    thread.start()
-    try:
+    with serving(server):
         yield double
-    finally:
-        server.shutdown()
-        server.server_close()
-        thread.join()

@@ -26,7 +26,6 @@ from provisioning.discovery import Finder
 from provisioning.errors import BmcLoginRefused, BmcRefused, BmcUnreachable
 from provisioning.models import Discovery
 from provisioning.secrets import Sealer, Unsealer, make_keys
-from provisioning.store import Store
 from provisioning.strict_tls import stands_alone
 from seed.host import netns
 from seed.lab import failed_logins
@@ -35,6 +34,7 @@ from seed.lab.scenario import BmcSpec
 from seed.lab.state import write_secret
 from seed.reconciler import open_logins
 from tests.fakes.appliance import environments, until
+from tests.fakes.store import new_store
 from tests.fakes.wire import appliance_namespace, ip
 
 TOP = Path(__file__).resolve().parents[2]
@@ -214,8 +214,7 @@ def test_a_vendors_defaults_are_tried_twice_however_often_one_asks(
 ) -> None:
     make_keys(bmc / "master.key", bmc / "master.pub")
     unsealer = Unsealer(bmc / "master.key")
-    store = Store(f"sqlite:///{bmc / 'seed.db'}")
-    store.create()
+    store = new_store(bmc)
     finder = Finder(store, {"redfish": REDFISH}, open_logins(unsealer), Sealer(bmc / "master.pub"))
     for _ in range(3):
         with store.write() as session:

@@ -14,12 +14,12 @@ from provisioning.errors import HostError
 from provisioning.leases import LeaseWatch
 from provisioning.models import Discovery
 from provisioning.room import Observation
-from provisioning.store import Store
 from seed.host import appliance, checks, netns
 from seed.host.paths import Paths
 from seed.settings import OutOfBandWire, Settings
 from tests.fakes.appliance import STRANGER, base_folder, until
 from tests.fakes.settings import some_settings
+from tests.fakes.store import new_store
 from tests.fakes.wire import appliance_namespace, client_namespace, discover, take
 
 BMC = "52:54:00:bc:00:01"
@@ -50,8 +50,7 @@ def running() -> Iterator[Settings]:
 
 
 def test_a_bmc_that_leases_an_address_is_seen_and_probed(running: Settings, tmp_path: Path) -> None:
-    store = Store(f"sqlite:///{tmp_path / 'seed.db'}")
-    store.create()
+    store = new_store(tmp_path)
     watch = LeaseWatch(store, Paths(running).leases, *POOL, "oob0")
     with client_namespace(running.namespace, f"seed-tl-{os.getpid()}-c1", "oob0") as bmc:
         lease = take(bmc, BMC)

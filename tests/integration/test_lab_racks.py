@@ -17,6 +17,7 @@ from provisioning.store import Store
 from provisioning.survey import Survey
 from seed.host import netns
 from seed.lab.lab import stored
+from tests.fakes.store import new_store
 from tests.integration.test_lab_cables import NAMESPACE, cli, lab_dir
 
 __all__ = ["lab_dir"]  # the fixture: four servers that stay off
@@ -60,8 +61,7 @@ def work(store: Store, lab_dir: Path, plan: str) -> tuple[list[str], list[str]]:
 
 
 def test_a_mixed_up_room_is_named_and_comes_right(lab_dir: Path, tmp_path: Path) -> None:
-    store = Store(f"sqlite:///{tmp_path / 'seed.db'}")
-    store.create()
+    store = new_store(tmp_path)
     doing, hints = work(store, lab_dir, PLAN)
     assert doing == []
     assert hints == ["r1u3: no LLDP heard at NIC1"], "an IPMI BMC tells no NIC"

@@ -36,6 +36,7 @@ from tests.fakes.programs import (
     VIRTUALBMC,
     all_programs,
 )
+from tests.fakes.store import new_store
 from tests.fakes.wire import appliance_namespace
 
 PROTOCOLS: dict[str, BmcProtocol] = plugins.load(provisioning.bmc)
@@ -85,8 +86,7 @@ def site() -> Iterator[Site]:
         all_programs(namespace, base),
     ):
         until(lambda: answering(namespace) == set(SPEAKS), 60, "all four programs")
-        store = Store(f"sqlite:///{base / 'seed.db'}")
-        store.create()
+        store = new_store(base)
         with store.write() as session:
             session.add_all(Credential(name=n, username=USER, sealed=b"") for n in (RIGHT, WRONG))
         yield Site(namespace, store)

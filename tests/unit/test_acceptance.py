@@ -13,6 +13,7 @@ from provisioning.models import Bmc, Event
 from provisioning.room import Observation
 from provisioning.states import BmcGoal, Login
 from provisioning.store import Store
+from tests.fakes.store import new_store
 
 MAC, OTHER = "52:54:00:00:00:0a", "52:54:00:00:00:0b"
 UUID = "4c4c4544-0001-4b10-8031-b4c04f4d3332"
@@ -22,9 +23,7 @@ SWAPPED = "44454c4c-0100-104b-8031-b4c04f4d3332"
 
 @pytest.fixture
 def store(tmp_path: Path) -> Store:
-    store = Store(f"sqlite:///{tmp_path / 'seed.db'}")
-    store.create()
-    return store
+    return new_store(tmp_path)
 
 
 def add(store: Store, row: Any) -> None:

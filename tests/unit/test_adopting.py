@@ -16,6 +16,7 @@ from provisioning.outcome import Done, Stuck, Wait
 from provisioning.states import BmcGoal
 from provisioning.store import Store
 from tests.fakes.ironic import BLANK, FakeIronic
+from tests.fakes.store import new_store
 
 MAC = "52:54:00:00:00:01"
 TOLD = {
@@ -69,9 +70,7 @@ class Here:
 
 @pytest.fixture
 def store(tmp_path: Path) -> Store:
-    store = Store(f"sqlite:///{tmp_path / 'seed.db'}")
-    store.create()
-    return store
+    return new_store(tmp_path)
 
 
 def a_bmc(store: Store, **told: Any) -> None:

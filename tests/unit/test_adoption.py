@@ -14,15 +14,14 @@ from provisioning.errors import Invalid
 from provisioning.models import Bmc, Hold
 from provisioning.states import BmcGoal, Login
 from provisioning.store import Store
+from tests.fakes.store import new_store
 
 MAC = "52:54:00:00:00:01"
 
 
 @pytest.fixture
 def store(tmp_path: Path) -> Store:
-    store = Store(f"sqlite:///{tmp_path / 'seed.db'}")
-    store.create()
-    return store
+    return new_store(tmp_path)
 
 
 def found(store: Store, number: int = 1, **facts: Any) -> None:

@@ -24,6 +24,7 @@ from provisioning.states import TRANSITIONS, BmcGoal, ClaimState, Wanted
 from provisioning.store import Store
 from tests.fakes.crashing import an_image
 from tests.fakes.ironic import FakeIronic
+from tests.fakes.store import new_store
 
 KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIKE02EXZopJm+V+0QfxedG6Gy6HeCx4/dROzGkxDOS5X test"
 
@@ -72,8 +73,7 @@ def a_spec(name: str = "web", **wish: Any) -> ClaimSpec:
 
 @pytest.fixture
 def house(tmp_path: Path) -> House:
-    store = Store(f"sqlite:///{tmp_path / 'seed.db'}")
-    store.create()
+    store = new_store(tmp_path)
     return House(store)
 
 

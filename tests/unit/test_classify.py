@@ -15,9 +15,9 @@ from provisioning.errors import Conflict, NotFound, SeedError
 from provisioning.ironic import Node
 from provisioning.models import Bmc, Claim, Event, Hold, now
 from provisioning.states import BmcGoal
-from provisioning.store import Store
 from tests.fakes.hardware import GB, a_class, an_inventory
 from tests.fakes.ironic import FakeIronic
+from tests.fakes.store import new_store
 
 MISSING = "drives: 3 x ssd 960 GB, class wants 4"
 
@@ -26,8 +26,7 @@ class Room:
     """A store with accepted servers, and an Ironic that has the same."""
 
     def __init__(self, path: Path) -> None:
-        self.store = Store(f"sqlite:///{path / 'seed.db'}")
-        self.store.create()
+        self.store = new_store(path)
         self.ironic = FakeIronic()
 
     def add(self, name: str = "r1", node: dict[str, Any] | None = None, **facts: Any) -> None:

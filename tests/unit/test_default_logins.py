@@ -19,6 +19,7 @@ from provisioning.room import LoginTry, Observation
 from provisioning.secrets import Sealer, Unsealer, make_keys
 from provisioning.states import Login
 from provisioning.store import Store
+from tests.fakes.store import new_store
 
 ADDRESS = "192.0.2.7"
 
@@ -94,8 +95,7 @@ class Site:
 @pytest.fixture
 def site(tmp_path: Path) -> Site:
     make_keys(tmp_path / "key", tmp_path / "pub")
-    store = Store(f"sqlite:///{tmp_path / 'seed.db'}")
-    store.create()
+    store = new_store(tmp_path)
     return Site(store, Sealer(tmp_path / "pub"), Unsealer(tmp_path / "key"))
 
 

@@ -21,6 +21,7 @@ from provisioning.models import Bmc, Credential, Discovery
 from provisioning.states import Login
 from provisioning.store import Store
 from tests.fakes.bmcs import NO_KEY, RIGHT, Room, access
+from tests.fakes.store import new_store
 
 
 class Death(BaseException):
@@ -29,8 +30,7 @@ class Death(BaseException):
 
 @pytest.fixture
 def store(tmp_path: Path) -> Store:
-    store = Store(f"sqlite:///{tmp_path / 'seed.db'}")
-    store.create()
+    store = new_store(tmp_path)
     with store.write() as session:  # the name is the password here
         session.add_all(Credential(name=n, username="u", sealed=b"") for n in (RIGHT, "wrong"))
     return store

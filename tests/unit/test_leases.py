@@ -12,17 +12,16 @@ from sqlmodel import select
 from provisioning.leases import LeaseWatch, parse
 from provisioning.models import Bmc, Discovery
 from provisioning.room import Observation
-from provisioning.store import Store
 from seed.settings import OutOfBandWire
 from tests.fakes.settings import some_settings
+from tests.fakes.store import new_store
 
 MAC, OTHER = "52:54:00:00:00:0a", "52:54:00:00:00:0b"
 
 
 @pytest.fixture
 def watch(tmp_path: Path) -> LeaseWatch:
-    store = Store(f"sqlite:///{tmp_path / 'seed.db'}")
-    store.create()
+    store = new_store(tmp_path)
     (tmp_path / "leases").touch()
     start, end = IPv4Address("172.22.1.100"), IPv4Address("172.22.1.199")
     return LeaseWatch(store, tmp_path / "leases", start, end, "oob0")

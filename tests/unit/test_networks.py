@@ -15,6 +15,7 @@ from provisioning.models import Address, HostLabel, Name
 from provisioning.networks import Pool, mac
 from provisioning.ranges import LARGEST_RANGE, address, addresses_of
 from provisioning.store import Store
+from tests.fakes.store import new_store
 
 settings.register_profile("busy", deadline=None, max_examples=50)  # other work slows the machine
 settings.load_profile("busy")
@@ -286,9 +287,7 @@ POOL = Pool(IPv4Interface("172.22.0.1/24"), IPv4Address("172.22.0.10"), IPv4Addr
 
 @pytest.fixture
 def store(tmp_path: Path) -> Store:
-    store = Store(f"sqlite:///{tmp_path / 'seed.db'}")
-    store.create()
-    return store
+    return new_store(tmp_path)
 
 
 def reserve(store: Store, number: int, node: UUID) -> Address:

@@ -17,6 +17,7 @@ from provisioning.models import Bmc, Credential
 from provisioning.observations import IMPORT, LEASE, LIST, RAMDISK, SWEEP, Word, merged
 from provisioning.room import Observation
 from provisioning.store import Store
+from tests.fakes.store import new_store
 
 MAC_A, MAC_B, NIC = "52:54:00:00:00:0a", "52:54:00:00:00:0b", "52:54:00:00:00:01"
 UUID_A, UUID_B = "4c4c4544-0001-4b10-8031-b4c04f4d3332", "4c4c4544-0002-4b10-8031-b4c04f4d3332"
@@ -155,9 +156,7 @@ def test_merging_loses_nobody_and_minds_no_order(words: list[Word], dice: object
 
 @pytest.fixture
 def store(tmp_path: Path) -> Store:
-    store = Store(f"sqlite:///{tmp_path / 'seed.db'}")
-    store.create()
-    return store
+    return new_store(tmp_path)
 
 
 def test_five_thousand_boxes_are_merged_in_a_moment(store: Store) -> None:

@@ -18,7 +18,7 @@ from provisioning.intake import Listed
 from provisioning.models import Bmc, Credential, Event
 from provisioning.room import Observation
 from provisioning.secrets import Sealer, Unsealer, make_keys
-from provisioning.store import Store
+from tests.fakes.store import new_store
 
 MAC = "52:54:00:00:00:0a"
 SECRET = "Fac70ry-pa55"
@@ -156,7 +156,7 @@ def repacked(body: bytes, name: str, text: bytes) -> bytes:
     file = io.BytesIO()
     with (
         zipfile.ZipFile(io.BytesIO(body)) as old,
-        zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as new,
+        zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as new,
     ):
         for member in old.namelist():
             new.writestr(member, text if member == name else old.read(member))
@@ -191,8 +191,7 @@ workbook_made_before = workbook(["serial"], ["S1"])
 @pytest.fixture
 def keeper(tmp_path: Path) -> lists.Keeper:
     make_keys(tmp_path / "key", tmp_path / "pub")
-    store = Store(f"sqlite:///{tmp_path / 'seed.db'}")
-    store.create()
+    store = new_store(tmp_path)
     return lists.Keeper(store, Sealer(tmp_path / "pub"), "me")
 
 

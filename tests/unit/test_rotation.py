@@ -43,6 +43,7 @@ from provisioning.states import ClaimState, Login, RotationStep
 from provisioning.store import Store
 from tests.fakes.crashing import NoWire, an_image
 from tests.fakes.ironic import FakeIronic
+from tests.fakes.store import new_store
 
 ADDRESS, FACTORY = "192.0.2.7", "factory"
 
@@ -219,8 +220,7 @@ def room(tmp_path: Path) -> Room:
     """An accepted BMC with its node in Ironic and a login that others share."""
     make_keys(tmp_path / "key", tmp_path / "pub")
     unsealer, sealer = Unsealer(tmp_path / "key"), Sealer(tmp_path / "pub")
-    store = DyingStore(f"sqlite:///{tmp_path / 'seed.db'}")
-    store.create()
+    store = new_store(tmp_path, DyingStore)
     ironic, bmc = FakeIronic(), OneBmc()
     authority.make(tmp_path / "ca.key", tmp_path / "ca.pem")
     ours = authority.Authority(tmp_path / "ca.key", tmp_path / "ca.pem")

@@ -21,6 +21,7 @@ from provisioning.room import Rotation
 from provisioning.states import Login
 from provisioning.store import Store
 from provisioning.survey import EVERY, Surveyor
+from tests.fakes.store import new_store
 
 ADDRESS = "192.0.2.1"
 
@@ -52,8 +53,7 @@ def a_survey(serial: str = "S-1", health: str = "OK", **more: Any) -> Survey:
 
 @pytest.fixture
 def store(tmp_path: Path) -> Store:
-    store = Store(f"sqlite:///{tmp_path / 'seed.db'}")
-    store.create()
+    store = new_store(tmp_path)
     with store.write() as session:
         login = Credential(name="login", username="u", sealed=b"")
         session.add(login)

@@ -1,7 +1,6 @@
 """Logins in a vault: the KV v2 route of a small HTTP double, its token and path looked at."""
 
 import json
-import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -16,6 +15,7 @@ from provisioning.secrets import Unsealer, make_keys
 from provisioning.vault import Vault, split
 from seed.reconciler import open_logins
 from seed.settings import VaultSettings
+from tests.fakes.serving import serving
 
 TOKEN, PASSWORD = "hvs.the-token", "only-in-the-vault"
 SECRETS: dict[str, Any] = {
@@ -46,16 +46,10 @@ def vault(tmp_path: Path) -> Iterator[Vault]:
             pass
 
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    thread = threading.Thread(target=server.serve_forever, daemon=True)
-    thread.start()
     token = tmp_path / "token"
     token.write_text(TOKEN + "\n")
-    try:
+    with serving(server):
         yield Vault(f"http://127.0.0.1:{server.server_address[1]}", token)
-    finally:
-        server.shutdown()
-        server.server_close()
-        thread.join()
 
 
 def test_a_login_is_read_where_it_lives(vault: Vault, tmp_path: Path) -> None:
