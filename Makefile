@@ -114,8 +114,8 @@ test:  ## everything: set-up, lint, types, contracts, unit, contract, integratio
 	@mkdir -p $(PREFIX); rm -f $(PREFIX)/phases
 	$(call phase,set-up,$(MAKE) --no-print-directory setup)
 	@$(MAKE) --no-print-directory lint
-	$(call phase,unit,$(PYTEST) tests/unit)
-	$(call phase,contract,$(PYTEST) tests/contract)
+	$(call phase,unit,$(PYTEST) -n auto --dist worksteal tests/unit)
+	$(call phase,contract,$(PYTEST) -n 4 --dist worksteal tests/contract)
 	$(call phase,integration,$(PYTEST) tests/integration)
 	$(call phase,e2e,$(PYTEST) -s tests/e2e)
 	@$(PY) -m tests.slow.stale

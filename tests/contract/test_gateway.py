@@ -29,6 +29,7 @@ from tests.fakes.api import Asked, IronicDouble, ironic_double, some_parts
 
 MAC, OTHER_MAC, STRANGER_MAC = "52:54:00:22:00:01", "52:54:00:22:00:02", "52:54:00:22:00:ff"
 ADDRESS, OTHER_ADDRESS, FOREIGN = "172.22.0.50", "172.22.0.51", "172.22.0.222"
+NOBODY = "ffffffff-0000-4000-8000-000000000000"  # no node of Ironic
 TOKEN = "one-time-token-of-this-order"
 PROOF = {
     "token": TOKEN,
@@ -200,8 +201,8 @@ def test_a_lookup_from_elsewhere_stops_the_order(
         {"addresses": OTHER_MAC},
         {"addresses": "nonsense"},
         {"addresses": ""},
-        {"node_uuid": str(uuid4())},
-        {"addresses": MAC, "node_uuid": str(uuid4())},
+        {"node_uuid": NOBODY},
+        {"addresses": MAC, "node_uuid": NOBODY},
     ],
     ids=str,
 )

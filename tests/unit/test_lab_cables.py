@@ -97,9 +97,15 @@ def test_a_port_without_vlan_announces_none(scenario: Scenario) -> None:
 
 
 @pytest.fixture
-def cabling(scenario: Scenario, tmp_path: Path) -> Cabling:
+def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Shorter than `tmp_path`, which is named after the test: a socket must fit in."""
+    return tmp_path_factory.mktemp("base")
+
+
+@pytest.fixture
+def cabling(scenario: Scenario, base: Path) -> Cabling:
     """Of a lab that has its directories and nothing that runs."""
-    lab = Lab(scenario, tmp_path / "lab", tmp_path)
+    lab = Lab(scenario, base / "lab", base)
     lab.layout.make()
     return lab.cabling
 
@@ -203,13 +209,13 @@ def test_what_cannot_be_plugged_changes_nothing(
     assert not cabling.layout.cabling.exists()
 
 
-def test_a_lab_without_switches_has_no_cables_to_swap(tmp_path: Path) -> None:
+def test_a_lab_without_switches_has_no_cables_to_swap(base: Path) -> None:
     content = yaml.safe_load(ROOM.with_name("lab.yaml").read_text())
     del content["switches"]
     for server in content["servers"]:
         del server["nics"][0]["port"]
     scenario = Scenario.model_validate(content)
-    cabling = Lab(scenario, tmp_path / "lab", tmp_path).cabling
+    cabling = Lab(scenario, base / "lab", base).cabling
     assert [row["port"] for row in cabling.rows()] == ["", ""]
     with pytest.raises(Invalid, match="none of these NICs"):
         cabling.swap("server1:1", "server2:1")
