@@ -65,20 +65,24 @@ def _one_by_one(api: Client, asked: dict[str, Any]) -> None:
     if len(asked["ranges"]) != 1:
         fail("one by one means one address", "seed discover 192.168.0.120 --one-by-one", USAGE)
     address, namespace = asked["ranges"][0], settings().namespace
+    taken: set[str] = set()
     with err.status(f"looking who has {address}") as status:
-        for mac, new in arp.watched(lambda: arp.answering(namespace, address)):
+        for mac, new in arp.watched(lambda: arp.answering(namespace, address), taken):
             if new:
                 status.stop()
-                _swept(api, asked | {"mac": mac})
-                found = api.get(f"/bmcs/{part(address)}")
-                err.print(f"{mac} is taken: {found['model']} {found['serial']}".rstrip(": "))
+                if _swept(api, asked | {"mac": mac})["found"]:
+                    taken.add(mac)
+                    found = api.get(f"/bmcs/{part(address)}")
+                    err.print(f"{mac} is taken: {found['model']} {found['serial']}".rstrip(": "))
                 status.start()
-            status.update(_what_next(address, mac))
+            status.update(_what_next(address, mac, mac in taken))
 
 
-def _what_next(address: str, mac: str) -> str:
+def _what_next(address: str, mac: str, done: bool) -> str:
     if not mac:
         return f"nobody has {address}: plug in the next BMC (Ctrl-C: no more)"
+    if not done:  # it starts: ARP is answered long before Redfish
+        return f"{mac} has {address}, but answers neither Redfish nor IPMI yet: asking again"
     return f"{mac} is done: give it another address, or unplug it, then plug in the next one"
 
 

@@ -6,7 +6,7 @@ The kernel's own table keeps one of several; here all are heard. Needs CAP_NET_R
 import json
 import socket
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Container, Iterator
 from ipaddress import IPv4Address
 
 from provisioning.errors import Conflict, HostError, Invalid
@@ -17,12 +17,11 @@ ASKED_EVERY = 0.3
 _ETH_ARP = 0x0806
 
 
-def watched(answering: Callable[[], set[str]]) -> Iterator[tuple[str, bool]]:
-    """The MAC that has the address now, "" for nobody, and whether it is the first time; for ever.
+def watched(answering: Callable[[], set[str]], taken: Container[str]) -> Iterator[tuple[str, bool]]:
+    """The MAC that has the address now, "" for nobody, and whether it is still to take; for ever.
 
     Raises Conflict as soon as two answer.
     """
-    known: set[str] = set()
     while True:
         macs = sorted(answering())
         if len(macs) > 1:
@@ -31,8 +30,7 @@ def watched(answering: Callable[[], set[str]]) -> Iterator[tuple[str, bool]]:
                 "Unplug all but one, then the same `seed discover ... --one-by-one` again.",
             )
         mac = macs[0] if macs else ""
-        yield mac, bool(mac) and mac not in known
-        known |= {mac}
+        yield mac, bool(mac) and mac not in taken
 
 
 def answering(namespace: str, address: str, seconds: float = LISTEN_SECONDS) -> set[str]:

@@ -5,7 +5,7 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -80,15 +80,19 @@ def reconciler(wire: str, parts: Parts) -> Iterator[None]:
 
 
 @contextmanager
-def plugged_in(wire: str, number: int) -> Iterator[str]:
-    """A Redfish BMC at the address that all of its kind come with."""
+def plugged_in(wire: str, number: int, starting: Callable[[str], None] = str) -> Iterator[str]:
+    """A Redfish BMC at the address that all of its kind come with; ARP it answers first."""
     mac = f"3c:ec:ef:00:00:{number:02x}"
     with client_namespace(wire, f"{wire}-{number}z", "oob0") as there:
         ip("-n", there, "link", "set", "eth0", "address", mac)
-        ip("-n", there, "address", "add", f"172.22.1.{200 + number}/24", "dev", "eth0")
+        for address in (f"172.22.1.{200 + number}", FACTORY):
+            ip("-n", there, "address", "add", f"{address}/24", "dev", "eth0")
+        starting(mac)
+        ip("-n", there, "link", "set", "eth0", "down")  # until it has its serial number
         spec = Spec(addresses=(FACTORY,), range="198.51.100.0/24", password=SecretStr(PASSWORD))
         with running(spec, there) as fleet:
             fleet.set(FACTORY, serial=f"FACTORY-{number}")
+            ip("-n", there, "link", "set", "eth0", "up")
             yield mac
 
 
@@ -105,8 +109,15 @@ def test_each_is_taken_in_turn(
         assert verb.stdin
         verb.stdin.write(f"{PASSWORD}\n".encode())
         verb.stdin.close()
-        for number in (1, 2):
-            with plugged_in(wire, number) as mac:
+
+        def not_yet(mac: str) -> None:
+            """It is asked twice while only its ARP answers."""
+            asked = log.read_text().count("looking at") + 2
+            until(lambda: log.read_text().count("looking at") >= asked, 60, "two sweeps")
+            assert f"{mac} is taken" not in log.read_text()
+
+        for number, starting in ((1, str), (2, not_yet)):
+            with plugged_in(wire, number, starting) as mac:
                 until(lambda m=mac: f"{m} is taken" in log.read_text(), 60, f"the BMC {mac}")
             assert f"FACTORY-{number}" in log.read_text(), log.read_text()
         verb.send_signal(signal.SIGINT)

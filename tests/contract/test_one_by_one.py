@@ -49,10 +49,13 @@ def who(wire: str) -> set[str]:
 
 
 def test_each_bmc_is_seen_once_and_in_turn(wire: str) -> None:
-    watching = arp.watched(lambda: who(wire))
+    taken: set[str] = set()
+    watching = arp.watched(lambda: who(wire), taken)
     assert next(watching) == ("", False)
     with plugged_in(wire, FIRST):
         assert next(watching) == (FIRST, True)
+        assert next(watching) == (FIRST, True), "it answers ARP, and nothing else yet"
+        taken.add(FIRST)
         assert next(watching) == (FIRST, False)
     with plugged_in(wire, SECOND):
         assert next(watching) == (SECOND, True)
@@ -63,7 +66,7 @@ def test_each_bmc_is_seen_once_and_in_turn(wire: str) -> None:
 def test_two_at_once_are_refused_with_both_macs(wire: str) -> None:
     with plugged_in(wire, FIRST, SECOND):
         with pytest.raises(Conflict, match=f"{FIRST}, {SECOND}") as error:
-            next(arp.watched(lambda: who(wire)))
+            next(arp.watched(lambda: who(wire), set()))
         assert "Unplug all but one" in error.value.remedy
 
 

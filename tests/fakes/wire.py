@@ -48,6 +48,7 @@ def client_namespace(appliance: str, name: str, bridge: str = "prov0") -> Iterat
         ip("-n", name, "link", "set", "lo", "up")
         ip("-n", name, "link", "set", "eth0", "up")
         yield name
+        ip("-n", appliance, "link", "delete", port)  # the kernel lets a namespace linger
     finally:
         ip("netns", "delete", name)
 
