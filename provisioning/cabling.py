@@ -63,10 +63,15 @@ class Jack:
 
 
 class Ports:
-    """The planned ports, to be found by whatever name a switch has for them."""
+    """The planned ports, to be found by whatever name a switch has for them.
 
-    def __init__(self, planned: Iterable[Port]) -> None:
+    heard: all that is heard anywhere: who hears a switch's name and chassis id names it for those
+           who hear the id alone.
+    """
+
+    def __init__(self, planned: Iterable[Port], heard: Iterable[Neighbour] = ()) -> None:
         self._known: dict[tuple[str, str], list[Port]] = defaultdict(list)
+        self._named = {_switch(n.chassis): n.switch for n in heard if n.switch and n.chassis}
         for port in planned:
             self.add(port)
 
@@ -78,13 +83,19 @@ class Ports:
         return [known for known in self._known.get(_key(port), ()) if _alike(known, port)]
 
     def heard(self, neighbour: Neighbour) -> Port | None:
-        """The planned port this is, else the port by the switch's own name; None for no name."""
+        """The planned port this is, else the port by the switch's own name; None for no name.
+
+        None, too, for a switch that told its id alone and is not planned by it: which one is it?
+        """
         names = [name for name in (neighbour.port, neighbour.description) if name]
+        id_alone = bool(neighbour.chassis and not neighbour.switch)
+        named = self._named.get(_switch(neighbour.chassis), "") if id_alone else neighbour.switch
+        switch = named or neighbour.chassis if id_alone else named
         for name in names:
-            found = self.like(Port(neighbour.switch, name))
+            found = self.like(Port(switch, name))
             if len(found) == 1:
                 return found[0]
-        return Port(neighbour.switch or "?", names[0]) if names else None
+        return Port(switch or "?", names[0]) if names and (named or not id_alone) else None
 
 
 def parse(text: str) -> Port | None:

@@ -16,9 +16,14 @@ class Part(BaseModel):
 
 
 class Neighbour(Part):
-    """What LLDP (IEEE 802.1AB) told a NIC: the switch by its system name, else its chassis id."""
+    """What LLDP (IEEE 802.1AB) told a NIC: the switch by its system name, else its chassis id.
+
+    chassis: the chassis id beside the name. Without a `switch`: the id alone was told, the switch
+             may well have a name (Dell's iDRAC).
+    """
 
     switch: Text = ""
+    chassis: Text = ""
     port: Text = ""
     description: Text = ""
     vlan: int | None = None

@@ -14,6 +14,19 @@ from provisioning.hardware import Inventory
 TABLE = Path(__file__).with_suffix(".yaml")
 
 
+class Reads(BaseModel):
+    """Where this BMC tells something that the standard has elsewhere.
+
+    serial:   the ComputerSystem's property with the server's serial number.
+    switches: the way from the Manager to a collection of what its NICs hear of their switches.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    serial: str = "SerialNumber"
+    switches: tuple[str, ...] = ()
+
+
 class Quirk(BaseModel):
     """One row of the table."""
 
@@ -24,7 +37,8 @@ class Quirk(BaseModel):
     model: str = ""
     since: str = Field(default="", alias="from")
     below: str = ""
-    abilities: dict[str, Any]
+    abilities: dict[str, Any] = Field(default_factory=dict)
+    reads: dict[str, Any] = Field(default_factory=dict)
     source: str
 
     def fits(self, seen: Inventory) -> bool:
@@ -55,6 +69,12 @@ def table() -> tuple[Quirk, ...]:
 
 def applied(abilities: Abilities, seen: Inventory) -> Abilities:
     """The abilities as they are in truth, with the names of the rows that said so."""
-    fitting = [quirk for quirk in table() if quirk.fits(seen)]
+    fitting = [quirk for quirk in table() if quirk.abilities and quirk.fits(seen)]
     changed = {name: value for quirk in fitting for name, value in quirk.abilities.items()}
     return abilities.model_copy(update=changed | {"quirks": tuple(q.name for q in fitting)})
+
+
+def reads(seen: Inventory) -> Reads:
+    """How to read this BMC. seen: vendor, model and BMC version are enough."""
+    fitting = [quirk for quirk in table() if quirk.fits(seen)]
+    return Reads.model_validate({k: v for quirk in fitting for k, v in quirk.reads.items()})

@@ -135,12 +135,18 @@ def room_and_servers(session: Session) -> tuple[Room, list[Server]]:
 
 def servers(session: Session, planned: Iterable[Place]) -> list[Server]:
     """Every server that was found, by its BMC. One with two addresses: where it was seen last."""
-    ports = Ports(port for place in planned for port in place.ports.values())
     sweeps = _Sweeps(session)
     rows = session.execute(select(*_BMC).order_by(col(Bmc.seen_at))).all()  # type: ignore[call-overload]
     ramdisks = _Ramdisks(session)
-    found = [_server(row, _told(row, ramdisks), ports, sweeps) for row in rows]
-    found += [_stranger(row, told, ports) for row, told in ramdisks.left()]
+    told = [_told(row, ramdisks) for row in rows]
+    strangers = ramdisks.left()
+    every = [t for some in told for t in some] + [t for _, t in strangers]
+    ports = Ports(
+        (port for place in planned for port in place.ports.values()),
+        (n for t in every for nic in t.inventory.nics for n in nic.neighbours),
+    )
+    found = [_server(row, some, ports, sweeps) for row, some in zip(rows, told, strict=True)]
+    found += [_stranger(row, some, ports) for row, some in strangers]
     return list({serial_key(s.serial) or s.address: s for s in found}.values())
 
 

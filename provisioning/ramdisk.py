@@ -112,7 +112,13 @@ def _neighbour(told: Any) -> Neighbour:  # noqa: ANN401
                 name = name or _decoded(value)
             case 127 if value.startswith(_PVID) and len(value) == 6:
                 vlan = int.from_bytes(value[4:]) or None  # 0: the port has none
-    return Neighbour(switch=name or chassis, port=port, description=description, vlan=vlan)
+    return Neighbour(
+        switch=name or chassis,
+        chassis=chassis if name else "",
+        port=port,
+        description=description,
+        vlan=vlan,
+    )
 
 
 def _tlvs(told: Any) -> Iterator[tuple[int, bytes]]:  # noqa: ANN401

@@ -11,7 +11,9 @@ from provisioning.hardware import Drive, Neighbour, Nic
 from provisioning.lenient import Doc, at, doc, listing, number, text
 
 GIB = 1024
-NOT_TOLD = {"", "not available", "n/a", "none", "unknown", "null"}
+NOT_TOLD = {
+    "", "not available", "n/a", "none", "unknown", "null", "no link", "not supported",
+}  # fmt: skip
 ARCHITECTURES = {"x86-64": "x86_64", "x86": "i686", "arm-a64": "aarch64", "arm-a32": "armv7l"}
 NO_VLAN = {0, 4095}
 CHASSIS = 4  # at most; a blade names its enclosure, too
@@ -185,25 +187,53 @@ def _port(port: Doc, model: str) -> Iterator[Nic]:
 
 def _neighbours(ethernet: Doc) -> Iterator[Neighbour]:
     heard = doc(ethernet.get("LLDPReceive"))
-    switch = said(heard.get("SystemName")) or said(heard.get("ChassisId"))
+    name, chassis = said(heard.get("SystemName")), said(heard.get("ChassisId"))
     port = said(heard.get("PortId"))
-    if switch or port:
+    if name or chassis or port:
         vlan = int(number(heard.get("ManagementVlanId")))
         yield Neighbour(
-            switch=switch,
+            switch=name or chassis,
+            chassis=chassis if name else "",
             port=port,
             description=said(heard.get("SystemDescription")),
             vlan=None if vlan in NO_VLAN else vlan,
         )
 
 
-def nics(tree: Tree, system: Doc, chassis: list[Doc]) -> tuple[Nic, ...]:
+def switches(tree: Tree, link: object) -> dict[str, Neighbour]:
+    """Dell's DellSwitchConnections: name of a NIC or port -> what it hears, by chassis id mostly.
+
+    StaleData: heard before the link went down, so it may be another cable by now.
+    """
+    found: dict[str, Neighbour] = {}
+    for told in tree.each(link):
+        name = text(told.get("FQDD")) or text(told.get("Id"))
+        switch, port = (
+            said(told.get(f"Switch{end}")) for end in ("ConnectionID", "PortConnectionID")
+        )
+        if name and switch and port and text(told.get("StaleData")).lower() != "stale":
+            chassis = mac_of(switch)
+            found[name] = Neighbour(switch="" if chassis else switch, chassis=chassis, port=port)
+    return found
+
+
+def _hearing(nic: Nic, heard: dict[str, Neighbour]) -> Nic:
+    """Of port NIC.Slot.1-1 its partition 1 is NIC.Slot.1-1-1; either may be the one that hears."""
+    names = [n for n in heard if f"{nic.name}-".startswith(f"{n}-") or n.startswith(f"{nic.name}-")]
+    if nic.neighbours or not nic.name or not names:
+        return nic
+    return nic.model_copy(update={"neighbours": (heard[min(names)],)})
+
+
+def nics(
+    tree: Tree, system: Doc, chassis: list[Doc], heard: dict[str, Neighbour]
+) -> tuple[Nic, ...]:
     """One per MAC: what the system says of it, completed by its adapter's port."""
     found: dict[str, Nic] = {}
     for nic in [*interfaces(tree, system), *ports(tree, chassis)]:
         known = found.get(nic.mac)
         found[nic.mac] = _both(known, nic) if known else nic
-    return tuple(islice(found.values(), 128))
+    return tuple(_hearing(nic, heard) for nic in islice(found.values(), 128))
 
 
 def _both(one: Nic, other: Nic) -> Nic:

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from typing import Any
 
+from provisioning import quirks
 from provisioning.abilities import Abilities
 from provisioning.bmc import Identity
 from provisioning.bmc import _redfish_parts as parts
@@ -19,11 +20,15 @@ PROTOCOLS = {"http", "https", "nfs", "cifs"}  # of DSP2046's TransferProtocolTyp
 
 @dataclass(frozen=True)
 class Server:
-    """The one server of a BMC, and the manager that is the BMC."""
+    """The one server of a BMC, and the manager that is the BMC.
+
+    reads: where this vendor tells what others tell elsewhere.
+    """
 
     system: Doc
     system_id: str
     manager: Doc
+    reads: quirks.Reads
 
 
 def server(tree: Tree, root: Doc, address: str) -> Server:
@@ -40,7 +45,13 @@ def server(tree: Tree, root: Doc, address: str) -> Server:
     system = tree.read(links[0])
     if not system or "Members" in system:
         raise _nonsense(address)
-    return Server(system, path_of(links[0]), _manager(tree, root, system))
+    manager = _manager(tree, root, system)
+    seen = Inventory(
+        vendor=parts.said(system.get("Manufacturer")),
+        model=parts.said(system.get("Model")),
+        bmc_version=parts.said(manager.get("FirmwareVersion")),
+    )
+    return Server(system, path_of(links[0]), manager, quirks.reads(seen))
 
 
 def _nonsense(address: str) -> BmcError:
@@ -60,8 +71,9 @@ def _manager(tree: Tree, root: Doc, system: Doc) -> Doc:
 
 def identity(tree: Tree, found: Server) -> Identity:
     system, boot = found.system, doc(found.system.get("Boot"))
+    serial = parts.said(system.get(found.reads.serial)) or parts.said(system.get("SerialNumber"))
     return Identity(
-        serial=parts.said(system.get("SerialNumber")),
+        serial=serial,
         system_uuid=text(system.get("UUID")).lower(),
         vendor=parts.said(system.get("Manufacturer")),
         model=parts.said(system.get("Model")),
@@ -75,9 +87,10 @@ def identity(tree: Tree, found: Server) -> Identity:
 def inventory(tree: Tree, found: Server, who: Identity) -> Inventory:
     system = found.system
     chassis = _chassis(tree, system)
+    heard = parts.switches(tree, _switches(found))
     facts: dict[str, Any] = {
         "drives": parts.drives(tree, system),
-        "nics": parts.nics(tree, system, chassis),
+        "nics": parts.nics(tree, system, chassis, heard),
         "memory_mib": parts.memory_mib(tree, system),
         **parts.processors(tree, system),
     }
@@ -101,6 +114,12 @@ def inventory(tree: Tree, found: Server, who: Identity) -> Inventory:
     )
 
 
+def _switches(found: Server) -> object:
+    """The link to what this vendor's NICs hear; None where it has none."""
+    way = found.reads.switches
+    return at(found.manager, *way) if way else None
+
+
 def _chassis(tree: Tree, system: Doc) -> list[Doc]:
     links = listing(at(system, "Links", "Chassis"))[: parts.CHASSIS]
     return [found for link in links if (found := tree.read(link))]
@@ -121,7 +140,8 @@ def abilities(tree: Tree, root: Doc, found: Server) -> Abilities:
             "media_protocols": protocols,
             "secure_boot": _secure_boot(tree, system),
             "bios": bool(path_of(system.get("Bios"))),
-            "lldp": any(_hears(part) for part in tree.known.values()),
+            "lldp": any(_hears(part) for part in tree.known.values())
+            or bool(path_of(_switches(found))),
             "sessions": bool(path_of(at(root, "Links", "Sessions"))),
             "accounts": bool(path_of(root.get("AccountService"))),
             "certificates": bool(path_of(root.get("CertificateService"))),

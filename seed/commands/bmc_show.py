@@ -78,7 +78,9 @@ def _nic(nic: dict[str, Any]) -> dict[str, Any]:
     return nic | {
         "link": {True: "up", False: "down", None: ""}[nic["link"]],
         "speed": f"{speed / 1000:g}G" if speed else "",
-        "neighbour": [f"{n['switch']}:{n['port']}" for n in nic["neighbours"]],
+        "neighbour": [
+            f"{n['switch'] or n.get('chassis', '')}:{n['port']}" for n in nic["neighbours"]
+        ],
     }
 
 

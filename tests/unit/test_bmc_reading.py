@@ -121,6 +121,49 @@ def test_a_whole_server() -> None:
     assert max(service.asked.values()) == 1, "nothing is asked for twice"
 
 
+DELLS = {
+    "SerialNumber": "CNBOARD1", "SKU": "ABC1234", "Manufacturer": "Dell Inc.",
+    "EthernetInterfaces": link("Systems/1/Nics"), "Links": {"ManagedBy": [link("Managers/1")]},
+}  # fmt: skip
+SWITCH = {"SwitchConnectionID": "AA-BB-CC-00-00-01", "SwitchPortConnectionID": "Ethernet1/18"}
+
+
+@pytest.mark.parametrize(
+    ("told", "heard"),
+    [
+        ({"FQDD": "NIC.Slot.1-1-1"}, ("", "aa:bb:cc:00:00:01")),
+        ({"FQDD": "NIC.Slot.1-1"}, ("", "aa:bb:cc:00:00:01")),
+        ({"Id": "NIC.Slot.1-1-1", "StaleData": "NotStale"}, ("", "aa:bb:cc:00:00:01")),
+        ({"FQDD": "NIC.Slot.1-1-1", "SwitchConnectionID": "leaf1"}, ("leaf1", "")),
+        ({"FQDD": "NIC.Slot.1-1-1", "StaleData": "Stale"}, None),
+        ({"FQDD": "NIC.Slot.1-1-1", "SwitchConnectionID": "No Link"}, None),
+        ({"FQDD": "NIC.Slot.1-1-1", "SwitchPortConnectionID": "Not Available"}, None),
+        ({"FQDD": "NIC.Slot.1-12-1"}, None),
+        ({"FQDD": "iDRAC.Embedded.1"}, None),
+        ({"FQDD": ["NIC.Slot.1-1-1"]}, None),
+    ],
+)
+def test_what_dells_nics_hear(told: dict[str, Any], heard: tuple[str, str] | None) -> None:
+    dell = {"DellSwitchConnectionCollection": link("Switches")}
+    table = {
+        "Systems": members("Systems/1"), "Systems/1": DELLS,
+        "Systems/1/Nics": members("Nics/1"),
+        "Nics/1": {"Id": "NIC.Slot.1-1-1", "MACAddress": "52:54:00:AA:BB:01"},
+        "Managers/1": {"Links": {"Oem": {"Dell": dell}}},
+        "Switches": members("Switches/1"), "Switches/1": {**SWITCH, **told},
+    }  # fmt: skip
+    who, seen, can = survey(Service(table))
+    assert who.serial == seen.serial == "ABC1234"
+    assert can.lldp
+    found = [(n.switch, n.chassis) for n in seen.nics[0].neighbours]
+    assert found == ([heard] if heard else [])
+
+
+def test_a_dell_without_a_service_tag_keeps_its_serial_number() -> None:
+    table = {"Systems": members("Systems/1"), "Systems/1": DELLS | {"SKU": "Not Available"}}
+    assert survey(Service(table))[0].serial == "CNBOARD1"
+
+
 def test_expanded_members_are_not_asked_for_again() -> None:
     inside = {"@odata.id": f"{V1}/Dimm/1", "CapacityMiB": 8}
     service = Service({"Memory?$expand=.": {"Members": [inside]}})

@@ -31,6 +31,24 @@ def test_a_port_is_known_by(switch: str, port: str, description: str, planned: s
     assert str(heard) == planned
 
 
+@pytest.mark.parametrize(
+    ("chassis", "named"),
+    [
+        ("02:00:5e:00:00:09", "leaf1:18"),
+        ("02-00-5E-00-00-09", "leaf1:18"),
+        ("02:00:5e:00:00:01", "None"),
+        ("02:00:5e:00:00:99", "None"),
+    ],
+)
+def test_a_switch_by_its_chassis_id_alone(chassis: str, named: str) -> None:
+    """Some BMCs tell no more of it. No cable is called wrong for that."""
+    beside = [Neighbour(switch="leaf1", chassis="02:00:5e:00:00:09", port="5"), Neighbour()]
+    ports = Ports([Port("leaf1", "18"), Port("02:00:5e:00:00:01", "7")], beside)
+    assert str(ports.heard(Neighbour(chassis=chassis, port="Eth18"))) == named
+    by_id = ports.heard(Neighbour(chassis="02:00:5e:00:00:01", port="Eth7"))
+    assert str(by_id) == "02:00:5e:00:00:01:7", "planned by its id"
+
+
 def test_a_neighbour_without_a_name_is_nothing() -> None:
     assert PLAN.heard(Neighbour(switch="leaf1")) is None
 

@@ -16,7 +16,9 @@ MEDIA = Abilities(virtual_media=True, boot_mode=True)
 
 @pytest.mark.parametrize("quirk", quirks.table(), ids=lambda q: q.name)
 def test_rows_are_sound(quirk: quirks.Quirk) -> None:
+    assert quirk.abilities or quirk.reads
     assert set(quirk.abilities) <= set(Abilities.model_fields)
+    quirks.Reads.model_validate(quirk.reads)
     Abilities.model_validate(quirk.abilities)
     assert quirk.source
     re.compile(quirk.vendor)

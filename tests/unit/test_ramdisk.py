@@ -60,8 +60,11 @@ def test_a_server_in_one_shape() -> None:
     assert (first.mac, first.link, first.speed_mbps) == ("52:54:00:aa:00:01", True, 10000)
     assert (second.link, second.neighbours) == (False, ())
     assert first.neighbours == (
-        Neighbour(switch="leaf1", port="Ethernet1/18", description="r3u17 nic2", vlan=100),
-    )
+        Neighbour(
+            switch="leaf1", chassis="0c:42:a1:00:00:01", port="Ethernet1/18",
+            description="r3u17 nic2", vlan=100,
+        ),
+    )  # fmt: skip
 
 
 def test_ironic_keeps_lldp_apart() -> None:

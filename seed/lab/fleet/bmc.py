@@ -50,13 +50,17 @@ class Account:
 
 @dataclass(slots=True)
 class Bmc:
-    """number: from 0, the same server for the same number. accounts, sessions, changes: by id."""
+    """number: from 0, the same server for the same number. accounts, sessions, changes: by id.
+
+    serial: of the server, as on its label.
+    """
 
     number: int
     address: str
     speaks: Speaks
     accounts: dict[str, Account]
     lie: Lie | None = None
+    shapes: tuple[str, ...] = ()  # shapes.Shape
     login_seconds: float = 0.0
     get_seconds: float = 0.0
     session_limit: int = 8
@@ -94,7 +98,13 @@ class Bmc:
     def told(self) -> dict[str, Any]:
         """For who watches the fleet. No password."""
         facts: dict[str, Any] = {"address": self.address, "serial": self.serial, "uuid": self.uuid}
-        facts |= {"mac": self.mac, "speaks": self.speaks, "lie": self.lie, "power": self.power}
+        facts |= {
+            "mac": self.mac,
+            "speaks": self.speaks,
+            "lie": self.lie,
+            "shapes": self.shapes,
+            "power": self.power,
+        }
         return facts | {"sessions": len(self.sessions)} | asdict(self.counts)
 
 

@@ -12,6 +12,7 @@ from pydantic import SecretStr, ValidationError
 
 from provisioning.errors import Invalid, SeedError
 from seed.lab.fleet.running import Control, running
+from seed.lab.fleet.shapes import Shape
 from seed.lab.fleet.spec import Lie, Spec
 from seed.lab.host import run
 
@@ -123,3 +124,17 @@ def lie(
     """
     with _sentences():
         _control(namespace).lie(address, kind)
+
+
+@app.command()
+def shape(
+    address: str,
+    kinds: Annotated[list[Shape] | None, typer.Argument(help="None: as plain as the rest.")] = None,
+    namespace: NamespaceOption = OWN,
+) -> None:
+    """Let one BMC do honestly what some vendors do otherwise: pages, OEM places, an older LED.
+
+    Example: seed lab fleet shape 10.64.0.1 dell paged
+    """
+    with _sentences():
+        _control(namespace).shape(address, *(kinds or []))

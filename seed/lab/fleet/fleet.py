@@ -20,9 +20,10 @@ from seed.lab.fleet import rmcp
 from seed.lab.fleet.bmc import Account, Bmc
 from seed.lab.fleet.certificates import Certificates
 from seed.lab.fleet.http import BACKLOG, PORT, Listener
+from seed.lab.fleet.shapes import Shape
 from seed.lab.fleet.spec import Lie, Spec
 
-SETTABLE = ("lie", "power", "serial", "login_seconds", "get_seconds", "session_limit")
+SETTABLE = ("lie", "shapes", "power", "serial", "login_seconds", "get_seconds", "session_limit")
 SO_ATTACH_FILTER = 26
 
 
@@ -65,7 +66,11 @@ class Fleet:
         if bmc is None or set(changes) - {*SETTABLE}:
             return {"error": f"no BMC {address}, or none of {', '.join(SETTABLE)}"}
         for name, value in changes.items():
-            setattr(bmc, name, Lie(value) if name == "lie" and value else value)
+            if name == "lie" and value:
+                value = Lie(value)
+            elif name == "shapes":
+                value = tuple(Shape(shape) for shape in value)
+            setattr(bmc, name, value)
         return bmc.told()
 
 

@@ -6,6 +6,7 @@ import socket
 import ssl
 from collections.abc import Callable
 from http import HTTPStatus
+from urllib.parse import unquote
 
 from seed.lab.fleet import lies
 from seed.lab.fleet.bmc import Bmc
@@ -95,7 +96,8 @@ async def _read(reader: asyncio.StreamReader) -> Request:
     if not 0 <= length <= BODY_LIMIT:
         raise ValueError("a body of that size")
     body = await reader.readexactly(length) if length else b""
-    return Request(method, target.partition("?")[0].rstrip("/"), headers, body)
+    path, _, query = target.partition("?")
+    return Request(method, path.rstrip("/"), headers, body, unquote(query))
 
 
 async def _write(bmc: Bmc, request: Request, said: Answer, writer: asyncio.StreamWriter) -> None:

@@ -7,7 +7,7 @@ import secrets
 from dataclasses import dataclass, field
 from typing import Any, cast
 
-from seed.lab.fleet import tree
+from seed.lab.fleet import shapes, tree
 from seed.lab.fleet.bmc import Account, Bmc
 from seed.lab.fleet.lies import amended
 from seed.lab.fleet.parts import ACCOUNTS, ROOT
@@ -22,12 +22,13 @@ RESET = {
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """headers: names in lower case. path: without the slash at its end and without a query."""
+    """headers: names in lower case. path: without the slash at its end and without the query."""
 
     method: str
     path: str
     headers: dict[str, str]
     body: bytes = b""
+    query: str = ""
 
     def json(self) -> dict[str, Any]:
         try:
@@ -59,7 +60,7 @@ def answer(bmc: Bmc, request: Request) -> Answer:
     bmc.counts.requests += 1
     if request.path in OPEN and request.method in ("GET", "HEAD"):
         if request.path == ROOT:
-            return Answer(200, amended(bmc, request.path, tree.show(bmc, ROOT) or {}))
+            return _get(bmc, request)
         return Answer(200, {"v1": f"{ROOT}/"})
     if request.path == f"{tree.SESSIONS}/Sessions" and request.method == "POST":
         return _open_session(bmc, request)
@@ -130,7 +131,9 @@ def _not_allowed(bmc: Bmc, request: Request) -> Answer:
 
 
 def _get(bmc: Bmc, request: Request) -> Answer:
-    body = tree.show(bmc, request.path)
+    if shapes.refuses(bmc, request.query):
+        return problem(501, "QueryNotSupported", "There is no such query.")
+    body = shapes.shaped(bmc, request.path, request.query, tree.show(bmc, request.path))
     return _missing() if body is None else Answer(200, amended(bmc, request.path, body))
 
 

@@ -14,6 +14,7 @@ from typing import Any
 from provisioning.errors import HostError, NotFound
 from seed.host import netns
 from seed.lab.fleet import wire
+from seed.lab.fleet.shapes import Shape
 from seed.lab.fleet.spec import Lie, Spec
 
 START_SECONDS = 30.0
@@ -48,11 +49,14 @@ class Control:
         return next(b for b in self.bmcs() if b["address"] == address)
 
     def set(self, address: str, **changes: Any) -> None:
-        """Change lie, power, serial, login_seconds, get_seconds or session_limit."""
+        """Change lie, shapes, power, serial, login_seconds, get_seconds or session_limit."""
         self.ask(do="set", address=address, changes=changes)
 
     def lie(self, address: str, lie: Lie | None) -> None:
         self.set(address, lie=lie)
+
+    def shape(self, address: str, *shapes: Shape) -> None:
+        self.set(address, shapes=shapes)
 
     def renew_certificate(self, address: str) -> None:
         """The BMC shows another certificate from now on."""

@@ -67,6 +67,11 @@ def _root(bmc: Bmc) -> Body:
     )
 
 
+def _serial_number(bmc: Bmc) -> str:
+    """Of the server; of Dell's the board's: the server's is the SKU."""
+    return f"CNBOARD{bmc.number:07d}" if bmc.kind.vendor.startswith("Dell") else bmc.serial
+
+
 def _system(bmc: Bmc) -> Body:
     parts = ("EthernetInterfaces", "Processors", "Memory", "Storage", "SecureBoot", "Bios")
     return resource(
@@ -74,8 +79,8 @@ def _system(bmc: Bmc) -> Body:
         "ComputerSystem.v1_16_0.ComputerSystem",
         Manufacturer=bmc.kind.vendor,
         Model=bmc.kind.model,
-        SerialNumber=bmc.serial,
-        SKU=bmc.serial[-7:],
+        SerialNumber=_serial_number(bmc),
+        SKU=bmc.serial,
         UUID=bmc.uuid,
         AssetTag="",
         HostName="",
@@ -116,7 +121,7 @@ def _chassis(bmc: Bmc) -> Body:
         ChassisType="RackMount",
         Manufacturer=bmc.kind.vendor,
         Model=bmc.kind.model,
-        SerialNumber=bmc.serial,
+        SerialNumber=_serial_number(bmc),
         PowerState=bmc.power,
         IndicatorLED="Off",
         LocationIndicatorActive=False,
