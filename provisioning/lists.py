@@ -7,18 +7,18 @@ the reconciler's key as a credential of its own, named by list and server; nothi
 import re
 from collections import Counter
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any
 from uuid import UUID, uuid4
 
 from sqlmodel import Session, col, insert, select
 
-from provisioning import intake, packing_list, plugins
+from provisioning import hostnames, intake, packing_list, plugins
 from provisioning.documents import document
 from provisioning.errors import Invalid
 from provisioning.identity import serial_key
-from provisioning.intake import Format, Listed
+from provisioning.intake import HOST, Format, Listed
 from provisioning.models import Credential, now
 from provisioning.observations import IMPORT, LIST, SEEN, Box, boxes, drop
 from provisioning.room import Observation
@@ -31,7 +31,7 @@ _CHUNK = 5000
 
 @dataclass(frozen=True, slots=True)
 class Stored:
-    """What an import did. ignored: columns that were not kept."""
+    """What an import did. ignored: columns that were not kept. hosts: what names led to."""
 
     name: str
     format: str
@@ -40,6 +40,7 @@ class Stored:
     gone: int
     logins: int
     ignored: list[str]
+    hosts: list[str] = field(default_factory=list)
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,8 +54,9 @@ class Keeper:
     def packing_list(self, name: str, body: bytes, username: str, accept: bool) -> Stored:
         """Raises Invalid, naming the bad row; then nothing was written."""
         read = packing_list.read(body, username)
-        done = self._keep(LIST, name, read.servers, self.who if accept else "")
-        return Stored(name, "packing-list", *done, read.ignored)
+        servers, hosts = _addressed(read.servers)
+        done = self._keep(LIST, name, servers, self.who if accept else "")
+        return Stored(name, "packing-list", *done, read.ignored, hosts)
 
     def file(self, name: str, body: bytes, format_name: str | None) -> Stored:
         """Another tool's file of servers. Raises Invalid, naming the place."""
@@ -66,7 +68,8 @@ class Keeper:
             raise Invalid(f"{name}: {err}", err.remedy) from err
         if not servers:
             raise Invalid(f"{name} names no server", f"It was read as {chosen.title}.")
-        return Stored(name, chosen.name, *self._keep(IMPORT, name, servers, ""), [])
+        servers, hosts = _addressed(servers)
+        return Stored(name, chosen.name, *self._keep(IMPORT, name, servers, ""), [], hosts)
 
     def _keep(
         self, source: str, name: str, servers: list[Listed], accept_by: str
@@ -102,6 +105,19 @@ class Keeper:
         identity = uuid4()
         sealed = self.sealer.seal(server.password.get_secret_value(), f"credential:{identity}")
         return {"id": identity, "username": server.username, "sealed": sealed, "created_at": now()}
+
+
+def _addressed(servers: list[Listed]) -> tuple[list[Listed], list[str]]:
+    """The servers with the addresses that their BMCs' host names lead to, and what each led to.
+
+    A name that leads nowhere stays a fact of its server; the rest of the list is good all the same.
+    """
+    found = hostnames.resolved(s.facts[HOST] for s in servers if HOST in s.facts)
+    of = {name: answer.address for name, answer in found.items()}
+    return (
+        [replace(s, bmc_address=of.get(s.facts.get(HOST, ""), s.bmc_address)) for s in servers],
+        [str(answer) for answer in found.values()],
+    )
 
 
 def formats() -> dict[str, Format]:

@@ -74,6 +74,7 @@ class StoredOut(BaseModel):
     gone: int
     logins: int
     ignored: list[str]
+    hosts: list[str]
 
 
 class ForgetAsk(BaseModel):

@@ -12,6 +12,8 @@ from provisioning.identity import address_key
 from provisioning.models import HOST_LABEL, NAME
 from provisioning.networks import mac
 
+HOST = "bmc_host"
+"""The fact that keeps a BMC's host name."""
 MAX_FACTS, MAX_TEXT, MAX_MACS = 64, 255, 64
 USERNAME = re.compile(r"[!-~]{1,64}")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
@@ -83,7 +85,7 @@ def _listed(where: str, said: Mapping[str, Any]) -> Listed:
         facts["name"], name = name, ""
     address = text("the BMC's address", said.get("bmc_address"))
     if address and not address_key(address):
-        facts["bmc_host"], address = address, ""
+        facts[HOST], address = address, ""
     username, password = _login(said.get("username"), said.get("password"))
     return Listed(
         where,

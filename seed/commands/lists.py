@@ -49,11 +49,11 @@ def import_list(
     Example: seed packing-list import pallet-7.csv --username root
     """
     body = read_file(file)
-    with err.status(f"reading {file.name}, sealing its passwords"):
+    with err.status(f"reading {file.name}, sealing its passwords, looking up host names"):
         done = client().upload(
             "/packing-lists", body, name=file.name, username=username, accept_matches=accept_matches
         )
-    show.rows([done], DONE, output)
+    _show_done(done, output)
 
 
 @packing.command("list")
@@ -89,9 +89,15 @@ def import_file(
     Example: seed import baremetal.json
     """
     body = read_file(file)
-    with err.status(f"reading {file.name}, sealing its passwords"):
+    with err.status(f"reading {file.name}, sealing its passwords, looking up host names"):
         done = client().upload("/imports", body, name=file.name, format=file_format)
+    _show_done(done, output)
+
+
+def _show_done(done: dict[str, Any], output: show.Format) -> None:
     show.rows([done], DONE, output)
+    if output is show.Format.TABLE and done["hosts"]:
+        show.out.print("BMC HOST NAMES", *done["hosts"], sep="\n  ", markup=False)
 
 
 def read_file(file: Path) -> bytes:
