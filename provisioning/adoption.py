@@ -96,7 +96,7 @@ def _takeable(session: Session, node: Foreign, bmc: Bmc | None) -> Line:
     """Raises Conflict with why it cannot be taken."""
     if node.provision_state not in TAKEN:
         raise Conflict(f"it is {node.provision_state} there", "Wait, or end that there first.")
-    where = node.bmc_address or "ADDRESS"
+    where = address_key(node.bmc_address) or "ADDRESS"  # a name that leads nowhere is none
     look = f"Find it with its login: `seed discover {where} --username U --password-stdin`."
     if bmc is None:
         raise Conflict(f"its BMC {node.bmc_address or '(not told)'} was not found here", look)

@@ -7,9 +7,11 @@ from openstack import exceptions as os_exc
 from openstack.connection import Connection
 from pydantic import ValidationError
 
+from provisioning import hostnames
 from provisioning.adoption import Foreign
 from provisioning.driver_info import bmc_of
 from provisioning.errors import Invalid, IronicUnavailable
+from provisioning.identity import address_key
 
 CALL_TIMEOUT = 60  # seconds
 MICROVERSION = "1.48"  # Stein: the oldest with every field that is read
@@ -22,7 +24,7 @@ def nodes(cloud: str) -> list[Foreign]:
         # Bifrost's "none" and "http_basic", Keystone: whatever the file says.
         baremetal = Connection(cloud=cloud, api_timeout=CALL_TIMEOUT, app_name="seed").baremetal
         ports = _all(baremetal, "ports")
-        return [_foreign(n, ports) for n in _all(baremetal, "nodes")]
+        return _addressed([_foreign(n, ports) for n in _all(baremetal, "nodes")])
     except (os_exc.ConfigException, ks.MissingRequiredOptions) as err:
         raise Invalid(
             f"no cloud {cloud!r} is told in clouds.yaml",
@@ -33,6 +35,15 @@ def nodes(cloud: str) -> list[Foreign]:
             f"the Ironic of {cloud!r} did not answer as it should",
             f"See what it tells you: `OS_CLOUD={cloud} baremetal node list`.",
         ) from err
+
+
+def _addressed(nodes: list[Foreign]) -> list[Foreign]:
+    """BMCs that it calls by host names, by the addresses those lead to from here."""
+    names = {n.bmc_address for n in nodes if n.bmc_address and not address_key(n.bmc_address)}
+    of = {name: answer.address or name for name, answer in hostnames.resolved(names).items()}
+    return [
+        n.model_copy(update={"bmc_address": of.get(n.bmc_address, n.bmc_address)}) for n in nodes
+    ]
 
 
 def _all(baremetal: Any, noun: str) -> list[dict[str, Any]]:  # noqa: ANN401

@@ -7,11 +7,13 @@ import time
 from collections import Counter
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import pytest
 from sqlmodel import select
 
-from provisioning import hostnames, lists
+from provisioning import cloud, hostnames, lists
+from provisioning.adoption import Foreign
 from provisioning.hostnames import Answer, resolved
 from provisioning.room import Observation
 from provisioning.secrets import Sealer, make_keys
@@ -117,3 +119,10 @@ def test_an_import_keeps_all_and_says_what_was_found(dns: Dns, tmp_path: Path) -
     }  # fmt: skip
     assert rows["b"].facts["bmc_host"] == "gone.example.com"
     assert rows["a"].facts["bmc_host"] == "ilo1.example.com"
+
+
+def test_another_ironics_bmcs_by_host_name(dns: Dns) -> None:
+    hosts = ["ilo1.example.com", "gone.example.com", "10.0.1.99", ""]
+    nodes = [Foreign(uuid=uuid4(), provision_state="active", bmc_address=host) for host in hosts]
+    told = [node.bmc_address for node in cloud._addressed(nodes)]
+    assert told == ["10.0.1.11", "gone.example.com", "10.0.1.99", ""]
