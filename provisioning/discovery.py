@@ -25,6 +25,7 @@ from provisioning.secrets import Sealer
 from provisioning.states import BmcGoal, Login
 from provisioning.store import Store, record
 from provisioning.sweep import DEFAULT_RATE, Pace, expected_seconds, sweep
+from provisioning.vault import in_vault
 
 T = TypeVar("T")
 
@@ -122,6 +123,7 @@ class Finder:
                     candidates = [own.get(bmc.address), credential]
                     problem = _note(session, bmc, contact)
                     if problem is None and bmc.login is Login.OK:
+                        _ask_vault_again(bmc, credential)
                         continue
                     choice = problem or choices.choose(contact, bmc, candidates, opened)
                     if isinstance(choice, SeedError):
@@ -238,6 +240,12 @@ class Finder:
                 return  # accepted: its identity is what it was accepted as
             describe(bmc, identity)
             record(session, "bmc.found", contact.address, f"{identity.model} {identity.serial}")
+
+
+def _ask_vault_again(bmc: Bmc, credential: Credential | None) -> None:
+    """It may hold another password by now, which Ironic is told before it tries the old one."""
+    if credential and credential.id == bmc.credential_id and in_vault(credential):
+        bmc.told_ironic = None
 
 
 def describe(bmc: Bmc, identity: Identity) -> None:

@@ -15,11 +15,17 @@ import httpx
 from pydantic import BaseModel, ConfigDict, SecretStr, ValidationError
 
 from provisioning.errors import Invalid, NotFound, VaultUnavailable
+from provisioning.models import Credential
 
 PREFIX: Final = "vault:"
 _REFERENCE: Final = re.compile(r"vault:([A-Za-z0-9_-]{1,64})/([A-Za-z0-9][A-Za-z0-9_./-]{0,200})")
 TIMEOUT: Final = 10.0
 ANSWER_CAP: Final = 64 * 1024
+
+
+def in_vault(credential: Credential) -> bool:
+    """Is this row a reference, with the login itself in the vault?"""
+    return credential.name.startswith(PREFIX)
 
 
 class _Login(BaseModel):

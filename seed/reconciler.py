@@ -25,7 +25,7 @@ from provisioning.parts import Parts
 from provisioning.reconcile import Reconciler
 from provisioning.secrets import Sealer, Unsealer
 from provisioning.store import Store
-from provisioning.vault import PREFIX, Vault
+from provisioning.vault import Vault, in_vault
 from seed import log as logs
 from seed.host.paths import Paths
 from seed.settings import Settings
@@ -89,7 +89,7 @@ def _leases(settings: Settings, store: Store, paths: Paths) -> LeaseWatch | None
 
 def open_logins(unsealer: Unsealer, vault: Vault | None = None) -> Callable[[Credential], Access]:
     def open_login(credential: Credential) -> Access:
-        if credential.name.startswith(PREFIX):
+        if in_vault(credential):
             username, secret = _ask(vault, credential.name)
             password = secret.get_secret_value()
         else:

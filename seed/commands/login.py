@@ -2,7 +2,8 @@
 
 import os
 import time
-from typing import Annotated, Any
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -10,6 +11,11 @@ from seed import show
 from seed.client import REFUSED, TOO_LONG, Client, err, fail, part
 from seed.commands.bmc import COLUMNS, client
 from seed.config import settings
+
+if TYPE_CHECKING:
+    from provisioning.bmc import Access
+    from provisioning.logins import Kept
+    from provisioning.models import Credential
 
 WAIT_SECONDS = 300
 LOOK_SECONDS = 0.5
@@ -83,13 +89,19 @@ def reveal(address: str, output: show.Output = show.Format.TABLE) -> None:
     access = open_logins(Unsealer(Paths(here).master_key))
     who = os.environ.get("SUDO_USER") or "root"
     with Store(here.database_url).write() as session:
-        found = [(k.what, access(k.credential)) for k in logins.kept_for(session, address, who)]
-    rows = [
-        {"username": a.username, "password": a.password.get_secret_value(), "what": what}
-        for what, a in found
-    ]
+        rows = [_revealed(k, access) for k in logins.kept_for(session, address, who)]
     columns = {"username": "USER", "password": "PASSWORD", "what": "WHICH"}
     show.rows(rows, columns, output)
+
+
+def _revealed(kept: "Kept", access: "Callable[[Credential], Access]") -> dict[str, str]:
+    from provisioning.vault import in_vault
+
+    if in_vault(kept.credential):  # it was never Seed's
+        return {"username": "", "password": "", "what": f"{kept.what}: {kept.credential.name}"}
+    login = access(kept.credential)
+    password = login.password.get_secret_value()
+    return {"username": login.username, "password": password, "what": kept.what}
 
 
 def _look(api: Client, addresses: list[str]) -> list[dict[str, Any]]:

@@ -66,7 +66,9 @@ def test_an_unknown_server_is_seen_and_ironic_is_not_asked(
     assert (row.source, row.serial, row.bmc_mac, row.bmc_address) == (
         "ramdisk", "SER1", "52:54:00:bb:00:01", "10.0.0.5"
     )  # fmt: skip
-    assert row.facts["nics"][0]["neighbours"] == [{"switch": "leaf1", "port": "Ethernet7"}]
+    assert row.facts["nics"][0]["neighbours"] == [
+        {"switch": "leaf1", "chassis": "0c:42:a1:00:00:01", "port": "Ethernet7"}
+    ]
     assert (row.macs, row.origin) == (["52:54:00:00:00:01"], SOURCE)
     assert ironic.asked == []
 

@@ -184,6 +184,30 @@ def test_a_place_in_a_vault_needs_no_login_of_ours(site: Site) -> None:
             choices.named(session, "rack-a")
 
 
+def test_asked_for_again_a_vaults_login_is_told_to_ironic_again(site: Site) -> None:
+    """It may have another password by now; one that Seed keeps is as it was told."""
+    rack = Rack(login=("root", "in-the-vault"))
+
+    def access(row: Credential) -> Access:
+        return Access("root", SecretStr("in-the-vault"), "mark")
+
+    def told(login: str) -> object:
+        with site.store.write() as session:
+            asked = discovery.request(session, [ADDRESS], login, "me")
+        Finder(site.store, {"redfish": rack}, access, site.sealer).run(asked.id)  # type: ignore[dict-item]
+        with site.store.write() as session:
+            bmc = session.exec(select(Bmc)).one()
+            before, bmc.told_ironic = bmc.told_ironic, bmc.credential_id
+            return before
+
+    told("vault:secret/rack-a")
+    site.keep("fleet", "root", "in-the-vault")
+    assert told("fleet") == site.bmc().credential_id
+    assert told("vault:secret/rack-b") == site.bmc().credential_id, "not the one it has"
+    assert told("vault:secret/rack-a") is None
+    assert rack.sent.total() == 1, "no login is spent on it"
+
+
 def test_no_vendor_has_more_than_the_budget() -> None:
     assert default_logins.of("Dell Inc.") == [default_logins.DEFAULTS[0]]
     assert default_logins.of("") == []

@@ -11,6 +11,7 @@ from provisioning.models import Bmc, Credential, Event
 from provisioning.secrets import Sealer, make_keys
 from provisioning.states import Login
 from provisioning.store import Store
+from seed import config
 from seed.cli import app
 from seed.host import setup
 from seed.host.paths import Paths
@@ -25,6 +26,7 @@ def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Store:
     settings = some_settings(tmp_path)
     (tmp_path / "seed.toml").write_text(setup.to_toml(settings))
     monkeypatch.setenv("SEED_CONFIG", str(tmp_path / "seed.toml"))
+    config.settings.cache_clear()  # each test has its own
     paths = Paths(settings)
     for folder in (paths.keys, paths.db):
         folder.mkdir(parents=True)
@@ -53,6 +55,22 @@ def test_the_password_is_printed_and_who_asked_is_kept(
         (event,) = session.exec(select(Event)).all()
     assert (event.kind, event.subject, event.who) == ("bmc.login-revealed", ADDRESS, "joe")
     assert PASSWORD not in f"{event}"
+
+
+def test_a_login_in_a_vault_is_named(store: Store) -> None:
+    """It was never Seed's, and in an emergency the vault may be away."""
+    with store.write() as session:
+        row = Credential(name="vault:secret/rack-a", username="", sealed=b"")
+        session.add(row)
+        session.flush()
+        bmc = session.exec(select(Bmc)).one()
+        bmc.credential_id = row.id
+        session.add(bmc)
+    said = CliRunner().invoke(app, ["bmc", "reveal", ADDRESS, "-o", "json"])
+    assert said.exit_code == 0, said.output
+    rows = {row["what"]: row["password"] for row in json.loads(said.output)}
+    assert rows["the login it has: vault:secret/rack-a"] == ""
+    assert PASSWORD in rows.values()
 
 
 def test_who_is_not_root_reads_nothing(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
