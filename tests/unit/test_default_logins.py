@@ -9,7 +9,7 @@ import pytest
 from pydantic import SecretStr
 from sqlmodel import select
 
-from provisioning import choices, default_logins, discovery, oui
+from provisioning import choices, default_logins, discovery, oui, passwords
 from provisioning.bmc import Access, Contact, Identity
 from provisioning.default_logins import TRIES, WINDOW
 from provisioning.discovery import Finder
@@ -222,6 +222,31 @@ def test_makers_by_their_mac() -> None:
     assert default_logins.of(oui.maker("18:66:da:00:00:01"))[0].username == "root"
     assert oui.maker("52:54:00:00:00:01") == ""
     assert oui.maker("nonsense") == ""
+
+
+@pytest.mark.parametrize(
+    ("mac", "user", "longest"),
+    [
+        ("d0:94:66:00:00:01", "root", 20),
+        ("94:40:c9:00:00:01", None, 20),  # HPE: a password of each box's own
+        ("3c:ec:ef:00:00:01", "ADMIN", 16),
+        ("6c:ae:8b:00:00:01", "USERID", 20),
+        ("18:c0:4d:00:00:01", "admin", 16),  # the registry writes GIGA-BYTE
+        ("d0:50:99:00:00:01", None, 16),  # ASRock: no source, no guess
+        ("9c:71:3a:00:00:01", "Administrator", 20),
+        ("90:1b:0e:00:00:01", "admin", 20),
+        ("70:79:b3:00:00:01", "admin", 14),
+        ("6c:92:bf:00:00:01", "admin", 16),
+        ("52:54:00:00:00:01", None, 0),
+    ],
+)
+def test_the_registrys_names_are_known_to_both_tables(
+    mac: str, user: str | None, longest: int
+) -> None:
+    """Makers as IEEE's registry spells them, for BMCs that tell nothing but their MAC."""
+    maker = oui.maker(mac)
+    assert next((d.username for d in default_logins.of(maker)), None) == user
+    assert passwords.rule_of(maker).most == longest
 
 
 def test_the_budget_is_counted_before_the_try(site: Site) -> None:

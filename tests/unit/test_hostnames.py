@@ -17,7 +17,7 @@ from provisioning.adoption import Foreign
 from provisioning.hostnames import Answer, resolved
 from provisioning.room import Observation
 from provisioning.secrets import Sealer, make_keys
-from provisioning.store import Store
+from tests.fakes.store import new_store
 
 ZONE = {
     "ilo1.example.com": ["10.0.1.11"],
@@ -104,8 +104,7 @@ def node(name: str, host: str) -> dict[str, Any]:
 
 def test_an_import_keeps_all_and_says_what_was_found(dns: Dns, tmp_path: Path) -> None:
     make_keys(tmp_path / "key", tmp_path / "pub")
-    store = Store(f"sqlite:///{tmp_path / 'seed.db'}")
-    store.create()
+    store = new_store(tmp_path)
     hosts = {"a": "ILO1.example.com", "b": "gone.example.com", "c": "10.0.1.99"}
     body = json.dumps({"nodes": [node(name, host) for name, host in hosts.items()]}).encode()
     done = lists.Keeper(store, Sealer(tmp_path / "pub"), "me").file("nodes.json", body, None)
