@@ -248,6 +248,33 @@ def test_the_newer_of_both_bands_counts(parts: Parts, api: TestClient) -> None:
     assert line["evidence"] == "LLDP out of band; overrules in band, older: leaf2:1"
 
 
+def test_a_bmc_that_tells_the_switchs_id_alone_is_no_wrong_cable(
+    parts: Parts, api: TestClient
+) -> None:
+    """Dell's: until somebody beside it hears id and name together, its cable is not judged."""
+    put(api)
+    told = heard("leaf1:1", "leaf2:1")
+    for nic, chassis in zip(told["nics"], ("0c:42:a1:00:00:01", "0c:42:a1:00:00:02"), strict=True):
+        nic["neighbours"][0] |= {"switch": "", "chassis": chassis}
+    with parts.store.write() as session:
+        bmc(session, "10.0.0.1", "SN-A11", inventory=told, inventory_at=now())
+
+    def texts() -> list[str]:
+        return [
+            line["text"] for line in api.get("/v1/racks:work").json() if line["slot"] == "r3u21"
+        ]
+
+    assert texts() == ["r3u21: no LLDP heard at NIC1, NIC2"]
+    beside = heard("leaf1:2", "leaf2:9")
+    for nic, chassis in zip(
+        beside["nics"], ("0c:42:a1:00:00:01", "0C-42-A1-00-00-02"), strict=True
+    ):
+        nic["neighbours"][0]["chassis"] = chassis
+    with parts.store.write() as session:
+        bmc(session, "10.0.0.2", "SN-B22", ramdisk=beside, ramdisk_at=now())
+    assert texts() == []
+
+
 def test_a_sweep_that_missed_a_bmc_makes_it_silent(parts: Parts, room: TestClient) -> None:
     with parts.store.write() as session:
         session.add(
