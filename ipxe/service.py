@@ -1,6 +1,7 @@
 """Keeps DHCP reservations and boot files in line with what provisioning wants served."""
 
 import threading
+import time
 from dataclasses import dataclass, field
 from ipaddress import IPv4Address
 from pathlib import Path
@@ -9,10 +10,13 @@ from ipxe import dnsmasq, render
 from ipxe.bootspec import Nothing, Ramdisk, Standing, choose, hyphened
 from provisioning.wire import WireState
 
+WHOLE_SECONDS = 10.0
+"""How often every file is compared: thousands are read for it. In between, what changed is."""
+
 
 @dataclass
 class BootFiles:
-    """Writes only what differs; a file that was lost comes back at the next pass.
+    """Writes only what differs; a file that was lost comes back within WHOLE_SECONDS.
 
     unknown:  what a MAC nobody knows boots while such a server is being inspected.
     discover: whether it boots that at all times, to say what it is.
@@ -24,22 +28,41 @@ class BootFiles:
     unknown: Ramdisk
     discover: bool = False
     _lock: threading.Lock = field(default_factory=threading.Lock)
+    _served: WireState | None = None
+    _compared_at: float = 0.0
 
     def serve(self, wanted: WireState) -> None:
         with self._lock:
-            for mac, (address, hostname) in wanted.hosts.items():
-                dnsmasq.write_host(self.hosts_dir, mac, IPv4Address(address), hostname)
-            for mac in {*wanted.hosts, *wanted.booting}:
-                standing = Standing.ORDERED if mac in wanted.booting else Standing.IDLE
-                render.write_boot_file(self.http_dir, mac, choose(standing, mac, self.boot_url))
+            whole = self._served is None or time.monotonic() > self._compared_at + WHOLE_SECONDS
+            if not whole and wanted == self._served:
+                return
+            before = WireState() if whole or self._served is None else self._served
+            for mac in _changed(before, wanted):
+                self._serve_one(mac, wanted)
             default = self.unknown if self.discover or wanted.inspect_unknown else Nothing()
             path = self.http_dir / "boot" / render.DEFAULT
             if not path.exists() or path.read_text() != render.render(default):
                 render.write_default(self.http_dir, default)
             self._forget({*wanted.hosts, *wanted.booting})
+            self._served = wanted
+            if whole:
+                self._compared_at = time.monotonic()
+
+    def _serve_one(self, mac: str, wanted: WireState) -> None:
+        if mac in wanted.hosts:
+            address, hostname = wanted.hosts[mac]
+            dnsmasq.write_host(self.hosts_dir, mac, IPv4Address(address), hostname)
+        standing = Standing.ORDERED if mac in wanted.booting else Standing.IDLE
+        render.write_boot_file(self.http_dir, mac, choose(standing, mac, self.boot_url))
 
     def _forget(self, macs: set[str]) -> None:
         known = {hyphened(mac) for mac in macs}
         for path in [*(self.http_dir / "boot").iterdir(), *self.hosts_dir.iterdir()]:
             if path.name not in known and path.name != render.DEFAULT and path.name[0] != ".":
                 path.unlink(missing_ok=True)
+
+
+def _changed(before: WireState, wanted: WireState) -> set[str]:
+    """MACs whose answer is not what it was."""
+    hosts = {mac for mac, told in wanted.hosts.items() if before.hosts.get(mac) != told}
+    return hosts | (wanted.booting ^ before.booting) & ({*wanted.hosts} | wanted.booting)

@@ -111,9 +111,15 @@ def _manageable(node: dict[str, Any]) -> bool:
 
 
 def _all(ask: Callable[..., Any], path: str, good: Callable[[Any], Any], count: int) -> None:
+    took = 0.1
+
     def done() -> bool:
-        time.sleep(1.0)  # a list of all of them costs what is measured
-        return sum(bool(good(row)) for row in ask("GET", path)) == count
+        nonlocal took
+        time.sleep(10 * took)  # a list of all of them costs what is measured
+        begin = time.monotonic()
+        rows = ask("GET", path)
+        took = time.monotonic() - begin
+        return sum(bool(good(row)) for row in rows) == count
 
     until(done, LONG, f"{path} of all")
 

@@ -17,7 +17,9 @@ from ipxe.bootspec import (
     discovery,
 )
 from ipxe.methods.ipxe import PLUGIN
+from ipxe.service import WHOLE_SECONDS, BootFiles
 from provisioning.errors import Invalid
+from provisioning.wire import WireState
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "ipxe"
 URL = "http://172.22.0.1"
@@ -176,3 +178,55 @@ def test_a_reservation_is_one_file(tmp_path: Path) -> None:
     dnsmasq.remove_host(tmp_path, MAC)
     dnsmasq.remove_host(tmp_path, MAC)
     assert list(tmp_path.iterdir()) == []
+
+
+HOSTS = {f"52:54:00:22:00:{n:02x}": (f"172.22.0.{n}", f"r1u{n}") for n in range(1, 5)}
+
+
+@pytest.fixture
+def files(tmp_path: Path) -> BootFiles:
+    for name in ("http/boot", "hosts"):
+        (tmp_path / name).mkdir(parents=True)
+    return BootFiles(tmp_path / "http", tmp_path / "hosts", URL, RAMDISK)
+
+
+def _served(files: BootFiles) -> dict[str, str]:
+    folders = (files.hosts_dir, files.http_dir / "boot")
+    return {f"{f.name}/{p.name}": p.read_text() for f in folders for p in f.iterdir()}
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        (WireState(), WireState(HOSTS)),
+        (WireState(HOSTS), WireState(HOSTS, frozenset([MAC]))),
+        (WireState(HOSTS, frozenset([MAC])), WireState(HOSTS)),
+        (WireState(HOSTS), WireState({**HOSTS, MAC: ("172.22.0.99", "other")})),
+        (WireState(HOSTS, frozenset([MAC])), WireState(inspect_unknown=True)),
+        (WireState(booting=frozenset(HOSTS)), WireState({MAC: HOSTS[MAC]})),
+    ],
+)
+def test_a_change_serves_what_a_new_start_would(
+    files: BootFiles, before: WireState, after: WireState
+) -> None:
+    files.serve(before)
+    files.serve(after)
+    told = _served(files)
+    BootFiles(files.http_dir, files.hosts_dir, URL, RAMDISK).serve(after)
+    assert told == _served(files)
+
+
+def test_files_are_compared_now_and_then_only_and_a_lost_one_comes_back(
+    files: BootFiles, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = [1000.0]
+    monkeypatch.setattr("ipxe.service.time.monotonic", lambda: clock[0])
+    files.serve(WireState(HOSTS))
+    whole = _served(files)
+    (files.hosts_dir / MAC.replace(":", "-")).unlink()
+    (files.http_dir / "boot" / "stray").write_text("old")
+    files.serve(WireState(HOSTS))
+    assert _served(files) != whole, "thousands of files are not read twice a second"
+    clock[0] += WHOLE_SECONDS + 1
+    files.serve(WireState(HOSTS))
+    assert _served(files) == whole
