@@ -221,7 +221,7 @@ class Enrollment:
         known = self.parts.ironic.ports(bmc.node)
         for mac in set(bmc.macs) - known.keys():
             self.parts.ironic.create_port(bmc.node, mac)
-        self._reserve(bmc)
+        self._reserve(bmc, dict.fromkeys(bmc.macs, True) | known)
         self.parts.ironic.provision(bmc.node, "manage")
         return Wait("Ironic checks the BMC login", 1.0)
 
@@ -299,18 +299,20 @@ class Enrollment:
         properties = with_boot_mode(node, mode)
         if properties != node.properties:
             self.parts.ironic.patch_node(bmc.node, {"/properties": properties})
-        macs = sorted(self.parts.ironic.ports(bmc.node))
+        ports = self.parts.ironic.ports(bmc.node)
+        macs = sorted(ports)
         told = inventory_of(inventory).model_dump(mode="json")
         if (macs, mode or bmc.firmware, told) != (bmc.macs, bmc.firmware, bmc.ramdisk):
             with self.parts.store.write() as session:
                 row = session.get_one(Bmc, bmc.id)
                 row.macs, row.firmware = macs, mode or row.firmware
                 row.ramdisk, row.ramdisk_at = told, now()
-        self._reserve(bmc)
+        self._reserve(bmc, ports)
 
-    def _reserve(self, bmc: Bmc) -> list[str]:
-        """Addresses for the NICs that may network-boot; their MACs."""
-        macs = sorted(m for m, pxe in self.parts.ironic.ports(bmc.node).items() if pxe)
+    def _reserve(self, bmc: Bmc, ports: dict[str, bool] | None = None) -> list[str]:
+        """Addresses for the NICs that may network-boot; their MACs. `ports`: if known already."""
+        ports = self.parts.ironic.ports(bmc.node) if ports is None else ports
+        macs = sorted(mac for mac, pxe in ports.items() if pxe)
         with self.parts.store.write() as session:
             for mac in macs:
                 self.parts.pool.reserve(session, mac, bmc.node)
