@@ -19,12 +19,12 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from provisioning.errors import BmcRefused
 
-CA_YEARS: Final = 20
-BMC_YEARS: Final = 10
+CA_LIFE: Final = timedelta(days=365 * 20)
+BMC_LIFE: Final = timedelta(days=365 * 10)
 """Long: nobody stands by to renew it, and a rotation does it anyway."""
 RENEW: Final = timedelta(days=90)
 BACKDATE: Final = timedelta(days=2)
-"""A BMC whose battery is empty may be some hours off."""
+"""A BMC whose battery is empty, or a new server, may be hours off or have local time."""
 
 
 def make(key_file: Path, pem_file: Path) -> None:
@@ -36,7 +36,7 @@ def make(key_file: Path, pem_file: Path) -> None:
         [x509.NameAttribute(NameOID.COMMON_NAME, f"Seed BMC CA {os.urandom(4).hex()}")]
     )
     certificate = (
-        _builder(name, name, key.public_key(), CA_YEARS)
+        builder(name, name, key.public_key(), CA_LIFE)
         .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
         .add_extension(usage(ca=True), critical=True)
         .sign(key, hashes.SHA256())
@@ -87,7 +87,7 @@ class Authority:
         server = x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH])
         issuer = x509.AuthorityKeyIdentifier.from_issuer_public_key(key.public_key())
         signed = (
-            _builder(name, self._certificate.subject, asked.public_key(), BMC_YEARS)
+            builder(name, self._certificate.subject, asked.public_key(), BMC_LIFE)
             .add_extension(sans, critical=False)
             .add_extension(issuer, critical=False)
             .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
@@ -144,8 +144,8 @@ def _names(certificate: x509.Certificate, address: str) -> bool:
     return ip_address(address) in extension.value.get_values_for_type(x509.IPAddress)
 
 
-def _builder(
-    subject: x509.Name, issuer: x509.Name, key: CertificatePublicKeyTypes, years: int
+def builder(
+    subject: x509.Name, issuer: x509.Name, key: CertificatePublicKeyTypes, lifetime: timedelta
 ) -> x509.CertificateBuilder:
     now = datetime.now(UTC)
     return (
@@ -155,6 +155,6 @@ def _builder(
         .public_key(key)
         .serial_number(x509.random_serial_number())
         .not_valid_before(now - BACKDATE)
-        .not_valid_after(now + timedelta(days=365 * years))
+        .not_valid_after(now + lifetime)
         .add_extension(x509.SubjectKeyIdentifier.from_public_key(key), critical=False)
     )

@@ -6,7 +6,7 @@ from typing import Any
 from sqlalchemy import func, or_
 from sqlmodel import Session, col, select
 
-from provisioning import enrollment
+from provisioning import acceptance
 from provisioning.errors import Conflict
 from provisioning.identity import mac_key, serial_key
 from provisioning.models import Bmc
@@ -99,7 +99,7 @@ def _accept(session: Session, bmc: Bmc) -> None:
     if row is None or bmc.goal is not BmcGoal.OBSERVED:
         return  # somebody was quicker
     try:
-        enrollment.accept(
+        acceptance.accept(
             session, bmc, name_for(session, bmc), class_for(session, bmc), row.accept_by
         )
         record(

@@ -11,7 +11,7 @@ from sqlmodel import Session, col, select
 from api.auth import Destroyer, Insider, Operator
 from api.parts import Here
 from provisioning import (
-    enrollment,
+    acceptance,
     expected,
     interfaces,
     logins,
@@ -21,7 +21,7 @@ from provisioning import (
     survey,
 )
 from provisioning.abilities import Abilities
-from provisioning.enrollment import OnAccept
+from provisioning.acceptance import OnAccept
 from provisioning.errors import NotFound
 from provisioning.hardware import Inventory
 from provisioning.models import Bmc, Credential, HostLabel, Name
@@ -138,11 +138,11 @@ def accept_bmc(
     with parts.store.write() as session:
         bmc = find(session, address)
         if ask.mac:
-            enrollment.add_mac(bmc, ask.mac)
+            acceptance.add_mac(bmc, ask.mac)
         name = ask.name or expected.name_for(session, bmc)
         resource_class = ask.resource_class or expected.class_for(session, bmc)
         login = OnAccept.KEEP if ask.keep_login else OnAccept.TAKE_OVER
-        enrollment.accept(session, bmc, name, resource_class, caller.name, login)
+        acceptance.accept(session, bmc, name, resource_class, caller.name, login)
         return _out(session, bmc)
 
 
@@ -190,7 +190,7 @@ def forget_bmc(address: str, caller: Destroyer, parts: Here) -> BmcOut:
     with parts.store.write() as session:
         bmc = find(session, address)
         told = _out(session, bmc)
-        enrollment.forget(session, bmc, caller.name)
+        acceptance.forget(session, bmc, caller.name)
         return told
 
 

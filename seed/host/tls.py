@@ -11,14 +11,12 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
-from provisioning.authority import usage
+from provisioning.authority import builder, usage
 from seed.settings import Settings
 
 CA_YEARS = 10
 SERVER_DAYS = 397
 RENEW_DAYS = 30
-# A server that was never switched on may be some hours off, or have its clock in local time.
-BACKDATE = timedelta(days=2)
 
 
 def ensure(settings: Settings) -> None:
@@ -51,7 +49,7 @@ def _ensure_ca(folder: Path) -> tuple[x509.Certificate, ec.EllipticCurvePrivateK
     key = ec.generate_private_key(ec.SECP256R1())
     name = _name(f"Seed CA {datetime.now(UTC):%Y-%m-%d}")
     certificate = (
-        _builder(name, name, key.public_key(), timedelta(days=365 * CA_YEARS))
+        builder(name, name, key.public_key(), timedelta(days=365 * CA_YEARS))
         .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
         .add_extension(usage(ca=True), critical=True)
         .sign(key, hashes.SHA256())
@@ -75,7 +73,7 @@ def _ensure_server(
     sans = x509.SubjectAlternativeName([x509.IPAddress(address) for address in addresses])
     identifier = x509.AuthorityKeyIdentifier.from_issuer_public_key(ca_key.public_key())
     certificate = (
-        _builder(_name(f"seed {name}"), ca.subject, key.public_key(), timedelta(days=SERVER_DAYS))
+        builder(_name(f"seed {name}"), ca.subject, key.public_key(), timedelta(days=SERVER_DAYS))
         .add_extension(sans, critical=False)
         .add_extension(identifier, critical=False)
         .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
@@ -110,22 +108,6 @@ def _name(common: str) -> x509.Name:
             x509.NameAttribute(NameOID.ORGANIZATION_NAME, "Seed"),
             x509.NameAttribute(NameOID.COMMON_NAME, common),
         ]
-    )
-
-
-def _builder(
-    subject: x509.Name, issuer: x509.Name, key: ec.EllipticCurvePublicKey, lifetime: timedelta
-) -> x509.CertificateBuilder:
-    now = datetime.now(UTC)
-    return (
-        x509.CertificateBuilder()
-        .subject_name(subject)
-        .issuer_name(issuer)
-        .public_key(key)
-        .serial_number(x509.random_serial_number())
-        .not_valid_before(now - BACKDATE)
-        .not_valid_after(now + lifetime)
-        .add_extension(x509.SubjectKeyIdentifier.from_public_key(key), critical=False)
     )
 
 

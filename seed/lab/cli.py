@@ -13,10 +13,11 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from provisioning.errors import NotFound, SeedError
+from provisioning.errors import NotFound
 from seed import show
 from seed.lab.cabling import Cabling
 from seed.lab.fleet import cli as fleet
+from seed.lab.fleet.cli import sentences
 from seed.lab.lab import Lab, locked, stored
 from seed.lab.scenario import load
 
@@ -61,17 +62,6 @@ class Button(StrEnum):
     ON = "on"
     OFF = "off"
     RESET = "reset"
-
-
-@contextmanager
-def sentences() -> Iterator[None]:
-    """Print an error as its sentence and its remedy, and exit with 1."""
-    try:
-        yield
-    except SeedError as error:
-        typer.secho(f"error: {error}", fg="red", err=True)
-        typer.secho(f"  try: {error.remedy}", err=True)
-        raise typer.Exit(1) from error
 
 
 def open_lab(scenario: Path, state_dir: Path | None, env_dir: Path = DEFAULT_ENVS) -> Lab:

@@ -9,9 +9,9 @@ import pytest
 from sqlmodel import select
 
 from provisioning import discovery
+from provisioning.acceptance import accept
 from provisioning.bmc import Identity
 from provisioning.discovery import Finder
-from provisioning.enrollment import accept
 from provisioning.errors import Conflict, HostError, Invalid
 from provisioning.models import Bmc, Credential
 from provisioning.observations import ONE_BY_ONE, boxes

@@ -1,8 +1,9 @@
 """A real reconciler process that kills itself (SIGKILL) right before and right after each effect.
 
 python -m tests.fakes.crashing FOLDER: FOLDER/store.json says where database, Ironic and password
-are. Each crash point kills once; FOLDER/crashed holds those that did. Without FOLDER/armed nothing
-is killed. An effect is a committed write of ours, a changing call of Ironic, or the wire's files.
+are. Each crash point kills once; FOLDER/crashed holds those that did. The next life begins at once,
+with one more line in FOLDER/deaths. Without FOLDER/armed nothing is killed. An effect is a
+committed write of ours, a changing call of Ironic, or the wire's files.
 """
 
 import json
@@ -34,6 +35,7 @@ from provisioning.secrets import Sealer
 from provisioning.store import Store
 from provisioning.wire import WireState
 from tests.fakes.hardware import an_inventory
+from tests.fakes.reborn import reborn
 
 EFFECTS = ("create_node", "patch_node", "create_port", "provision", "power", "allocate",
            "drop_allocation", "set_maintenance", "set_traits")  # fmt: skip
@@ -175,8 +177,13 @@ def make(folder: Path) -> Reconciler:
     return Reconciler(parts, Finder(store, {"fake": FakeBmc()}, access, parts.sealer))
 
 
-if __name__ == "__main__":
-    reconcile.THREADS = 1  # so that no other step's death hides a point
+def until_told(maker: Callable[[Path], Reconciler], folder: Path) -> None:
+    """Runs until SIGTERM."""
     stop = threading.Event()
     signal.signal(signal.SIGTERM, lambda *_: stop.set())
-    make(Path(sys.argv[1])).run(stop)
+    maker(folder).run(stop)
+
+
+if __name__ == "__main__":
+    reconcile.THREADS = 1  # so that no other step's death hides a point
+    reborn(lambda: until_told(make, Path(sys.argv[1])), Path(sys.argv[1]) / "deaths")

@@ -1,13 +1,13 @@
 """The real reconciler, which kills itself (SIGKILL) at one chosen step of a BMC's change of login.
 
 python -m tests.fakes.crashing_logins FOLDER, with SEED_CONFIG set. FOLDER/points gets a line for
-each step it passes; at the one that FOLDER/armed names it dies, once.
+each step it passes; at the one that FOLDER/armed names it dies, once. The next life begins at once,
+with one more line in FOLDER/deaths.
 """
 
 import os
 import signal
 import sys
-import threading
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -21,7 +21,8 @@ from provisioning.room import Rotation
 from provisioning.store import Store
 from seed import reconciler
 from seed.settings import Settings
-from tests.fakes.crashing import CrashingStore
+from tests.fakes.crashing import CrashingStore, until_told
+from tests.fakes.reborn import reborn
 
 ON_BMC = ("password_lengths", "set_password", "check_login", "request_csr", "install_certificate")
 IN_IRONIC = ("patch_node", "set_maintenance")
@@ -73,6 +74,4 @@ def make(folder: Path) -> Reconciler:
 if __name__ == "__main__":
     reconcile.THREADS = 1  # so that no other step's death hides a point
     rotation.QUIET_SECONDS = 0.2  # type: ignore[misc]  # Ironic's power sync is off here
-    stop = threading.Event()
-    signal.signal(signal.SIGTERM, lambda *_: stop.set())
-    make(Path(sys.argv[1])).run(stop)
+    reborn(lambda: until_told(make, Path(sys.argv[1])), Path(sys.argv[1]) / "deaths")

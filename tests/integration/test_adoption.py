@@ -16,7 +16,7 @@ from pydantic import SecretStr
 from sqlmodel import select
 
 from provisioning import adoption, cloud
-from provisioning.enrollment import forget
+from provisioning.acceptance import forget
 from provisioning.errors import Invalid
 from provisioning.ironic import Ironic
 from provisioning.models import Bmc, Credential

@@ -29,6 +29,7 @@ from provisioning.store import Store
 from seed.host import appliance, netns, ready
 from seed.host.paths import Paths
 from seed.settings import Settings
+from tests.fakes.appliance import initialised
 from tests.fakes.wire import appliance_namespace, client_namespace, ip
 
 MACS = ("52:54:00:22:00:01", "52:54:00:22:00:02", "52:54:00:22:00:03", "52:54:00:22:00:04")
@@ -153,17 +154,7 @@ def site() -> Iterator[Site]:
 
 
 def started(base: Path, namespace: str) -> Settings:
-    settings, _ = appliance.init(
-        management="mgmt0",
-        provisioning="prov0",
-        out_of_band="oob0",
-        namespace=namespace,
-        path=base / "seed.toml",
-        state_dir=base / "state",
-        run_dir=base / "run",
-        log_dir=base / "log",
-        env_dir=ENVS,
-    )
+    settings = initialised(base, namespace)
     appliance.up(
         settings,
         names=["ironic", "nginx"],

@@ -18,9 +18,9 @@ from pydantic import SecretStr
 from sqlmodel import col, select
 
 from provisioning import classify, reclass, reinspect
+from provisioning.acceptance import OnAccept, accept, forget
 from provisioning.claims import Desk
 from provisioning.dress import capabilities
-from provisioning.enrollment import OnAccept, accept, forget
 from provisioning.errors import NoCapacity
 from provisioning.ironic import Ironic
 from provisioning.models import Address, Bmc, Claim, ClaimSpec, Credential, Hold, Order, now
@@ -30,6 +30,7 @@ from seed.host import appliance, netns
 from seed.host.paths import Paths
 from tests.fakes.crashing import an_image, identity_of
 from tests.fakes.hardware import a_class, an_inventory
+from tests.fakes.reborn import deaths_in
 from tests.fakes.settings import some_settings
 from tests.fakes.wire import appliance_namespace
 
@@ -48,22 +49,23 @@ class Site:
         self.store.create()
         self.ironic = Ironic(url, "seed-reconciler", SecretStr(password))
         self.process: subprocess.Popen[bytes] | None = None
-        self.deaths = 0
         (folder / "store.json").write_text(
             json.dumps({"database": self.database, "ironic": url, "password": password})
         )
 
     def keep_running(self) -> None:
-        if self.process is not None and self.process.poll() is None:
-            return
         if self.process is not None:
-            assert self.process.returncode == -9, "the reconciler died of something else"
-            self.deaths += 1
+            assert self.process.poll() is None, "the reconciler died of something else"
+            return
         argv = [sys.executable, "-m", "tests.fakes.crashing", str(self.folder)]
         with (self.folder / "log").open("ab") as log:
             self.process = subprocess.Popen(
                 [*netns.prefix(self.namespace), *argv], stdout=log, stderr=log
             )
+
+    @property
+    def deaths(self) -> int:
+        return deaths_in(self.folder / "deaths")
 
     def stop(self) -> None:
         if self.process and self.process.poll() is None:

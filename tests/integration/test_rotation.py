@@ -7,7 +7,6 @@ Ironic was told, and how many wrong logins the BMC counted.
 
 import json
 import os
-import signal
 import sqlite3
 import subprocess
 import sys
@@ -24,8 +23,8 @@ from pydantic import SecretStr
 from sqlmodel import select
 
 from provisioning import discovery, rotation
+from provisioning.acceptance import accept
 from provisioning.bmc import Access
-from provisioning.enrollment import accept
 from provisioning.errors import BmcLoginRefused
 from provisioning.logins import Trust
 from provisioning.models import Bmc, Credential, Discovery
@@ -40,6 +39,7 @@ from seed.host.paths import Paths
 from seed.lab.lab import Lab, stored
 from seed.settings import Settings
 from tests.fakes.appliance import base_folder, environments, initialised, until
+from tests.fakes.reborn import deaths_in
 
 TOP = Path(__file__).resolve().parents[2]
 NAMESPACE = f"seed-tr-{os.getpid()}"
@@ -77,6 +77,12 @@ class Site:
             self.process = subprocess.Popen(
                 [*netns.prefix(NAMESPACE), *argv], stdout=log, stderr=log, env=env, cwd=TOP
             )
+
+    def deaths(self) -> int:
+        """By SIGKILL only; of anything else nothing comes after."""
+        assert self.process is not None
+        assert self.process.poll() is None, self.said()
+        return deaths_in(self.work / "deaths")
 
     def stop(self) -> None:
         if self.process and self.process.poll() is None:
@@ -160,15 +166,10 @@ class Site:
         self.until("the new login", lambda: self.change(address) is None)
 
     def rotate_with_death(self, address: str, point: str) -> None:
+        before = self.deaths()
         (self.work / "armed").write_text(point)
         self.ask(address)
-        assert self.process is not None
-        try:
-            code = self.process.wait(LIMIT)
-        except subprocess.TimeoutExpired:
-            raise AssertionError(f"it never came to {point!r}: {self.said()}") from None
-        assert code == -signal.SIGKILL, self.said()
-        self.start()
+        self.until(f"its death {point}", lambda: self.deaths() > before)
         self.until(f"the new login after dying {point}", lambda: self.change(address) is None)
 
 

@@ -7,7 +7,7 @@ import pytest
 from sqlmodel import select
 
 from provisioning import expected
-from provisioning.enrollment import accept
+from provisioning.acceptance import accept
 from provisioning.errors import Conflict
 from provisioning.models import Bmc, Event
 from provisioning.room import Observation

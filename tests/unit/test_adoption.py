@@ -8,8 +8,8 @@ import pytest
 from sqlmodel import select
 
 from provisioning import adoption
+from provisioning.acceptance import accept
 from provisioning.adoption import Foreign, Line
-from provisioning.enrollment import accept
 from provisioning.errors import Invalid
 from provisioning.models import Bmc, Hold
 from provisioning.states import BmcGoal, Login

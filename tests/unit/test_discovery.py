@@ -7,9 +7,9 @@ import pytest
 from sqlmodel import select
 
 from provisioning import discovery
+from provisioning.acceptance import accept, add_mac
 from provisioning.bmc import Identity
 from provisioning.discovery import Finder
-from provisioning.enrollment import accept, add_mac
 from provisioning.errors import (
     BmcError,
     BmcUnreachable,

@@ -17,9 +17,10 @@ from pydantic import SecretStr
 from sqlmodel import Session, select
 
 from provisioning import authority, claims, discovery, logins, pinning, rotation
+from provisioning.acceptance import OnAccept, accept
 from provisioning.authority import fingerprint
 from provisioning.bmc import Access, Contact, Identity, Lengths
-from provisioning.enrollment import Enrollment, OnAccept, accept
+from provisioning.enrollment import Enrollment
 from provisioning.errors import (
     BmcBusy,
     BmcLoginRefused,

@@ -12,8 +12,8 @@ from sqlmodel import select
 
 from provisioning import survey
 from provisioning.abilities import Abilities
+from provisioning.acceptance import accept
 from provisioning.bmc import Access, Contact, Identity, Survey
-from provisioning.enrollment import accept
 from provisioning.errors import BmcError, BmcLoginRefused, BmcUnreachable, Conflict, SeedError
 from provisioning.hardware import Inventory
 from provisioning.models import Bmc, Credential, Event, now

@@ -31,7 +31,8 @@ def _control(namespace: str) -> Control:
 
 
 @contextmanager
-def _sentences() -> Iterator[None]:
+def sentences() -> Iterator[None]:
+    """Print an error as its sentence and its remedy, and exit with 1."""
     try:
         yield
     except SeedError as error:
@@ -71,7 +72,7 @@ def up(
 
     Example: seed lab fleet up --bmcs 1000 --range 10.64.0.0/16
     """
-    with _sentences():
+    with sentences():
         facts = {
             "range": network, "bmcs": bmcs, "speaks": speaks.split(","), "loss": loss,
             "login_seconds": login_seconds, "get_seconds": get_seconds,
@@ -108,7 +109,7 @@ def _spec(facts: dict[str, Any], password_file: Path | None) -> Spec:
 @app.command("list")
 def listed(namespace: NamespaceOption = OWN) -> None:
     """Every BMC as JSON: who it is, and what it counted (logins, failed logins, sessions)."""
-    with _sentences():
+    with sentences():
         typer.echo(json.dumps(_control(namespace).bmcs(), indent=2))
 
 
@@ -122,7 +123,7 @@ def lie(
 
     Example: seed lab fleet lie 10.64.0.1 hang
     """
-    with _sentences():
+    with sentences():
         _control(namespace).lie(address, kind)
 
 
@@ -136,5 +137,5 @@ def shape(
 
     Example: seed lab fleet shape 10.64.0.1 dell paged
     """
-    with _sentences():
+    with sentences():
         _control(namespace).shape(address, *(kinds or []))
