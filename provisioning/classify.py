@@ -184,6 +184,9 @@ def put(session: Session, document: Document, who: str) -> HardwareClass:
             )
     row = session.merge(HardwareClass(name=document.name, document=document.stored(), put_by=who))
     record(session, "class.put", document.name, document.resource_class, who=who)
+    for bmc in session.exec(select(Bmc).where(Bmc.hardware_class == document.name)).all():
+        _note(session, bmc, "misfit", misfit(known, bmc))
+        session.add(bmc)
     return row
 
 

@@ -223,6 +223,18 @@ def test_what_came_after_the_last_judgement_counts_at_the_moment_of_choice(room:
     assert "class wants 5" in room.why_not()
 
 
+def test_what_a_new_bill_of_materials_says_is_shown_at_once(room: Room) -> None:
+    room.put()
+    available(room)
+    room.judge()
+    room.put(bom={"drives": [{"count": 5, "media": "ssd"}]})
+    (told,) = room.bmc().misfit
+    assert "class wants 5" in told
+    assert room.events("node.misfit") == [told]
+    room.put()
+    assert room.bmc().misfit == []
+
+
 def test_a_class_whose_rules_no_longer_hold_keeps_the_server_off(room: Room) -> None:
     room.put()
     available(room)
