@@ -85,6 +85,16 @@ class Bmcs:
         certificate, key = directory / "cert.pem", directory / "key.pem"
         if not certificate.exists():
             _self_signed(server.bmc, certificate, key)
+        self._configure(scenario, server, directory)
+        module = "seed.lab.redfish_bmc"
+        return [str(self.python), "-m", module, str(directory / "config.json")]
+
+    def refit(self, scenario: Scenario, server: Server) -> None:
+        """Tell a Redfish BMC which parts its server has now; an IPMI one knows of none."""
+        if server.bmc.protocol == "redfish":
+            self._configure(scenario, server, self.layout.bmc(server.name))
+
+    def _configure(self, scenario: Scenario, server: Server, directory: Path) -> None:
         network = scenario.networks[scenario.bridge_of(server.bmc.address)]
         config = {
             "address": str(server.bmc.address),
@@ -93,9 +103,9 @@ class Bmcs:
             "mac": server.bmc.mac,
             "username": server.bmc.username,
             "password": self.layout.password(),
-            "certificate": str(certificate),
+            "certificate": str(directory / "cert.pem"),
             "certificate_service": server.bmc.certificate_service,
-            "key": str(key),
+            "key": str(directory / "key.pem"),
             "uuid": str(server.uuid),
             "chassis_uuid": str(server.uuid)[::-1][:8] + str(server.uuid)[8:],
             "serial": server.serial,
@@ -109,8 +119,6 @@ class Bmcs:
             "disks": [disk.model_dump() for disk in server.disks],
         }
         write_secret(directory / "config.json", json.dumps(config))
-        module = "seed.lab.redfish_bmc"
-        return [str(self.python), "-m", module, str(directory / "config.json")]
 
     def _ipmi(self, scenario: Scenario, server: Server, directory: Path) -> list[str]:
         loopback = bmc_loopback(scenario, server)

@@ -15,6 +15,7 @@ from rich.table import Table
 
 from provisioning.errors import NotFound
 from seed import show
+from seed.lab import refit
 from seed.lab.cabling import Cabling
 from seed.lab.fleet import cli as fleet
 from seed.lab.fleet.cli import sentences
@@ -257,6 +258,28 @@ def server_swap(
     """
     with cabling(scenario, state_dir) as cables:
         cables.swap_servers(one, other)
+
+
+@server.command("change")
+def server_change(
+    name: NameArgument,
+    memory: Annotated[int | None, typer.Option("--memory-mib", help="How much it has now.")] = None,
+    disk: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NUMBER:SERIAL", help="A blank disk instead; counted from 1."),
+    ] = None,
+    scenario: ScenarioOption = DEFAULT_SCENARIO,
+    state_dir: StateOption = None,
+) -> None:
+    """Put other parts into a server, which must be off. It keeps them until `seed lab down`.
+
+    Example: seed lab server change server3 --memory-mib 2560 --disk 1:LAB-0003-D9
+    """
+    with sentences():
+        disks = refit.numbered(disk or [])
+        lab = open_lab(scenario, state_dir)
+        with locked(lab.layout.root):
+            lab.refit.change(name, memory, disks, lab.cabling.unplugged())
 
 
 if __name__ == "__main__":

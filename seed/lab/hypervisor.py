@@ -48,16 +48,25 @@ class Hypervisor:
 
     def add(self, scenario: Scenario, server: Server, unplugged: Collection[str]) -> None:
         """Blank disks and the powered-off domain; what is there already stays."""
+        self._write(scenario, server, unplugged)
+        if server.name not in self.virsh("list", "--all", "--name").split():
+            self.virsh("define", str(self.layout.domain_xml(server.name, "network")))
+
+    def refit(self, scenario: Scenario, server: Server, unplugged: Collection[str]) -> None:
+        """The parts that it has now. It is off, and starts from where it would have started."""
+        where = ("--inactive", "--xpath", "/domain/os/boot[1]/@dev")
+        first: BootFirst = (
+            "disk" if "hd" in self.virsh("dumpxml", server.name, *where) else "network"
+        )
+        self._write(scenario, server, unplugged)
+        self.virsh("define", str(self.layout.domain_xml(server.name, first)))
+
+    def _write(self, scenario: Scenario, server: Server, unplugged: Collection[str]) -> None:
         for number, disk in enumerate(server.disks):
             path = self.layout.disk(server.name, number)
             if not path.exists():
                 size = f"{disk.size_gib}G"
                 run("qemu-img", "create", "-q", "-f", "qcow2", str(path), size)
-        self._write(scenario, server, unplugged)
-        if server.name not in self.virsh("list", "--all", "--name").split():
-            self.virsh("define", str(self.layout.domain_xml(server.name, "network")))
-
-    def _write(self, scenario: Scenario, server: Server, unplugged: Collection[str]) -> None:
         orders: tuple[BootFirst, ...] = ("network", "disk")
         for first in orders:
             text = render(scenario, server, self.layout, first, unplugged)

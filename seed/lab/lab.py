@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from provisioning.errors import Conflict, HostError, NotFound
-from seed.lab import failed_logins, host, network
+from seed.lab import failed_logins, host, network, refit
 from seed.lab.bmc import Bmcs, service
 from seed.lab.cabling import Cabling
 from seed.lab.hypervisor import Hypervisor
@@ -27,13 +27,15 @@ class Lab:
     """One lab, all of it below one state directory and in one network namespace."""
 
     def __init__(self, scenario: Scenario, root: Path, env_dir: Path) -> None:
-        self.scenario = scenario
         self.layout = Layout(root)
+        self.built = scenario  # as it came; `scenario` has the parts that were changed since
+        self.scenario = scenario = refit.fitted(scenario, refit.table(self.layout))
         self.processes = Processes(self.layout)
         self.namespace = Namespace(scenario.namespace, self.layout)
         self.hypervisor = Hypervisor(self.layout, self.processes)
         self.bmcs = Bmcs(self.layout, self.processes, env_dir)
         self.cabling = Cabling(scenario, self.layout, self.hypervisor)
+        self.refit = refit.Refit(scenario, self.layout, self.hypervisor, self.bmcs)
 
     def steps_up(self) -> list[Step]:
         """What `up` does, in order. Every step may be repeated."""
@@ -73,14 +75,14 @@ class Lab:
         host.check_packages()
         host.check_space(self.layout.root.parent)
         self.namespace.check()
-        if self.layout.record.exists() and stored(self.layout.root) != self.scenario:
+        if self.layout.record.exists() and stored(self.layout.root) != self.built:
             raise Conflict(
                 f"{self.layout.root} holds a lab of another scenario",
                 f"seed lab down --state-dir {self.layout.root}",
             )
         self.layout.make()
         self.layout.password()
-        write_secret(self.layout.record, self.scenario.model_dump_json(indent=2))
+        write_secret(self.layout.record, self.built.model_dump_json(indent=2))
 
     def down(self) -> None:
         """Stop and remove all that this lab started and nothing else. May be repeated."""

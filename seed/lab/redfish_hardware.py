@@ -22,8 +22,8 @@ class Hardware:
 
     def __init__(self, config: dict[str, Any], root: str) -> None:
         self._nics: list[dict[str, Any]] = config.get("nics", [])
-        self._disks: list[dict[str, Any]] = config.get("disks", [])
-        self._neighbours = Path(config["directory"]) / "neighbours.json"
+        directory = Path(config["directory"])
+        self._config, self._neighbours = directory / "config.json", directory / "neighbours.json"
         self.chassis = f"{root}/Chassis/{config['chassis_uuid']}"
         self._storage = f"{root}/Systems/{config['uuid']}/Storage"
         self._adapters = f"{self.chassis}/NetworkAdapters"
@@ -36,16 +36,17 @@ class Hardware:
         return answer({"@odata.id": path, **found}) if found else None
 
     def _tree(self) -> dict[str, dict[str, Any]]:
-        """Made anew for each request: the switch may have been re-plugged."""
+        """Made anew for each request: the switch may have been re-plugged, a disk exchanged."""
+        disks: list[dict[str, Any]] = json.loads(self._config.read_text())["disks"]
         heard = json.loads(self._neighbours.read_text()) if self._neighbours.exists() else {}
         found = {
             self._storage: members(self._storage, "Storage", ["1"]),
-            f"{self._storage}/1": self._controller(),
+            f"{self._storage}/1": self._controller(len(disks)),
             self._adapters: members(
                 self._adapters, "NetworkAdapter", [str(n) for n in range(1, len(self._nics) + 1)]
             ),
         }
-        for number, disk in enumerate(self._disks):
+        for number, disk in enumerate(disks):
             found[f"{self._storage}/1/Drives/{number}"] = _drive(number, disk)
         for number, nic in enumerate(self._nics, 1):
             here = f"{self._adapters}/{number}"
@@ -54,8 +55,8 @@ class Hardware:
             found[f"{here}/Ports/1"] = _port(number, nic, heard)
         return {path.lower(): body for path, body in found.items()}
 
-    def _controller(self) -> dict[str, Any]:
-        drives = [{"@odata.id": f"{self._storage}/1/Drives/{n}"} for n, _ in enumerate(self._disks)]
+    def _controller(self, disks: int) -> dict[str, Any]:
+        drives = [{"@odata.id": f"{self._storage}/1/Drives/{n}"} for n in range(disks)]
         return {
             "@odata.type": "#Storage.v1_4_0.Storage",
             "Id": "1",

@@ -195,7 +195,11 @@ def load(path: Path) -> Scenario:
         line = getattr(getattr(err, "problem_mark", None), "line", -1) + 1
         raise Invalid(f"{path} is not YAML (line {line})", f"edit {path}") from err
     except ValidationError as err:
-        first = err.errors()[0]
-        place = ".".join(str(part) for part in first["loc"]) or "the scenario"
-        reason = first["msg"].removeprefix("Value error, ")
-        raise Invalid(f"{path}: {place}: {reason}", f"edit {path}") from err
+        raise Invalid(f"{path}: {first_fault(err)}", f"edit {path}") from err
+
+
+def first_fault(err: ValidationError) -> str:
+    """Its place and the reason."""
+    first = err.errors()[0]
+    place = ".".join(str(part) for part in first["loc"]) or "the scenario"
+    return f"{place}: {first['msg'].removeprefix('Value error, ')}"

@@ -62,6 +62,11 @@ class Layout:
         return self.root / "cabling.json"
 
     @property
+    def parts(self) -> Path:
+        """Which servers have other parts than in the scenario."""
+        return self.root / "parts.json"
+
+    @property
     def frames(self) -> Path:
         """What the switches send: LLDP frames in hex, by interface."""
         return self.root / "frames.json"

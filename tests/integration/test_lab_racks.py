@@ -17,6 +17,7 @@ from provisioning.store import Store
 from provisioning.survey import Survey
 from seed.host import netns
 from seed.lab.lab import stored
+from seed.lab.state import Layout
 from tests.fakes.store import new_store
 from tests.integration.test_lab_cables import NAMESPACE, cli, lab_dir
 
@@ -58,6 +59,32 @@ def work(store: Store, lab_dir: Path, plan: str) -> tuple[list[str], list[str]]:
         lines = racks.room_and_servers(session)[0].lines
     doing = [line.text for line in lines if not line.hint]
     return doing, [line.text for line in lines if line.hint]
+
+
+def test_other_parts_are_told_by_the_bmc_and_stay(lab_dir: Path) -> None:
+    def told() -> tuple[int, list[str]]:
+        password = (lab_dir / "bmc-password").read_text().strip()
+        seen = netns.call(NAMESPACE, lambda: look("redfish", "172.22.1.11", password)).inventory
+        return seen.memory_mib, [drive.serial for drive in seen.drives]
+
+    disk = Layout(lab_dir).disk("server1", 0)
+    disk.write_bytes(b"somebody's data")
+    change = ("server", "change", "server1")
+    cli(lab_dir, *change, "--memory-mib", "2048", "--disk", "1:LAB-0001-D9")
+    assert told() == (2048, ["LAB-0001-D9"])
+    assert disk.read_bytes()[:4] == b"QFI\xfb", "the new disk is blank"
+    cli(lab_dir, *change, "--memory-mib", "1024")
+    cli(lab_dir, "up")
+    assert told() == (1024, ["LAB-0001-D9"]), "each part stays until it is changed"
+    cli(lab_dir, "power", "server1", "on")
+    said = cli(lab_dir, *change, "--memory-mib", "2048", expect=1)
+    assert "server1 is on" in said
+    assert "seed lab power server1 off" in said
+    cli(lab_dir, "power", "server1", "off")
+    refused = {"1:LAB-0002-D0": "LAB-0002-D0 is used 2 times", "2:X": "1 disks, no 2", "1": "'1'"}
+    for words, why in refused.items():
+        assert why in cli(lab_dir, *change, "--disk", words, expect=1)
+    assert told() == (1024, ["LAB-0001-D9"]), "a refusal changes nothing"
 
 
 def test_a_mixed_up_room_is_named_and_comes_right(lab_dir: Path, tmp_path: Path) -> None:
