@@ -1,7 +1,7 @@
 """The few lines behind every verb that talks to the API: one call, one problem sentence, one exit.
 
 Exit codes: 0 done, 1 refused (the sentence and its remedy are on stderr), 2 wrong usage,
-3 Seed or something it needs does not answer, 4 waited too long.
+3 Seed or something it needs does not answer, 4 waited too long, 130 ended by Ctrl-C.
 """
 
 import os
