@@ -38,6 +38,10 @@ def init(
     run_dir: Annotated[Path, typer.Option(help="Sockets.")] = Path("/run/seed"),
     log_dir: Annotated[Path, typer.Option(help="Logs.")] = Path("/var/log/seed"),
     undo_seconds: Annotated[int, typer.Option(min=0, help="Undo window of a release.")] = 600,
+    discovery_ramdisk: Annotated[
+        bool,
+        typer.Option("--discovery-ramdisk", help="Unknown servers boot it, and say what they are."),
+    ] = False,
     force: Annotated[bool, typer.Option(help="Replace an existing seed.toml.")] = False,
 ) -> None:
     """Write seed.toml for this machine's three networks.
@@ -57,6 +61,7 @@ def init(
         run_dir=run_dir,
         log_dir=log_dir,
         undo_seconds=undo_seconds,
+        discovery_ramdisk=discovery_ramdisk,
     )
     for warning in warnings:
         err.print(f"[yellow]warning:[/yellow] {warning}", soft_wrap=True)

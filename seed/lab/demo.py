@@ -40,6 +40,7 @@ class Demo:
     scenario_file: Path
     cache: Path = Path("/var/cache/seed/images")
     undo_seconds: int = 600
+    discovery_ramdisk: bool = False
     seconds: dict[str, float] = field(default_factory=dict)
 
     @property
@@ -129,6 +130,7 @@ class Demo:
                 "--namespace", self.namespace, "--state-dir", str(self.home / "state"),
                 "--run-dir", f"/run/{self.home.name}", "--log-dir", str(self.home / "log"),
                 "--undo-seconds", str(self.undo_seconds), "--force",
+                *(["--discovery-ramdisk"] if self.discovery_ramdisk else []),
             )  # fmt: skip
             out.print(self.seed("up"))
         for recipe in recipes:
