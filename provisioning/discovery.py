@@ -5,7 +5,7 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from ipaddress import ip_address
 from typing import TypeVar
 from uuid import UUID
@@ -17,7 +17,15 @@ from provisioning import choices, default_logins, models, neighbours, one_by_one
 from provisioning.authority import fingerprint
 from provisioning.bmc import Access, BmcProtocol, Contact, Identity
 from provisioning.choices import Choice
-from provisioning.errors import BmcError, BmcLoginRefused, Conflict, NotFound, SeedError, told
+from provisioning.errors import (
+    BmcError,
+    BmcLoginRefused,
+    Conflict,
+    HungUp,
+    NotFound,
+    SeedError,
+    told,
+)
 from provisioning.models import Bmc, Credential, Discovery
 from provisioning.ranges import addresses_of
 from provisioning.room import Rotation
@@ -80,6 +88,8 @@ class Finder:
     protocols: dict[str, BmcProtocol]
     access: Callable[[Credential], Access]
     sealer: Sealer
+    stopping: threading.Event = field(default_factory=threading.Event)
+    """No login begins any more."""
 
     def run(self, discovery_id: UUID) -> None:
         """Probe all, then log in once to each that answered and is not known with this login."""
@@ -98,6 +108,8 @@ class Finder:
         problems = self.take_in(contacts, credential, said)
         if row.options.get("defaults"):
             problems += self._guess(contacts, said)
+        if any(isinstance(problem, HungUp) for problem in problems):
+            return  # it is done anew when Seed is up again
         with self.store.write() as session:
             row = session.get_one(Discovery, discovery_id)
             if mac and contacts:
@@ -146,6 +158,10 @@ class Finder:
         self, work: Callable[[T], SeedError | None], due: list[tuple[str, T]]
     ) -> list[SeedError]:
         """Do it for all, with as many threads as each one's protocol bears. What went wrong."""
+
+        def unless_stopping(one: T) -> SeedError | None:
+            return HungUp("") if self.stopping.is_set() else work(one)
+
         with ExitStack() as stack:
             pools = {
                 name: stack.enter_context(
@@ -153,7 +169,7 @@ class Finder:
                 )
                 for name, protocol in self.protocols.items()
             }
-            tried = [pools[protocol].submit(work, one) for protocol, one in due]
+            tried = [pools[protocol].submit(unless_stopping, one) for protocol, one in due]
             return [problem for one in tried if (problem := one.result())]
 
     def _guess(self, contacts: list[Contact], said: Callable[[str], None]) -> list[SeedError]:
@@ -221,7 +237,8 @@ class Finder:
         return None
 
     def _refused(self, contact: Contact, access: Access, err: SeedError) -> SeedError:
-        log.warning("bmc.login", address=contact.address, problem=str(err), exc_info=err)
+        cause = None if isinstance(err, HungUp) else err
+        log.warning("bmc.login", address=contact.address, problem=str(err), exc_info=cause)
         with self.store.write() as session:
             ((_, bmc),) = _rows(session, [contact])
             if not isinstance(err, BmcLoginRefused):  # it did not get as far as the password

@@ -12,6 +12,7 @@ SeedError
       BmcLoginRefused  409  never retried with the same login
       BmcRefused       409  it understood, and said no: nothing changed
       BmcBusy          503  its login is being changed: nobody else logs in meanwhile
+      HungUp           503  Seed goes down: we ended the conversation
     IronicUnavailable  503  a named dependency is down
     VaultUnavailable   503  logins live there, and it does not give them
     HostError          500  this machine is not fit (CLI only: never raised inside the API)
@@ -87,6 +88,17 @@ class BmcRefused(BmcError):
 
 class BmcBusy(BmcError):
     code, status, retryable = "bmc-busy", 503, True
+
+
+class HungUp(BmcError):
+    """We ended the conversation, not the BMC: Seed goes down."""
+
+    code, status, retryable = "hung-up", 503, True
+
+    def __init__(self, address: str) -> None:
+        super().__init__(
+            f"Seed went down while it talked to BMC {address}", "It goes on with `seed up`."
+        )
 
 
 class IronicUnavailable(SeedError):

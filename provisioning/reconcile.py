@@ -7,7 +7,7 @@ kept between passes but when to look again: after a crash everything is simply d
 import threading
 import time
 from collections.abc import Callable, Hashable
-from concurrent.futures import Executor, ThreadPoolExecutor
+from concurrent.futures import Executor, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
 from typing import Any
 from uuid import UUID
@@ -35,6 +35,8 @@ THREADS = 16
 LEASES_SECONDS = 1.0  # how soon a new lease is seen
 EXPECTED_SECONDS = 2.0  # how soon a listed server that was found is accepted
 RETRY_SECONDS = 5.0  # after an error that a retry may cure
+STOP_SECONDS = 5.0  # for what goes on when it is told to stop
+HANG_UP_SECONDS = 0.2  # how often conversations are told to end meanwhile
 
 BMC_WISH: tuple[Any, ...] = (
     Bmc.id, Bmc.goal, Bmc.attempt, Bmc.stale_inspection, Bmc.hardware_class, Bmc.resource_class,
@@ -51,24 +53,38 @@ class Reconciler:
     leases: LeaseWatch | None = None
     _due: dict[Hashable, float] = field(default_factory=dict)
     _busy: set[Hashable] = field(default_factory=set)
+    _going: set[Future[None]] = field(default_factory=set)
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
-    def run(self, stop: threading.Event) -> None:
-        """Until `stop`; then waits for the running steps."""
-        with (
-            ThreadPoolExecutor(THREADS, thread_name_prefix="step") as pool,
-            survey.pools(self.parts.protocols) as surveying,
-        ):
-            while not stop.is_set():
-                try:
-                    self.parts.serve_wire()
-                    for key, job in self._jobs():
-                        self._start(pool, key, job)
-                    for protocol, key, job in self._surveys():
-                        self._start(surveying[protocol], key, job)
-                except Exception:  # a pass that fails (disk full, say) must not end the loop
-                    log.exception("pass.failed")
-                stop.wait(PASS_SECONDS)
+    def run(self, stop: threading.Event) -> bool:
+        """Until `stop`, and a few seconds more. False: some steps go on; whoever kills them may."""
+        pool = ThreadPoolExecutor(THREADS, thread_name_prefix="step")
+        surveying = survey.pools(self.parts.protocols)
+        while not stop.is_set():
+            try:
+                self.parts.serve_wire()
+                for key, job in self._jobs():
+                    self._start(pool, key, job)
+                for protocol, key, job in self._surveys():
+                    self._start(surveying[protocol], key, job)
+            except Exception:  # a pass that fails (disk full, say) must not end the loop
+                log.exception("pass.failed")
+            stop.wait(PASS_SECONDS)
+        return self._wind_up([pool, *surveying.values()])
+
+    def _wind_up(self, pools: list[ThreadPoolExecutor]) -> bool:
+        """Log out of BMCs that are only read; let all else end, as far as it does in time."""
+        self.finder.stopping.set()
+        for pool in pools:
+            pool.shutdown(wait=False, cancel_futures=True)
+        until = time.monotonic() + STOP_SECONDS
+        while going := [step for step in tuple(self._going) if not step.done()]:
+            if time.monotonic() > until:
+                return False
+            for protocol in self.parts.protocols.values():
+                protocol.hang_up()
+            wait(going, HANG_UP_SECONDS)
+        return True
 
     def _jobs(self) -> list[tuple[Hashable, Callable[[], float]]]:
         with self.parts.store.read() as session:
@@ -121,7 +137,9 @@ class Reconciler:
             if one_of_it in self._busy or self._due.get(key, 0.0) > time.monotonic():
                 return
             self._busy.add(one_of_it)
-        pool.submit(self._work, key, one_of_it, job)
+        going = pool.submit(self._work, key, one_of_it, job)
+        self._going.add(going)
+        going.add_done_callback(self._going.discard)
 
     def _work(self, key: Hashable, one_of_it: Hashable, job: Callable[[], float]) -> None:
         pause = RETRY_SECONDS

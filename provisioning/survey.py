@@ -17,7 +17,7 @@ from sqlmodel import Session, col, or_, select
 
 from provisioning import discovery, quirks
 from provisioning.bmc import Access, BmcProtocol, Survey
-from provisioning.errors import BmcError, BmcLoginRefused, Conflict, SeedError
+from provisioning.errors import BmcError, BmcLoginRefused, Conflict, HungUp, SeedError
 from provisioning.models import Bmc, Credential, now
 from provisioning.parts import Talks, contact_of
 from provisioning.room import Rotation
@@ -95,18 +95,12 @@ def _reachable(session: Session, condition: Any) -> list[tuple[UUID, str]]:  # n
     return [(identity, protocol) for identity, protocol in session.exec(found)]
 
 
-@contextmanager
-def pools(protocols: Mapping[str, BmcProtocol]) -> Iterator[dict[str, ThreadPoolExecutor]]:
-    """Threads for each protocol, as many as it bears. What has not begun at the end never does."""
-    made = {
+def pools(protocols: Mapping[str, BmcProtocol]) -> dict[str, ThreadPoolExecutor]:
+    """Threads for each protocol, as many as it bears."""
+    return {
         name: ThreadPoolExecutor(protocol.at_once, thread_name_prefix=f"survey-{name}")
         for name, protocol in protocols.items()
     }
-    try:
-        yield made
-    finally:
-        for pool in made.values():
-            pool.shutdown(cancel_futures=True)
 
 
 # --- doing it -------------------------------------------------------------------------------------
@@ -143,6 +137,8 @@ class Surveyor:
         bmc, began = self._bmc(bmc_id), now()
         try:
             found = self._protocol(bmc).survey(contact_of(bmc), self._login(bmc), SURVEY_TIMEOUT)
+        except HungUp:  # it stays due
+            return AGAIN
         except Exception as err:
             self._failed(bmc, _as_ours(bmc, err))
             return AGAIN
@@ -159,6 +155,8 @@ class Surveyor:
         try:
             on = bmc.led_wanted == "on"
             self._protocol(bmc).locate(contact_of(bmc), self._login(bmc), on, LOCATE_TIMEOUT)
+        except HungUp:
+            return AGAIN
         except Exception as err:
             ours = _as_ours(bmc, err)
             self._maybe_refused(bmc, ours)

@@ -1,5 +1,6 @@
 """Wires the reconciler together. It holds the master key and listens nowhere."""
 
+import os
 import signal
 import sys
 import threading
@@ -34,14 +35,17 @@ log = structlog.get_logger()
 
 
 def serve_reconciler(settings: Settings) -> None:
-    """Until SIGTERM; then the running steps end first."""
+    """Until SIGTERM; then the running steps have some seconds to end."""
     logs.configure(sys.stdout)
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
     log.info("reconciler.started")
-    make(settings).run(stop)
-    log.info("reconciler.stopped")
+    all_ended = make(settings).run(stop)
+    log.info("reconciler.stopped", all_ended=all_ended)
+    if not all_ended:  # a BMC that hangs, say; Python would wait for its thread
+        sys.stdout.flush()
+        os._exit(0)
 
 
 def make(settings: Settings) -> Reconciler:

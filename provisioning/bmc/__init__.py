@@ -166,6 +166,12 @@ class BmcProtocol(Protocol):
     ) -> None:
         """What it shall show from now on; it may need a while. BmcRefused: it stays."""
 
+    def hang_up(self) -> None:
+        """End all conversations of `identify`, `survey` and `locate` now: log out, raise HungUp.
+
+        What changes a login or a certificate goes on.
+        """
+
     def driver_info(
         self, contact: Contact, identity: Identity, access: Access, ca_path: str
     ) -> dict[str, Any]:

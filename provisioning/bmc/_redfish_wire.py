@@ -21,6 +21,7 @@ MOST_ANSWERS = 600  # of one conversation
 ANSWER_SECONDS = 20.0  # for one answer; the slowest known BMCs take 3
 REDIRECTS = 3
 PIECE = 64 * 1024  # bytes
+LOOK_UP_SECONDS = 0.5  # a read that waits looks this often whether it shall end
 _LEAST = 0.001  # seconds: 0 would mean "never wait", not "over"
 
 
@@ -30,6 +31,10 @@ class TooMuch(requests.RequestException):
 
 class TooSlow(requests.RequestException):
     """The conversation's time is over."""
+
+
+class Stopped(TooSlow):
+    """We ended it."""
 
 
 class Elsewhere(requests.RequestException):
@@ -42,11 +47,12 @@ class Allowance:
     def __init__(self, seconds: float) -> None:
         self._end = self._answer_end = time.monotonic() + seconds
         self._bytes = self._answer_bytes = self.answers = 0
+        self.stopped = False
 
     def next_answer(self) -> None:
         """One more answer begins. Raises TooSlow or TooMuch where there is no room for it."""
         if self.over:
-            raise TooSlow("the conversation's time is over")
+            raise self.ended()
         self.answers += 1
         if self.answers > MOST_ANSWERS:
             raise TooMuch(f"more than {MOST_ANSWERS} answers")
@@ -60,10 +66,18 @@ class Allowance:
         if self.flooded:
             raise OSError("too many bytes")
 
+    def stop(self) -> None:
+        """Its time is over now, for a read that waits, too."""
+        self.stopped = True
+
+    def ended(self) -> TooSlow:
+        return Stopped("we end it") if self.stopped else TooSlow("the conversation's time is over")
+
     def last_word(self, seconds: float) -> None:
         """The logout may take this long from now, whatever was used up before."""
         self._end = time.monotonic() + seconds
         self._bytes = self.answers = 0
+        self.stopped = False
 
     @property
     def flooded(self) -> bool:
@@ -71,12 +85,12 @@ class Allowance:
 
     @property
     def over(self) -> bool:
-        return time.monotonic() >= self._end
+        return self.stopped or time.monotonic() >= self._end
 
     @property
     def seconds(self) -> float:
         """What is left for the answer that is being read."""
-        return max(_LEAST, self._answer_end - time.monotonic())
+        return _LEAST if self.stopped else max(_LEAST, self._answer_end - time.monotonic())
 
 
 class _Reading(threading.local):
@@ -93,10 +107,17 @@ class _Socket(ssl.SSLSocket):
 
     def recv_into(self, *args: Any, **kwargs: Any) -> int:
         allowance = _reading.allowance
-        self.settimeout(allowance.seconds)
-        count = super().recv_into(*args, **kwargs)
-        allowance.take(count)
-        return count
+        while True:
+            left = allowance.seconds
+            self.settimeout(min(left, LOOK_UP_SECONDS))
+            try:
+                count = super().recv_into(*args, **kwargs)
+            except TimeoutError:
+                if left <= LOOK_UP_SECONDS:
+                    raise
+                continue
+            allowance.take(count)
+            return count
 
 
 def _context() -> ssl.SSLContext:
@@ -145,7 +166,7 @@ class Adapter(HTTPAdapter):
             if self._allowance.flooded:
                 raise TooMuch("an answer without an end") from err
             if self._allowance.over:
-                raise TooSlow("the conversation's time is over") from err
+                raise self._allowance.ended() from err
             raise
 
     def _send(self, request: requests.PreparedRequest, verify: Any) -> requests.Response:  # noqa: ANN401

@@ -32,8 +32,9 @@ from provisioning.bmc import (
     _ipmi_survey,
     _ipmi_wire,
 )
-from provisioning.errors import BmcError, BmcLoginRefused, BmcRefused, BmcUnreachable
+from provisioning.errors import BmcError, BmcLoginRefused, BmcRefused, BmcUnreachable, HungUp
 
+Process = subprocess.Popen[str]
 PORT = 623
 # RMCP header (13.1.3), session-less IPMI 1.5 header, message to the BMC (0x20) from a remote
 # console (0x81): Get Channel Authentication Capabilities, IPMI 2.0 data wanted, this channel,
@@ -47,6 +48,7 @@ USER_IDS = 64
 LENGTHS = Lengths(1, 16)
 DOORS_SECONDS = 2.0  # for each question without a login
 LOGGED_IN = 0.9  # part of a conversation's time
+LOGIN_SECONDS, LOGOUT_SECONDS = 1.0, 2.0  # what a conversation may take yet that is to end
 INVALID_COMMAND, TOO_LONG, TOO_MANY = 0xC1, 0xC8, 0xCA  # completion codes, IPMI 2.0 table 5-2
 CHOSEN_HASH_AT, SHA1, SHA1_CODE_BYTES = 16, 1, 12  # RMCP+ Open Session Response, table 13-17
 
@@ -130,6 +132,14 @@ class Ipmi:
     shout: Shout | None = None
     at_once = 8  # processes, half a second of one core each
 
+    def __init__(self) -> None:
+        self._going: set[Process] = set()  # of conversations that may be ended
+
+    def hang_up(self) -> None:
+        for process in tuple(self._going):
+            self._going.discard(process)
+            process.terminate()
+
     def heard(self, address: str) -> Contact | None:
         return Contact(address=address, protocol=self.name)
 
@@ -155,18 +165,19 @@ class Ipmi:
             transport.close()
 
     def identify(self, contact: Contact, access: Access, timeout: float) -> Identity:
-        told = _converse(contact, access, "identify", timeout)
+        told = _converse(contact, access, "identify", timeout, self._going)
         return Identity(**{**told["identity"], "macs": ()})
 
     def survey(self, contact: Contact, access: Access, timeout: float) -> Survey:
         # Without a login first: a BMC that hangs later has told this much of its doors.
         doors = _ipmi_wire.doors(contact.address, DOORS_SECONDS)
         suites = _ipmi_wire.cipher_suites(contact.address, DOORS_SECONDS)
-        heard = _converse(contact, access, "survey", timeout - 2 * DOORS_SECONDS)["heard"]
+        seconds = timeout - 2 * DOORS_SECONDS
+        heard = _converse(contact, access, "survey", seconds, self._going)["heard"]
         return _ipmi_survey.survey(_ipmi_survey.Heard(**heard), doors, suites)
 
     def locate(self, contact: Contact, access: Access, on: bool, timeout: float) -> None:
-        _converse(contact, access, "light" if on else "darken", timeout)
+        _converse(contact, access, "light" if on else "darken", timeout, self._going)
 
     def maker(self, contact: Contact, timeout: float) -> str:
         return ""
@@ -210,9 +221,17 @@ def _no_certificate(contact: Contact) -> BmcRefused:
 
 
 def _converse(
-    contact: Contact, access: Access, verb: str, timeout: float, **more: str
+    contact: Contact,
+    access: Access,
+    verb: str,
+    timeout: float,
+    going: set[Process] | None = None,
+    **more: str,
 ) -> dict[str, Any]:
-    """One conversation in a process of its own, which ends when its time is over."""
+    """One conversation in a process of its own, which ends when its time is over.
+
+    going: where its process is while somebody may end it.
+    """
     asked = {
         "verb": verb,
         "more": more,
@@ -222,15 +241,7 @@ def _converse(
         "password": access.password.get_secret_value(),
     }
     try:
-        done = subprocess.run(
-            [sys.executable, "-m", "provisioning.bmc.ipmi"],
-            input=json.dumps(asked),  # not argv: every user of the machine can read that
-            capture_output=True,
-            text=True,
-            timeout=timeout,
-            check=True,
-        )
-        told: dict[str, Any] = json.loads(done.stdout)
+        told: dict[str, Any] = json.loads(_in_a_process(asked, going))
     except subprocess.TimeoutExpired as err:
         raise _translated(contact.address, "timeout") from err
     except (subprocess.CalledProcessError, ValueError) as err:
@@ -247,6 +258,28 @@ def _converse(
     if "error" in told:
         raise _translated(contact.address, told["error"])
     return told
+
+
+def _in_a_process(asked: dict[str, Any], going: set[Process] | None) -> str:
+    with subprocess.Popen(
+        [sys.executable, "-m", "provisioning.bmc.ipmi"],
+        stdin=subprocess.PIPE,  # the login: not argv, which every user of the machine can read
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+    ) as process:
+        going = set() if going is None else going
+        going.add(process)
+        try:
+            said, _ = process.communicate(json.dumps(asked), asked["seconds"])
+            if process not in going:
+                raise HungUp(asked["address"])
+        finally:
+            going.discard(process)
+            process.kill()
+    if process.returncode:
+        raise subprocess.CalledProcessError(process.returncode, process.args)
+    return said
 
 
 # --- inside the conversation's process ------------------------------------------------------------
@@ -351,7 +384,13 @@ def _translated(address: str, said: str) -> BmcError:
 
 
 def _time_is_up(*_: object) -> None:
+    signal.setitimer(signal.ITIMER_REAL, LOGOUT_SECONDS)
     raise _TimeIsUp
+
+
+def _hurry(*_: object) -> None:
+    """A login that is under way may end: only then there is something to log out of."""
+    signal.setitimer(signal.ITIMER_REAL, LOGIN_SECONDS)
 
 
 def main() -> None:
@@ -359,6 +398,7 @@ def main() -> None:
     asked = json.loads(sys.stdin.read())
     signal.signal(signal.SIGALRM, _time_is_up)
     signal.setitimer(signal.ITIMER_REAL, asked["seconds"] * LOGGED_IN)  # the rest is for the logout
+    signal.signal(signal.SIGTERM, _hurry)
     told: dict[str, Any] = {}
     try:
         command = _Command(

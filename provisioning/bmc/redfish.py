@@ -38,11 +38,12 @@ from provisioning.bmc._redfish_wire import (
     Adapter,
     Allowance,
     Elsewhere,
+    Stopped,
     TooMuch,
     TooSlow,
     prepare,
 )
-from provisioning.errors import BmcError, BmcLoginRefused, BmcRefused, BmcUnreachable
+from provisioning.errors import BmcError, BmcLoginRefused, BmcRefused, BmcUnreachable, HungUp
 from provisioning.lenient import Doc, at, doc
 
 log = structlog.get_logger()
@@ -63,6 +64,13 @@ class Redfish:
 
     knock: Knock | None = Knock(PORT)
     shout: Shout | None = Shout("239.255.255.250", 1900, SEARCH, lambda data: REDFISH_URN in data)
+
+    def __init__(self) -> None:
+        self._going: set[Allowance] = set()  # of conversations that may be ended
+
+    def hang_up(self) -> None:
+        for allowance in tuple(self._going):
+            allowance.stop()
 
     def heard(self, address: str) -> Contact | None:
         return None
@@ -89,11 +97,11 @@ class Redfish:
         return None
 
     def identify(self, contact: Contact, access: Access, timeout: float) -> Identity:
-        with _conversation(contact, access, timeout) as (tree, root, _):
+        with _conversation(contact, access, timeout, self._going) as (tree, root, _):
             return reader.identity(tree, reader.server(tree, root, contact.address))
 
     def survey(self, contact: Contact, access: Access, timeout: float) -> Survey:
-        with _conversation(contact, access, timeout) as (tree, root, _):
+        with _conversation(contact, access, timeout, self._going) as (tree, root, _):
             tree.expand = _expand(root)
             found = reader.server(tree, root, contact.address)
             who = reader.identity(tree, found)
@@ -103,7 +111,7 @@ class Redfish:
         return Survey(who, seen, can, (*weak, *(f"no answer to {path}" for path in tree.untold)))
 
     def locate(self, contact: Contact, access: Access, on: bool, timeout: float) -> None:
-        with _conversation(contact, access, timeout) as (tree, root, conn):
+        with _conversation(contact, access, timeout, self._going) as (tree, root, conn):
             path, lit, dark = reader.led_place(tree, root, contact.address)
             try:
                 conn.patch(path, data=lit if on else dark)
@@ -197,9 +205,12 @@ class _OneLogin(SessionAuth):  # type: ignore[misc]
 
 @contextmanager
 def _conversation(
-    contact: Contact, access: Access, timeout: float
+    contact: Contact, access: Access, timeout: float, going: set[Allowance] | None = None
 ) -> Iterator[tuple[Tree, Doc, Connector]]:
-    """A login, a reader of its resources, and the logout, whatever happens in between."""
+    """A login, a reader of its resources, and the logout, whatever happens in between.
+
+    going: where its allowance is while somebody may stop it.
+    """
     if not contact.fingerprint:  # an empty one would pin nothing
         raise BmcError(
             f"no certificate of BMC {contact.address} is known",
@@ -210,11 +221,14 @@ def _conversation(
     connector = Connector(url, verify=False, server_side_retries=1)  # 1: no second try of its own
     prepare(connector._session, contact.address, Adapter(contact.fingerprint, allowance))
     auth = _OneLogin(access.username, access.password.get_secret_value())
+    going = set() if going is None else going
     with _translated(contact.address):
         try:
             root = sushy.Sushy(url, auth=auth, connector=connector)
+            going.add(allowance)  # not before: a login that is cut off leaves a session
             yield Tree(_Asker(connector)), doc(root.json), connector
         finally:
+            going.discard(allowance)
             allowance.last_word(logout)
             _log_out(auth, connector, contact.address)
 
@@ -297,6 +311,8 @@ def _translated(address: str) -> Iterator[None]:
             f"Give the right one: `seed discover {address} --username U --password-stdin`.",
         ) from err
     except LOST as err:
+        if isinstance(err.__context__, Stopped):
+            raise HungUp(address) from err
         if isinstance(err.__context__, LIES):
             raise _nonsense(address) from err
         raise BmcUnreachable(

@@ -20,13 +20,15 @@ import provisioning.bmc
 from provisioning import plugins
 from provisioning.bmc import Access, BmcProtocol, Contact, _ipmi_wire
 from provisioning.bmc._redfish_wire import ANSWER_SECONDS
-from provisioning.errors import BmcError, BmcLoginRefused, BmcUnreachable
+from provisioning.errors import BmcError, BmcLoginRefused, BmcUnreachable, HungUp
+from provisioning.reconcile import STOP_SECONDS
 from seed.host import netns
 from seed.lab.bmc import _self_signed as self_signed
 from seed.lab.fleet.running import Control, running
 from seed.lab.fleet.spec import Lie, Spec
 from seed.lab.scenario import BmcSpec
 from tests.fakes import liars
+from tests.fakes.appliance import until
 from tests.fakes.serving import serving
 from tests.fakes.wire import ip
 
@@ -37,6 +39,7 @@ REDFISH = PROTOCOLS["redfish"]
 A, B, GONE = "10.64.0.1", "10.64.0.128", "10.64.0.77"
 IN_TIME = 2.0  # seconds for a conversation with a liar
 MARGIN = 6.0  # seconds: the machine may be busy
+LONG = 60.0  # seconds that no conversation here needs
 
 
 @pytest.fixture(scope="module")
@@ -174,10 +177,13 @@ def test_liars(
     contact = liar(lie)
     more = (True,) if verb == "locate" else ()
 
-    def converse() -> Any:
-        return getattr(REDFISH, verb)(contact, ACCESS, *more, IN_TIME)
-
     kind, sentence = VERDICTS[lie]
+    # What is nonsense is so at once: the end of the time is no verdict on it, on any machine.
+    timeout = IN_TIME if kind is BmcUnreachable else LONG
+
+    def converse() -> Any:
+        return getattr(REDFISH, verb)(contact, ACCESS, *more, timeout)
+
     said = timed(where, converse, IN_TIME)
     assert isinstance(said, kind), said
     assert sentence in str(said)
@@ -337,6 +343,31 @@ def test_malformed_rmcp_plus(line: str, verb: str) -> None:
     assert isinstance(said, BmcError), said
     assert address in str(said)
     assert not isinstance(said, BmcLoginRefused), "noise refuses nobody"
+
+
+def test_an_ipmi_conversation_is_ended(line: str) -> None:
+    """One that answers the first question and hangs at the login; its process is gone, too."""
+    address = "127.0.71.6"
+    serve_udp(line, address, lambda said: liars.CAPABLE if said[4] == 0 else b"")
+    ipmi: Any = PROTOCOLS["ipmi"]
+    said: list[Exception] = []
+
+    def survey() -> None:
+        try:
+            ipmi.survey(Contact(address, "ipmi"), ACCESS, 60.0)
+        except BmcError as err:
+            said.append(err)
+
+    thread = threading.Thread(target=lambda: netns.call(line, survey))
+    thread.start()
+    until(lambda: bool(ipmi._going), 30, "the conversation's process")
+    (process,) = ipmi._going
+    begin = time.monotonic()
+    ipmi.hang_up()
+    thread.join(30)
+    assert time.monotonic() - begin < STOP_SECONDS + MARGIN
+    assert isinstance(said[0], HungUp), said
+    assert process.returncode is not None
 
 
 def test_weak_doors_are_found_without_a_login(line: str) -> None:

@@ -69,6 +69,9 @@ class FakeBmc:
     def locate(self, contact: Contact, access: Access, on: bool, timeout: float) -> None:
         """Its LED is nowhere to be seen."""
 
+    def hang_up(self) -> None:
+        """Nobody ever talks to it for long."""
+
     def driver_info(self, *_: Any) -> dict[str, Any]:
         return {}
 
