@@ -73,7 +73,9 @@ class Limits:
 
 
 def _too_large(cap: int) -> TooLarge:
-    return TooLarge(f"the body is larger than {cap // 1024} KiB", "send less")
+    return TooLarge(
+        f"the body is larger than {cap // 1024} KiB", "Part it: several smaller files or requests."
+    )
 
 
 def _check_announced(scope: Scope, cap: int) -> None:

@@ -6,7 +6,6 @@ from datetime import datetime
 from typing import Any, Final
 from uuid import uuid4
 
-from netaddr import IPSet
 from pydantic import ValidationError
 from sqlalchemy import delete, insert
 from sqlmodel import Session, col, select
@@ -245,9 +244,9 @@ class _Sweeps:
         return any(began > seen_at and address in asked for began, asked in self._swept)
 
 
-def _addresses(sweep: Discovery) -> IPSet:
+def _addresses(sweep: Discovery) -> ranges.Wanted:
     """Nobody, for ranges that an older version took and this one would not."""
     try:
         return ranges.wanted_of(sweep.ranges, sweep.exclude)
     except Invalid:
-        return IPSet()
+        return ranges.Wanted([])

@@ -1,8 +1,10 @@
 """The addresses a sweep looks at: networks, single addresses and first-last ranges, less others."""
 
+from collections.abc import Iterator
+from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv6Address, ip_address
 
-from netaddr import AddrFormatError, IPNetwork, IPRange, IPSet
+from netaddr import AddrFormatError, IPNetwork, IPRange
 
 from provisioning.errors import Invalid
 
@@ -10,6 +12,25 @@ LARGEST_RANGE = 2**16  # addresses; an IPv4 /16 or an IPv6 /112
 THIS_NETWORK = IPv4Address("1.0.0.0")  # all below is 0.0.0.0/8 (RFC 1122, 3.2.1.3)
 
 Ip = IPv4Address | IPv6Address
+Span = tuple[int, int, int]  # IP version, first and last address
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """Addresses by version, first and last: in order, none twice, so 65,536 of them are one."""
+
+    spans: list[Span]
+
+    def __len__(self) -> int:
+        return sum(last - first + 1 for _, first, last in self.spans)
+
+    def __contains__(self, text: object) -> bool:
+        a = ip_address(str(text))
+        return any(v == a.version and first <= int(a) <= last for v, first, last in self.spans)
+
+    def __iter__(self) -> Iterator[str]:
+        for version, first, last in self.spans:
+            yield from (str(_ip(n, version)) for n in range(first, last + 1))
 
 
 def addresses_of(ranges: list[str], exclude: list[str] | None = None) -> list[str]:
@@ -26,23 +47,17 @@ def addresses_of(ranges: list[str], exclude: list[str] | None = None) -> list[st
         )
     if not wanted:
         raise Invalid("the exclusions leave no address", "Exclude less, or name another range.")
-    return [
-        str(_ip(n, cidr.version))
-        for cidr in wanted.iter_cidrs()
-        for n in range(cidr.first, cidr.last + 1)
-    ]
+    return list(wanted)
 
 
-def wanted_of(ranges: list[str], exclude: list[str] | None = None) -> IPSet:
-    """The same as a set, however many they are."""
+def wanted_of(ranges: list[str], exclude: list[str] | None = None) -> Wanted:
+    """The same, however many they are. Quick: hundreds of ranges and exclusions are no work."""
     if not ranges:
         raise Invalid("no range was given", "Name one: `seed discover 10.0.0.0/24`.")
-    wanted = IPSet()
-    for text in ranges:
-        wanted |= _range(text)
+    spans = _merged([_range(text) for text in ranges])
     for text in exclude or []:
-        wanted = _without(wanted, text)
-    return wanted
+        spans = _without(spans, text)
+    return Wanted(spans)
 
 
 def address(text: str) -> str:
@@ -53,18 +68,37 @@ def address(text: str) -> str:
         return text
 
 
-def _without(wanted: IPSet, text: str) -> IPSet:
+def _merged(spans: list[Span]) -> list[Span]:
+    merged: list[Span] = []
+    for version, first, last in sorted(spans):
+        before = merged[-1] if merged else (0, 0, 0)
+        if before[0] == version and first <= before[2] + 1:
+            merged[-1] = (version, before[1], max(last, before[2]))
+        else:
+            merged.append((version, first, last))
+    return merged
+
+
+def _without(spans: list[Span], text: str) -> list[Span]:
     network = _parsed(text)
-    unwanted = IPSet(network if isinstance(network, IPRange) else [network.cidr])
-    if wanted.isdisjoint(unwanted):
+    left: list[Span] = []
+    for version, first, last in spans:
+        if version != network.version or last < network.first or network.last < first:
+            left.append((version, first, last))
+            continue
+        if first < network.first:
+            left.append((version, first, network.first - 1))
+        if network.last < last:
+            left.append((version, network.last + 1, last))
+    if left == spans:
         raise Invalid(
             f"excluding {text} excludes nothing: it is not in what is looked at",
             "Leave it out, or exclude a part of the ranges.",
         )
-    return wanted - unwanted
+    return left
 
 
-def _range(text: str) -> IPSet:
+def _range(text: str) -> Span:
     network = _parsed(text)
     bits = 32 if network.version == 4 else 128
     has_ends = isinstance(network, IPNetwork) and network.prefixlen < bits - 1
@@ -83,15 +117,9 @@ def _range(text: str) -> IPSet:
             else "List the BMCs' IPv6 addresses, or prefixes of a /112 at most.",
         )
     _not_ours(_ip(network.first, network.version), _ip(network.last, network.version), text)
-    return IPSet(network) if not has_ends else IPSet(_hosts(network))
-
-
-def _hosts(network: IPNetwork) -> IPRange:
-    """Without the network's own address, and for IPv4 without the broadcast address.
-
-    IPv6 has no broadcast; its first address means "any router" (RFC 4291, 2.6.1).
-    """
-    return IPRange(network[1], network[-2] if network.version == 4 else network[-1])
+    # Not the network's own address (IPv6: "any router", RFC 4291, 2.6.1), nor IPv4's broadcast.
+    broadcasts = has_ends and network.version == 4
+    return network.version, network.first + has_ends, network.last - broadcasts
 
 
 def _parsed(text: str) -> IPNetwork | IPRange:

@@ -34,6 +34,7 @@ WINDOW = 0.1  # seconds without an answer end a round
 LONGEST_WINDOW = 1.0
 LAST_WINDOW = 1.2  # seconds after the last round: the kernel repeats a lost SYN after 1 s
 PROBE_TIMEOUT = 8.0  # seconds; real BMCs take up to 3 for TLS and the service root
+PROBES = 2  # where TCP opened and its time ran out: it may have been busy, or this machine was
 PROBES_AT_ONCE = 512
 BATCH = 64  # addresses asked between two looks at what was answered, at most
 TICK = 0.02  # seconds
@@ -283,12 +284,17 @@ class Sweep:
     async def _probed(
         self, protocol: BmcProtocol, address: str, line: socket.socket | None
     ) -> None:
+        contact = None
         async with self._gate:
-            try:
-                contact = await protocol.probe(address, PROBE_TIMEOUT, line)
-            except Exception:  # one liar must not end the sweep of all others
-                log.exception("probe.failed", address=address, protocol=protocol.name)
-                contact = None
+            for _ in range(PROBES):
+                begin = time.monotonic()
+                try:
+                    contact = await protocol.probe(address, PROBE_TIMEOUT, line)
+                except Exception:  # one liar must not end the sweep of all others
+                    log.exception("probe.failed", address=address, protocol=protocol.name)
+                if contact or line is None or time.monotonic() - begin < PROBE_TIMEOUT:
+                    break
+                line = None  # it opens a connection of its own
         self._probing.discard((address, protocol.name))
         if contact is not None:
             self.found[address, protocol.name] = contact

@@ -22,6 +22,7 @@ from provisioning.sweep import Pace, expected_seconds, sweep
 from seed.host import netns
 from seed.lab.fleet.running import Control, running
 from seed.lab.fleet.spec import Lie, Spec
+from tests.fakes.appliance import until
 from tests.fakes.wire import ip
 
 PROTOCOLS: dict[str, BmcProtocol] = plugins.load(provisioning.bmc)
@@ -102,6 +103,24 @@ def test_a_liar_hides_nobody_else(liars: tuple[str, Control], lie: Lie) -> None:
     silent = {Lie.HANG: set(), Lie.RMCP_GARBAGE: {"redfish"}}
     seen = silent.get(lie, {"ipmi", "redfish"} if true_root(lie) else {"ipmi"})
     assert kinds == seen
+
+
+def test_who_is_too_busy_at_first_is_asked_once_more(
+    liars: tuple[str, Control], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """TCP opens, and then nothing until the time is over; on the next connection it answers."""
+    monkeypatch.setattr("provisioning.sweep.PROBE_TIMEOUT", 3.0)
+    where, control = liars
+    address = control.bmcs()[2]["address"]
+    before = control.bmc(address)["connections"]
+    control.lie(address, Lie.HANG)
+    found: list[Contact] = []
+    looking = threading.Thread(target=lambda: found.extend(look(where, [address])))
+    looking.start()
+    until(lambda: control.bmc(address)["connections"] > before, 20, "the first connection")
+    control.lie(address, None)
+    looking.join(60)
+    assert {c.protocol for c in found} >= {"redfish"}
 
 
 def true_root(lie: Lie) -> bool:
