@@ -20,6 +20,7 @@ from provisioning.outcome import Done, Stuck, Wait
 from provisioning.parts import LOGIN_REFUSED, Parts
 from provisioning.ramdisk import inventory_of
 from provisioning.rotation import Rotating
+from provisioning.rotation_turn import REASON as CHANGES_LOGIN
 from provisioning.states import FAILED, WORKING, BmcGoal, Login, OrderKind
 from provisioning.store import record
 
@@ -126,7 +127,7 @@ class Enrollment:
         """Ours is the truth of a login; Ironic's is written from it."""
         _, driver_info = ironic_driver(self.parts, bmc, self.parts.login(bmc))
         self.parts.ironic.patch_node(bmc.node, {"/driver_info": driver_info})
-        if node.maintenance and node.maintenance_reason == LOGIN_REFUSED:
+        if node.maintenance and node.maintenance_reason in (LOGIN_REFUSED, CHANGES_LOGIN):
             self.parts.ironic.set_maintenance(bmc.node, False)
         self._told(bmc)
 

@@ -382,9 +382,12 @@ def test_the_right_login_given_by_a_person_ends_it(room: Room) -> None:
         session.add(given)
         session.flush()
         row.credential_id, row.login = given.id, Login.OK
+    assert room.ironic.nodes()[0].maintenance
     assert room.run() is None
     assert room.change() is None
     assert room.kept() == "somebody else's"
+    Enrollment(room.parts)._tell_login(room.row(), room.ironic.nodes()[0])
+    assert not room.ironic.nodes()[0].maintenance, "it is told, and let on again"
 
 
 def test_a_bmc_that_cannot_keeps_its_login(room: Room) -> None:
