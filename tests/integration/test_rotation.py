@@ -22,16 +22,18 @@ import yaml
 from pydantic import SecretStr
 from sqlmodel import select
 
-from provisioning import discovery, rotation
+from provisioning import authority, discovery, pinning, rotation
 from provisioning.acceptance import accept
+from provisioning.authority import Authority, fingerprint
 from provisioning.bmc import Access
 from provisioning.errors import BmcLoginRefused
 from provisioning.logins import Trust
 from provisioning.models import Bmc, Credential, Discovery
 from provisioning.parts import Parts, contact_of
 from provisioning.room import Rotation
+from provisioning.rotation_turn import REASON
 from provisioning.secrets import Sealer
-from provisioning.states import Login
+from provisioning.states import Login, RotationStep
 from provisioning.store import Store
 from seed import reconciler
 from seed.host import appliance, netns
@@ -288,6 +290,138 @@ def test_killed_at_every_step_the_new_login_is_whole(taken_over: Site, address: 
         whole(site, address, before)
     print(f"\n{len(every)} deaths")
     assert not site.lets_in(address, first), "the login it had at first"
+    until(lambda: site.counted() == site.refused, 20, f"wrong logins: {site.refused}")
+
+
+def a_new_authority(site: Site) -> None:
+    """As after the loss of its key: no BMC's certificate is of this one."""
+    site.stop()
+    paths = Paths(site.settings)
+    for path in (paths.bmc_ca_key, paths.bmc_ca_pem):
+        path.unlink()
+    authority.make(paths.bmc_ca_key, paths.bmc_ca_pem)
+    site.__dict__.pop("parts", None)
+    site.start()
+
+
+def certified(site: Site) -> None:
+    """What the BMC shows is ours, and pinned; Ironic verifies it by our authority."""
+    shown = netns.call(NAMESPACE, lambda: site.parts.probe("redfish", REDFISH, 20))
+    bmc, told = site.bmc(REDFISH), site.in_ironic(REDFISH)
+    assert shown is not None
+    assert shown.fingerprint == bmc.fingerprint
+    assert site.parts.authority.signed(shown.certificate, REDFISH)
+    assert bmc.trust == Trust.SEED_CA
+    assert Path(told["redfish_verify_ca"]).read_text() == site.parts.authority.pem
+
+
+@pytest.mark.timeout(900)
+def test_killed_at_every_step_of_a_certificate_it_is_whole(taken_over: Site) -> None:
+    site = taken_over
+    a_new_authority(site)
+    every = points(site, REDFISH)
+    every = every[every.index("after commit in _promote: promoted") :]
+    certified(site)
+    assert {
+        "before request_csr: promoted", "after commit in certify: certifying",
+        "before install_certificate: certifying", "after install_certificate: certifying",
+        "after commit in _pin: certified",
+    } <= set(every), every  # fmt: skip
+    for point in every:
+        a_new_authority(site)
+        before = site.access(REDFISH)
+        site.rotate_with_death(REDFISH, point)
+        whole(site, REDFISH, before)
+        certified(site)
+    print(f"\n{len(every)} deaths")
+    until(lambda: site.counted() == site.refused, 20, f"wrong logins: {site.refused}")
+
+
+def left_at_sent(site: Site, new: str) -> Access:
+    """As a crash leaves it that came when the new password was being set; Seed is down."""
+    site.stop()
+    bmc = site.bmc(REDFISH)
+    netns.call(
+        NAMESPACE, lambda: site.parts.ironic.set_maintenance(str(bmc.node_uuid), True, REASON)
+    )
+    with site.store.write() as session:
+        row = Credential(name=f"bmc-{REDFISH}-{new[:4]}", username="admin", sealed=b"")
+        row.sealed = Sealer(Paths(site.settings).master_pub).seal(new, f"credential:{row.id}")
+        session.add(row)
+        session.flush()
+        rotation.ask(session, session.get_one(Bmc, bmc.id), "test")
+        session.flush()
+        change = session.get_one(Rotation, bmc.id)
+        change.step, change.candidate_id = RotationStep.SENT, row.id
+        session.flush()
+        return site.parts.access(row)
+
+
+def set_on_bmc(site: Site, password: SecretStr) -> None:
+    bmc, old = site.bmc(REDFISH), site.access(REDFISH)
+    protocol = site.parts.protocols["redfish"]
+    netns.call(NAMESPACE, lambda: protocol.set_password(contact_of(bmc), old, password, 30))
+
+
+def test_both_logins_refused_two_tries_and_the_remedies_work(taken_over: Site) -> None:
+    """The new password was never sent; meanwhile somebody set a third one."""
+    site, third = taken_over, SecretStr("somebody-elses-1")
+    left_at_sent(site, "never-sent-password-1")
+    set_on_bmc(site, third)
+    site.start()
+
+    def stuck() -> bool:
+        change = site.change(REDFISH)
+        return change is not None and change.step is RotationStep.STUCK
+
+    site.until("both refused", stuck)
+    site.refused[REDFISH] += 2
+    until(lambda: site.counted() == site.refused, 20, f"wrong logins: {site.refused}")
+    change = site.change(REDFISH)
+    assert change is not None
+    assert "refused both its old and its new login" in change.problem
+    assert f"`seed bmc rotate {REDFISH}`" in change.remedy
+    assert f"`seed discover {REDFISH} --username U --password-stdin`" in change.remedy
+    assert site.in_ironic(REDFISH)["maintenance"]
+    site.ask(REDFISH)  # the first remedy: both once more, and no more than that
+    site.until("asked again", lambda: not stuck())
+    site.until("both refused again", stuck)
+    site.refused[REDFISH] += 2
+    until(lambda: site.counted() == site.refused, 20, f"wrong logins: {site.refused}")
+    sweep = site.discover(REDFISH, third.get_secret_value())  # the second one
+    assert sweep.logged_in == 1, sweep.problems
+    site.until("its end", lambda: site.change(REDFISH) is None)
+    known = third.get_secret_value()
+    site.until("Ironic told", lambda: site.in_ironic(REDFISH)["redfish_password"] == known)
+    site.until("Ironic on again", lambda: not site.in_ironic(REDFISH)["maintenance"])
+    site.rotate(REDFISH)
+    assert not site.lets_in(REDFISH, Access("admin", third)), "changed again"
+    until(lambda: site.counted() == site.refused, 20, f"wrong logins: {site.refused}")
+
+
+def test_a_stranger_in_the_middle_of_a_change(taken_over: Site) -> None:
+    """The BMC is reset to another certificate while Seed is down: trusted, it goes on."""
+    site = taken_over
+    before, node = site.access(REDFISH), site.bmc(REDFISH).node_uuid
+    now = left_at_sent(site, "sent-and-answer-lost-1")
+    set_on_bmc(site, now.password)
+    other = Authority(site.base / "other.key", site.base / "other.pem")
+    authority.make(other.key_file, other.pem_file)
+    protocol, contact = site.parts.protocols["redfish"], contact_of(site.bmc(REDFISH))
+    csr = netns.call(NAMESPACE, lambda: protocol.request_csr(contact, now, 60))
+    pem = other.sign(csr, REDFISH)
+    netns.call(NAMESPACE, lambda: protocol.install_certificate(contact, now, pem, 30))
+    site.start()
+    site.until("the refusal", lambda: fingerprint(pem) in site.bmc(REDFISH).remedy)
+    assert "nothing was sent there" in site.bmc(REDFISH).problem
+    assert site.in_ironic(REDFISH)["maintenance"]
+    with site.store.write() as session:
+        row = session.exec(select(Bmc).where(Bmc.address == REDFISH)).one()
+        pinning.trust(session, row, fingerprint(pem), "test")
+    site.until("the change", lambda: site.change(REDFISH) is None)
+    whole(site, REDFISH, before)
+    certified(site)
+    assert site.bmc(REDFISH).node_uuid == node
     until(lambda: site.counted() == site.refused, 20, f"wrong logins: {site.refused}")
 
 
