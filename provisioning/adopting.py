@@ -123,4 +123,4 @@ def _wiring(port: dict[str, Any]) -> dict[str, Any]:
     """How it hangs on the network, as far as that was told."""
     link = {k: v for k, v in (port.get("local_link_connection") or {}).items() if v != MASK}
     told = {"local_link_connection": link, "physical_network": port.get("physical_network")}
-    return {"is_pxe_enabled": port.get("pxe_enabled", True)} | {k: v for k, v in told.items() if v}
+    return {"pxe_enabled": port.get("pxe_enabled", True)} | {k: v for k, v in told.items() if v}

@@ -52,12 +52,17 @@ class Enrollment:
                 f"BMC {bmc.address} refused its login",
                 f"Give the right one: `seed discover {bmc.address} --username U --password-stdin`.",
             )
+        if bmc.goal is BmcGoal.ADOPTED:
+            return self._adopt(bmc, self._find(bmc))
+        node = self._find(bmc) if bmc.told_ironic else None
+        return self._onward(bmc, node) if node else self._enroll(bmc)
+
+    def _find(self, bmc: Bmc) -> Node | None:
+        """Its node, which knows the login that the BMC has now."""
         node = self.parts.ironic.find_node(bmc.node)
         if node and bmc.told_ironic != bmc.credential_id:
             self._tell_login(bmc, node)
-        if node is None or bmc.goal is BmcGoal.ADOPTED:
-            return self._adopt(bmc, node) if bmc.goal is BmcGoal.ADOPTED else self._enroll(bmc)
-        return self._onward(bmc, dress(self.parts.ironic, bmc, node))
+        return node
 
     def _adopt(self, bmc: Bmc, node: Node | None) -> Result:
         waits = node is not None and node.provision_state in (
@@ -70,7 +75,8 @@ class Enrollment:
         chosen = _interfaces(driver, bmc)
         return Adopting(self.parts, bmc, driver, driver_info, chosen, again).step(node)
 
-    def _onward(self, bmc: Bmc, node: Node) -> Result:
+    def _onward(self, bmc: Bmc, found: Node) -> Result:
+        node = dress(self.parts.ironic, bmc, found)
         if node.provision_state in WORKING:
             return self._working(bmc, node)
         if node.provision_state in FAILED:
@@ -110,7 +116,7 @@ class Enrollment:
         properties = {"vendor": bmc.vendor}
         if bmc.firmware:
             properties["capabilities"] = f"boot_mode:{bmc.firmware}"
-        self.parts.ironic.create_node(
+        node, new = self.parts.ironic.create_node(
             uuid=str(bmc.node),
             name=bmc.node_name,
             driver=driver,
@@ -120,8 +126,11 @@ class Enrollment:
             extra={"seed": {"bmc": str(bmc.id), "serial": bmc.serial}},
             **_interfaces(driver, bmc),
         )
+        if not new:  # made before a crash, maybe with an older login
+            self._tell_login(bmc, node)
+            return self._onward(bmc, node)
         self._told(bmc)
-        return Wait("enrolled", 0.5)
+        return self._manage(bmc, dress(self.parts.ironic, bmc, node), {})
 
     def _tell_login(self, bmc: Bmc, node: Node) -> None:
         """Ours is the truth of a login; Ironic's is written from it."""
@@ -142,10 +151,11 @@ class Enrollment:
             row = session.get_one(Bmc, bmc.id)
             row.told_ironic, row.trust = bmc.credential_id, trust_of(self.parts, bmc)
 
-    def _manage(self, bmc: Bmc, node: Node) -> Result:
+    def _manage(self, bmc: Bmc, node: Node, ports: dict[str, bool] | None = None) -> Result:
+        """`ports`: what it has, where that is known."""
         if node.last_error and not use_up_attempt(self.parts, bmc):
             return self.give_up(bmc, node)
-        known = self.parts.ironic.ports(bmc.node)
+        known = self.parts.ironic.ports(bmc.node) if ports is None else ports
         for mac in set(bmc.macs) - known.keys():
             self.parts.ironic.create_port(bmc.node, mac)
         self._reserve(bmc, dict.fromkeys(bmc.macs, True) | known)

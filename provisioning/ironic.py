@@ -95,6 +95,14 @@ class Ironic:
         os_exc.raise_from_response(answer)
         return dict(answer.json())
 
+    def _post(self, path: str, body: dict[str, Any]) -> dict[str, Any]:
+        """Something new. 409 says that it is there, so it is not asked again as the SDK would."""
+        answer = self._baremetal.post(
+            path, json=body, microversion=MICROVERSION, retriable_status_codes=[503]
+        )
+        os_exc.raise_from_response(answer)
+        return dict(answer.json())
+
     def _put(self, path: str, body: dict[str, Any]) -> None:
         """As the SDK does it, without its second request for the node as it is afterwards."""
         answer = self._baremetal.put(path, json=body, microversion=MICROVERSION)
@@ -107,14 +115,15 @@ class Ironic:
             return None
 
     @_retried
-    def create_node(self, **fields: Any) -> None:
-        """`fields` are Ironic's, `uuid` among them: a repeated call finds the first one's node."""
+    def create_node(self, **fields: Any) -> tuple[Node, bool]:
+        """(the node, was it made now). `fields` are Ironic's; `uuid` finds an earlier call's."""
         try:
             with _translated(f"enrolling node {fields['name']}"):
-                self._baremetal.create_node(**fields)
+                return _node(self._post("/nodes", fields)), True
         except Conflict:
-            if self.find_node(fields["uuid"]) is None:
-                raise
+            if found := self.find_node(fields["uuid"]):
+                return found, False
+            raise
 
     @_retried
     def delete_node(self, uuid: object) -> None:
@@ -157,7 +166,7 @@ class Ironic:
     def create_port(self, uuid: object, mac: str, **more: Any) -> None:
         try:
             with _translated(f"adding port {mac}"):
-                self._baremetal.create_port(node_uuid=str(uuid), address=mac, **more)
+                self._post("/ports", {"node_uuid": str(uuid), "address": mac, **more})
         except Conflict:
             if mac not in self.ports(uuid):
                 raise

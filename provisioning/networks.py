@@ -6,7 +6,9 @@ rows, so that a server has one address whether it runs the ramdisk or its own sy
 
 import re
 from dataclasses import dataclass
+from functools import lru_cache
 from ipaddress import IPv4Address, IPv4Interface
+from socket import inet_ntoa
 from typing import Any
 from uuid import UUID
 
@@ -19,6 +21,7 @@ from provisioning.models import Address
 _DIGIT = re.compile(r"[0-9A-Fa-f]")
 
 
+@lru_cache(maxsize=32_768)  # the same thousands are compared again at each acceptance
 def mac(text: str) -> str:
     """EUI-48 as Ironic stores it: lower case, colons. Group addresses are refused."""
     try:
@@ -55,7 +58,7 @@ class Pool:
             return held
         taken = set(session.exec(select(Address.address)).all())
         for number in range(int(self.start), int(self.end) + 1):
-            text = str(IPv4Address(number))
+            text = inet_ntoa(number.to_bytes(4, "big"))
             if text not in taken:
                 row = Address(address=text, mac=mac_address, node_uuid=node_uuid)
                 session.add(row)

@@ -35,6 +35,9 @@ THREADS = 16
 LEASES_SECONDS = 1.0  # how soon a new lease is seen
 EXPECTED_SECONDS = 2.0  # how soon a listed server that was found is accepted
 RETRY_SECONDS = 5.0  # after an error that a retry may cure
+LOOKS_PER_SECOND = 2.0
+"""At idle nodes, by asking Ironic: the more there are, the seldomer each is looked at. A wish, a
+person's "try again" and whatever is under way do not wait for it."""
 STOP_SECONDS = 5.0  # for what goes on when it is told to stop
 HANG_UP_SECONDS = 0.2  # how often conversations are told to end meanwhile
 
@@ -53,6 +56,7 @@ class Reconciler:
     leases: LeaseWatch | None = None
     _due: dict[Hashable, float] = field(default_factory=dict)
     _busy: set[Hashable] = field(default_factory=set)
+    _accepted: int = 0
     _going: set[Future[None]] = field(default_factory=set)
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
@@ -109,6 +113,7 @@ class Reconciler:
             (("bmc", *wish, asked.get(wish[0])), self._job(self._bmc, wish[0])) for wish in bmcs
         ]
         jobs += [(("claim", i, w, s), self._job(self._claim, i)) for i, w, s in wishes]
+        self._accepted = len(bmcs)
         return jobs
 
     def _surveys(self) -> list[tuple[str, Hashable, Callable[[], float]]]:
@@ -189,7 +194,9 @@ class Reconciler:
                 record(session, "node.stuck", row.node, row.problem, remedy=row.remedy)
             elif row.detail != before[0] and ":" not in row.detail:
                 record(session, "node.moved", row.node, row.detail)
-        return _pause(outcome)
+        if isinstance(outcome, Wait):
+            return outcome.seconds
+        return max(_pause(outcome), self._accepted / LOOKS_PER_SECOND)
 
     def _claim(self, identity: UUID) -> float:
         with self.parts.store.read() as session:

@@ -15,7 +15,7 @@ from uuid import UUID
 import structlog
 from sqlmodel import Session, col, or_, select
 
-from provisioning import discovery, quirks
+from provisioning import classify, discovery, quirks
 from provisioning.bmc import Access, BmcProtocol, Survey
 from provisioning.errors import BmcError, BmcLoginRefused, Conflict, HungUp, SeedError
 from provisioning.models import Bmc, Credential, now
@@ -216,6 +216,8 @@ def note(session: Session, row: Bmc, found: Survey) -> None:
     if health != before and (before or health != "OK"):
         message = f"health is {health or 'not told'}, it was {before or 'not known'}"
         record(session, "bmc.health", row.address, message)
+    if row.goal not in (BmcGoal.OBSERVED, BmcGoal.FORGOTTEN):
+        classify.judge(session, row)  # a part that was swapped is told, and kept back, at once
     session.add(row)
 
 

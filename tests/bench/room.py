@@ -115,7 +115,7 @@ def _all(ask: Callable[..., Any], path: str, good: Callable[[Any], Any], count: 
 
     def done() -> bool:
         nonlocal took
-        time.sleep(min(5.0, 10 * took))  # a list of all of them costs what is measured
+        time.sleep(min(15.0, 10 * took))  # a list of all of them costs what is measured
         begin = time.monotonic()
         rows = ask("GET", path)
         took = time.monotonic() - begin

@@ -43,8 +43,8 @@ class Elsewhere(FakeIronic):
     def ports(self, uuid: object) -> dict[str, bool]:
         return dict(self.macs)
 
-    def create_port(self, uuid: object, mac: str, is_pxe_enabled: bool = True) -> None:
-        self.macs[mac] = is_pxe_enabled
+    def create_port(self, uuid: object, mac: str, pxe_enabled: bool = True) -> None:
+        self.macs[mac] = pxe_enabled
 
     def patch_node(self, uuid: object, changes: dict[str, Any]) -> None:
         assert set(changes) == {"/protected", "/protected_reason"}

@@ -12,7 +12,7 @@ from sqlmodel import select
 
 from provisioning import survey
 from provisioning.abilities import Abilities
-from provisioning.acceptance import accept
+from provisioning.acceptance import OnAccept, accept
 from provisioning.bmc import Access, Contact, Identity, Survey
 from provisioning.errors import BmcError, BmcLoginRefused, BmcUnreachable, Conflict, SeedError
 from provisioning.hardware import Inventory
@@ -246,3 +246,13 @@ def test_the_led_is_switched_once(store: Store) -> None:
 
 def test_problems_are_of_the_family(store: Store) -> None:
     assert isinstance(survey._as_ours(bmc(store), KeyError("x")), SeedError)
+
+
+def test_what_was_swapped_with_the_power_off_is_drift_in_the_same_write(store: Store) -> None:
+    """Not at the reconciler's next look at an idle node, which may be minutes away."""
+    look(store, a_survey(memory_mib=262144))
+    change(store, lambda s, row: accept(s, row, "r1", "baremetal", "me", OnAccept.KEEP))
+    look(store, a_survey(memory_mib=262144))
+    assert bmc(store).drift == []
+    look(store, a_survey(memory_mib=229376))
+    assert bmc(store).drift == ["memory in MiB: 229376, was 262144"]
