@@ -23,12 +23,15 @@ import pytest
 import yaml
 from sqlmodel import col, select
 
+from provisioning.authority import fingerprint
 from provisioning.ironic import Ironic, Node
 from provisioning.models import Bmc, Claim, Discovery, Hold, Order, Plan, now
+from provisioning.room import Observation, Slot
 from provisioning.store import Store
 from seed import reconciler
 from seed.host import netns
 from seed.host.paths import Paths
+from seed.lab.bmc import _self_signed as self_signed
 from seed.lab.bmc import service
 from seed.lab.lab import Lab, stored
 from seed.settings import Settings
@@ -197,6 +200,61 @@ def test_ranges(site: Site, where: str, sentence: str, remedy: str) -> None:
     before = site.count(Discovery)
     site.seed("discover", "--", where).refused(sentence, remedy)
     assert site.count(Discovery) == before
+
+
+MANY = 100_000
+QUICK = 20  # seconds, with the command's own start on a busy machine
+
+
+def test_a_hundred_thousand_ranges(site: Site) -> None:
+    """As a file of addresses pasted into the command line."""
+    before, begin = site.count(Discovery), time.monotonic()
+    many = [f"10.{n >> 16}.{n >> 8 & 255}.{n & 255}" for n in range(MANY)]
+    site.seed("discover", *many).refused("the body is larger than 1024 KiB", "Part it")
+    assert time.monotonic() - begin < QUICK
+    assert site.count(Discovery) == before
+
+
+@pytest.mark.parametrize("what", ["ranges", "exclude"])
+def test_more_ranges_or_exclusions_than_a_sweep_takes(site: Site, what: str) -> None:
+    before, many = site.count(Discovery), [f"10.0.{n >> 8}.{n & 255}" for n in range(300)]
+    answer = site.api("/v1/discoveries", {"ranges": ["10.0.0.0/24"]} | {what: many})
+    assert answer.status_code == 422, answer.text
+    assert "at most 256 items" in answer.json()["detail"]
+    assert answer.json()["remedy"]
+    assert site.count(Discovery) == before
+
+
+def test_the_most_ranges_are_no_work(site: Site) -> None:
+    """256 ranges and 256 exclusions, 32 million addresses: nothing else waits for the answer."""
+    before, begin = site.count(Discovery), time.monotonic()
+    ranges = [f"10.{n}.0.1-10.{n}.255.254" for n in range(256)]
+    exclude = [f"10.{n}.128.0/24" for n in range(256)]
+    answer = site.api("/v1/discoveries", {"ranges": ranges, "exclude": exclude})
+    assert answer.status_code == 422, answer.text
+    assert "more than a /16" in answer.json()["detail"]
+    assert "smaller parts" in answer.json()["remedy"]
+    assert time.monotonic() - begin < 5
+    assert site.count(Discovery) == before
+
+
+@pytest.mark.parametrize(
+    ("words", "mebibytes"),
+    [
+        pytest.param(("import",), 4, id="import"),
+        pytest.param(("packing-list", "import"), 16, id="packing list"),
+        pytest.param(("rack", "plan", "import"), 16, id="rack plan"),
+    ],
+)
+def test_files_that_are_too_large(site: Site, words: tuple[str, ...], mebibytes: int) -> None:
+    before, begin = site.count(Observation) + site.count(Slot), time.monotonic()
+    row = b"rack,unit,serial,bmc_mac\n"
+    path = site.file("large.csv", row * (mebibytes * 2**20 // len(row) + 1))
+    said = site.seed(*words, path)
+    said.refused("larger than", "art it", code=said.code)
+    assert said.code in (REFUSED, USAGE)
+    assert time.monotonic() - begin < QUICK
+    assert site.count(Observation) + site.count(Slot) == before
 
 
 def test_a_login_is_whole(site: Site) -> None:
@@ -603,7 +661,7 @@ def another_server(lab: Lab, serial: str) -> Iterator[None]:
     lab.processes.stop(service(lab.scenario.server("server1")))
     config = json.loads((directory / "config.json").read_text())
     (directory / "config.json").write_text(json.dumps(config | {"serial": serial}))
-    (directory / "ready").unlink()
+    (directory / "ready").unlink(missing_ok=True)
     argv = [str(lab.bmcs.python), "-m", "seed.lab.redfish_bmc", str(directory / "config.json")]
     env = {**os.environ, "PYTHONPATH": str(lab.layout.python_path)}
     process = subprocess.Popen(lab.namespace.inside(*argv), env=env, cwd="/")
@@ -613,3 +671,63 @@ def another_server(lab: Lab, serial: str) -> Iterator[None]:
     finally:
         process.kill()
         process.wait(10)
+
+
+@contextmanager
+def a_stranger(site: Site) -> Iterator[Path]:
+    """Somebody else at the BMC's address, with a certificate of his own; what he heard."""
+    tls, log = site.base / "stranger", site.base / "stranger.log"
+    tls.mkdir()
+    spec = site.lab.scenario.server("server1").bmc
+    self_signed(spec, tls / "cert.pem", tls / "key.pem")
+    argv = [sys.executable, "-m", "tests.fakes.liars", str(tls), REDFISH, REDFISH]
+    with log.open("wb") as out:
+        process = subprocess.Popen([*netns.prefix(NAMESPACE), *argv], stdout=out, cwd=TOP)
+    try:
+        until(lambda: "ready" in log.read_text(), 20, "the stranger")
+        yield log
+    finally:
+        process.kill()
+        process.wait(10)
+
+
+def typed(site: Site, remedy: str, verb: str) -> Said:
+    """The command of this verb that the remedy names, as it stands there."""
+    (words,) = [w.split() for w in remedy.split("`")[1::2] if w.startswith(f"seed {verb} ")]
+    return site.seed(*words[1:])
+
+
+def test_a_certificate_changed_between_check_and_order(enrolled: Site) -> None:
+    """A stranger hears no login. The true BMC, reset, is trusted as the remedy says."""
+    site, before = enrolled, ironic_node(enrolled)
+    pinned = site.ask("bmc", "show", REDFISH)["fingerprint"]
+
+    def shown() -> dict[str, Any]:
+        return dict(site.ask("node", "show", "node-1"))
+
+    with a_stranger(site) as heard:
+        until(lambda: "certificate of BMC" in shown()["problem"], 60, "the refusal")
+        stranger = shown()
+        changed = f"the certificate of BMC {REDFISH} changed since it was accepted"
+        assert stranger["problem"] == f"{changed}; nothing was sent there"
+        site.seed("node", "watch", "node-1", "--until", "available").refused(
+            stranger["problem"], f"seed bmc trust {REDFISH} "
+        )
+        told = site.seed("discover", REDFISH)
+        assert f"the certificate of BMC {REDFISH} changed" in told.err
+        assert "login" not in heard.read_text(), "not even Ironic's"
+    certificate, key = (site.lab.layout.bmc("server1") / n for n in ("cert.pem", "key.pem"))
+    self_signed(site.lab.scenario.server("server1").bmc, certificate, key)
+    with another_server(site.lab, "LAB-0001"):
+        renewed = fingerprint(certificate.read_text())
+        until(lambda: renewed in shown()["remedy"], 60, "a look at the BMC that was reset")
+        assert typed(site, stranger["remedy"], "bmc trust").code == REFUSED, "he is gone"
+        assert site.ask("bmc", "show", REDFISH)["fingerprint"] == pinned
+        done = typed(site, shown()["remedy"], "bmc trust")
+        assert done.code == 0, done.err
+        # The order goes on, as far as it can: no ramdisk is published.
+        until(lambda: "no image 'ramdisk'" in shown()["problem"], 60, "the next step")
+        assert ironic_node(site).uuid == before.uuid
+        told_ironic = Path(Paths(site.settings).bmc_ca).glob("*.pem")
+        assert certificate.read_text().strip() in {p.read_text().strip() for p in told_ironic}
+    assert site.failed_logins() == {"redfish": 1, "ipmi": 1}, "over the whole run"
