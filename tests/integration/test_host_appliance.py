@@ -8,6 +8,7 @@ import os
 import shutil
 import signal
 import socket
+import subprocess
 from collections.abc import Iterator
 from ipaddress import IPv4Address
 from pathlib import Path
@@ -233,6 +234,35 @@ def test_nothing_else_of_ironic_uses_the_hash_that_is_made_cheap(running: Settin
     assert [f.parts[-5:] for f in files] == [
         ("ironic", "drivers", "modules", "redfish", "utils.py")
     ]
+
+
+BEGINNINGS = """
+import runpy, sys
+from oslo_config import cfg
+cfg.CONF([], project="ironic", default_config_files=[])
+runpy.run_path(sys.argv[1])["lock_before_writing"]()
+from ironic.db.sqlalchemy import api
+cfg.CONF.set_override("connection", "sqlite:///" + sys.argv[2], "database")
+from sqlalchemy import event, text
+from sqlalchemy.engine import Engine
+seen = []
+event.listen(Engine, "before_cursor_execute", lambda c, k, statement, *_: seen.append(statement))
+for begin in (api._session_for_write, api._session_for_read, api._session_for_write):
+    with begin() as session:
+        session.execute(text("SELECT 1"))
+print(*(s for s in seen if s.startswith("BEGIN")), sep=",")
+"""
+
+
+def test_ironics_writers_wait_for_each_other_and_do_not_fail(
+    running: Settings, tmp_path: Path
+) -> None:
+    start, python = Paths(running).ironic_start, running.env_dir / "ironic" / "bin" / "python"
+    done = subprocess.run(
+        [str(python), "-c", BEGINNINGS, str(start), str(tmp_path / "some.db")],
+        capture_output=True, text=True, timeout=60, check=True,
+    )  # fmt: skip
+    assert done.stdout.strip() == "BEGIN IMMEDIATE,BEGIN,BEGIN IMMEDIATE"
 
 
 def test_ironic_takes_our_password_only(running: Settings) -> None:

@@ -1,7 +1,11 @@
-"""What Ironic is started by: its one PBKDF2 becomes a keyed hash of that process alone."""
+"""What Ironic is started by: its one PBKDF2 becomes a keyed hash of that process alone.
+
+That its writers take the lock first is seen in tests/integration/test_host_appliance.py.
+"""
 
 import hashlib
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -18,9 +22,22 @@ print(json.dumps([told, sys.argv, __name__]))
 """
 
 
+API = """
+from contextlib import contextmanager
+
+@contextmanager
+def _session_for_write():
+    yield
+"""
+
+
 @pytest.fixture
-def programs(tmp_path: Path) -> Path:
+def programs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """An environment's bin with a program `ironic` that tells what it was started with."""
+    package = tmp_path / "lib" / "ironic" / "db" / "sqlalchemy"
+    package.mkdir(parents=True)
+    (package / "api.py").write_text(API, encoding="utf-8")
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(tmp_path / "lib"), *sys.path]))
     (tmp_path / "python").symlink_to(sys.executable)
     (tmp_path / "ironic").write_text(PROGRAM, encoding="utf-8")
     return tmp_path
