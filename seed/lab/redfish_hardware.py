@@ -37,7 +37,7 @@ class Hardware:
 
     def _tree(self) -> dict[str, dict[str, Any]]:
         """Made anew for each request: the switch may have been re-plugged, a disk exchanged."""
-        disks: list[dict[str, Any]] = json.loads(self._config.read_text())["disks"]
+        disks: list[dict[str, Any]] = json.loads(self._config.read_text()).get("disks", [])
         heard = json.loads(self._neighbours.read_text()) if self._neighbours.exists() else {}
         found = {
             self._storage: members(self._storage, "Storage", ["1"]),
