@@ -4,7 +4,7 @@ Nodes are not here: they are Ironic's. A row names a node by its Ironic UUID.
 Times are UTC and aware.
 """
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Annotated, Any
 from uuid import UUID, uuid4
 
@@ -13,7 +13,7 @@ from sqlalchemy import JSON, Column, DateTime, Index, LargeBinary, text
 from sqlalchemy.types import TypeDecorator
 from sqlmodel import Field, SQLModel
 
-from provisioning.states import BmcGoal, ClaimState, Login, OrderKind, Wanted
+from provisioning.states import BmcGoal, ClaimState, IfFull, Login, OrderKind, Wanted
 
 # RFC 1123 label: it becomes the host name; "-499" may follow within 63 characters.
 HOST_LABEL = r"^[a-z0-9]([a-z0-9-]{0,57}[a-z0-9])?$"
@@ -100,6 +100,7 @@ class Bmc(SQLModel, table=True):
     survey_asked_at: datetime | None = stored_time(default=None)  # a person wants it looked at now
     led_wanted: str = ""  # the locate LED: "on", "off", or nobody ever asked
     led_asked_at: datetime | None = stored_time(default=None)
+    labels: dict[str, str] = stored_json(default={})  # people's own words, for choosing
     # found: written by the reconciler
     credential_id: UUID | None = Field(default=None, foreign_key="credential.id", index=True)
     login: Login = Login.NONE
@@ -196,8 +197,29 @@ class Order(SQLModel, table=True):
     proof_at: datetime | None = stored_time(default=None)
 
 
+class Booking(SQLModel, table=True):
+    """A node that a claim holds from `starts_at` on: until then others may have it."""
+
+    claim_id: UUID = Field(primary_key=True, foreign_key="claim.id")
+    node_uuid: UUID = Field(primary_key=True)
+    position: int = 0
+    starts_at: datetime = stored_time()
+    ends_at: datetime | None = stored_time(default=None)  # when it is free again; None: open
+
+
 class ClaimSpec(SQLModel):
-    """What the caller asks for. Field names are Ironic's, so no translation is needed."""
+    """What the caller asks for. Field names are Ironic's, so no translation is needed.
+
+    labels, traits:  a node must have every one. racks, nodes: it must be one of them; empty: any.
+    cpus:            hardware threads. cpus, memory_gib, disk_gib: at least; disk_gib is the size
+                     of the disk that the image goes to.
+    spread, pack:    no two nodes in one rack, feed or switch; all nodes in one rack.
+    root_device:     Ironic's root device hints.
+    hostnames:       a pattern with {n}, counted from 0; empty: the name, or name-n.
+    starts_at:       when it is to begin; None: now.
+    ends_at, lease_seconds: when it ends by itself, or how long it is held; neither: open.
+    priority:        in the queue, higher first.
+    """
 
     name: HostLabel
     resource_class: Name = "baremetal"
@@ -205,6 +227,23 @@ class ClaimSpec(SQLModel):
     image: Name
     ssh_keys: list[str] = stored_json(default=[])
     user_data: str = Field(default="", max_length=48 * 1024)
+    traits: list[str] = stored_json(default=[])
+    labels: dict[str, str] = stored_json(default={})
+    racks: list[str] = stored_json(default=[])
+    nodes: list[str] = stored_json(default=[])
+    cpus: int = Field(default=0, ge=0, le=2**20)
+    memory_gib: int = Field(default=0, ge=0, le=2**20)
+    disk_gib: int = Field(default=0, ge=0, le=2**24)
+    spread: str = ""
+    pack: str = ""
+    root_device: dict[str, Any] = stored_json(default={})
+    hostnames: str = ""
+    protected: bool = False
+    if_full: IfFull = IfFull.REFUSE
+    priority: int = Field(default=0, ge=0, le=100)
+    starts_at: datetime | None = stored_time(default=None)
+    ends_at: datetime | None = stored_time(default=None)
+    lease_seconds: int | None = Field(default=None, ge=60, le=10 * 365 * 86400)
 
 
 class Claim(ClaimSpec, table=True):
@@ -218,6 +257,10 @@ class Claim(ClaimSpec, table=True):
     asked_by: str = ""
     wanted: Wanted = Wanted.ACTIVE
     undo_until: datetime | None = stored_time(default=None)
+    renewed_to: datetime | None = stored_time(default=None)  # the last renewal's end
+    grace_seconds: int = 0  # between the lease's end and its release by itself
+    held_at: datetime | None = stored_time(default=None)  # when its nodes became its own
+    warned: list[str] = stored_json(default=[])  # which ends of lease were warned of
     created_at: datetime = stored_time(default_factory=now)
     state: ClaimState = ClaimState.REQUESTED
     since: datetime = stored_time(default_factory=now)
@@ -231,7 +274,17 @@ class Claim(ClaimSpec, table=True):
         return f"{self.id}-{position}"
 
     def hostname(self, position: int) -> str:
+        if self.hostnames:
+            return self.hostnames.format(n=position)
         return self.name if self.count == 1 else f"{self.name}-{position}"
+
+    @property
+    def lease_end(self) -> datetime | None:
+        """When the lease ends: as renewed, as asked, or so long after its nodes became its own."""
+        if self.renewed_to or self.ends_at or not self.lease_seconds:
+            return self.renewed_to or self.ends_at
+        begin = self.held_at or self.starts_at
+        return begin + timedelta(seconds=self.lease_seconds) if begin else None
 
 
 class Plan(SQLModel, table=True):
@@ -243,25 +296,42 @@ class Plan(SQLModel, table=True):
 
 
 class Token(SQLModel, table=True):
-    """A caller's key. Only its SHA-256 is kept."""
+    """A caller's key. Only its SHA-256 is kept.
+
+    user:   whose session it is; empty: a token that somebody made for a program.
+    scopes: what of its roles it is good for, as "claims" or "claims:read"; empty: all of it.
+    """
 
     id: UUID = Field(default_factory=uuid4, primary_key=True)
     name: str = Field(unique=True)
     hash: str = Field(unique=True)
     roles: list[str] = stored_json()
     project: str = "default"
+    user: str = Field(default="", index=True)
+    scopes: list[str] = stored_json(default=[])
+    created_by: str = ""
     created_at: datetime = stored_time(default_factory=now)
     expires_at: datetime = stored_time()
+    last_used_at: datetime | None = stored_time(default=None)  # to the minute
 
 
 class Event(SQLModel, table=True):
-    """What happened, appended only."""
+    """What happened, appended only. Each row holds the digest of the one before it.
+
+    why:  the reason that somebody gave. plan: the hash of the plan that was applied.
+    hash: SHA-256 over `previous` and this row, hex.
+    """
 
     id: int | None = Field(default=None, primary_key=True)
     at: datetime = stored_time(default_factory=now)
     kind: str = Field(index=True)
     subject: str = Field(default="", index=True)  # a node's or claim's UUID, a BMC's address
-    project: str = ""
+    project: str = Field(default="", index=True)
     who: str = ""
+    why: str = ""
+    plan: str = ""
+    request_id: str = ""
     message: str = ""
     data: dict[str, Any] = stored_json(default={})
+    previous: str = ""
+    hash: str = ""

@@ -47,6 +47,7 @@ class Slot(SQLModel, table=True):
     """One place of the rack plan, and the server that shall be in it.
 
     unit:  the lowest rack unit it fills, from 1 at the bottom; height in units.
+    feed:  the power feed it hangs on, where the plan says.
     nics:  [{"nic": name or MAC, "switch": system name, "port": name}], as planned.
     """
 
@@ -61,6 +62,7 @@ class Slot(SQLModel, table=True):
     bmc_mac: str = Field(default="", index=True)
     resource_class: str = ""
     technician: str = ""
+    feed: str = ""
     nics: list[dict[str, str]] = stored_json(default=[])
 
 

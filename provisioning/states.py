@@ -11,9 +11,18 @@ class Wanted(StrEnum):
     RELEASED = "released"
 
 
+class IfFull(StrEnum):
+    """What to do with a claim that cannot be had now."""
+
+    REFUSE = "refuse"
+    QUEUE = "queue"
+
+
 class ClaimState(StrEnum):
     """How far the reconciler got. Written by the reconciler only."""
 
+    QUEUED = "queued"  # waits for nodes and holds none
+    RESERVED = "reserved"  # nodes are booked for it; its time has not come
     REQUESTED = "requested"  # holds are ours, allocations are being made
     ALLOCATED = "allocated"  # Ironic's locks are ours too
     DEPLOYING = "deploying"  # images are being written
@@ -29,6 +38,13 @@ S = ClaimState
 
 TRANSITIONS: Final[frozenset[tuple[ClaimState, ClaimState]]] = frozenset(
     {
+        (S.QUEUED, S.REQUESTED),
+        (S.QUEUED, S.RESERVED),
+        (S.RESERVED, S.REQUESTED),
+        # A booked node is not there when the time has come: the next that fits.
+        (S.RESERVED, S.QUEUED),
+        (S.QUEUED, S.RELEASED),
+        (S.RESERVED, S.RELEASED),
         (S.REQUESTED, S.ALLOCATED),
         (S.ALLOCATED, S.DEPLOYING),
         (S.DEPLOYING, S.PROVING),
