@@ -11,6 +11,7 @@ from api.ironic_door import IronicDoor, closing
 from api.limits import Limits
 from api.parts import Door, Parts
 from api.problems import Safety, install
+from api.roles import noun_of
 from api.routes import (
     adoptions,
     bmcs,
@@ -25,14 +26,20 @@ from api.routes import (
     inspections,
     nodes,
     observations,
+    projects,
     racks,
+    sessions,
     tokens,
+    users,
 )
 
 ROUTERS: Final[tuple[APIRouter, ...]] = (
     health.router,
     ca.router,
+    sessions.router,
     tokens.router,
+    users.router,
+    projects.router,
     credentials.router,
     images.router,
     events.router,
@@ -62,7 +69,7 @@ def openapi(request: Request, caller: Anyone) -> dict[str, Any]:
 def create_app(parts: Parts, door: Door) -> FastAPI:
     """The application behind `door`. Raises TypeError for a route that declares no role."""
     routers = (*ROUTERS, _spec)
-    declared.table(routers)
+    paths = declared.table(routers)
     ironic = IronicDoor(
         parts.ironic_url, (parts.ironic_user, parts.ironic_password.get_secret_value())
     )
@@ -76,6 +83,7 @@ def create_app(parts: Parts, door: Door) -> FastAPI:
         lifespan=closing(ironic),
     )
     app.state.parts, app.state.ironic, app.state.door = parts, ironic, door
+    app.state.nouns = {noun_of(path) for _, path in paths}  # what a token's scopes may name
     install(app)
     for router in routers:
         app.include_router(router)

@@ -17,6 +17,7 @@ from provisioning.image import find
 from provisioning.ironic import Ironic
 from provisioning.secrets import Sealer
 from provisioning.store import Store
+from provisioning.users import Porter
 
 
 class Door(StrEnum):
@@ -54,6 +55,11 @@ class Parts:
             image=lambda name: find(self.image_dir, name),
             undo=timedelta(seconds=self.undo_seconds),
         )
+
+    @cached_property
+    def porter(self) -> Porter:
+        """Who proves passwords of people."""
+        return Porter(self.store)
 
 
 async def _parts(request: Request) -> Parts:

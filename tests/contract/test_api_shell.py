@@ -19,7 +19,14 @@ from provisioning.errors import BmcUnreachable, HostError, NoCapacity
 from provisioning.models import Credential
 from provisioning.secrets import Unsealer
 from provisioning.store import record
-from tests.fakes.api import IRONIC_PASSWORD, a_token, bearer, ironic_double, some_parts
+from tests.fakes.api import (
+    IRONIC_PASSWORD,
+    a_project,
+    a_token,
+    bearer,
+    ironic_double,
+    some_parts,
+)
 
 ROOT = ("uid:0", 1)
 PROBLEM = {"type", "title", "status", "detail", "code", "remedy", "request_id"}
@@ -222,7 +229,8 @@ def test_nobody_mints_what_they_do_not_have(parts: Parts, web: TestClient) -> No
     assert mint(roles=["operator"]) == 409  # the name is taken
 
 
-def test_root_mints_for_every_project(root: TestClient) -> None:
+def test_root_mints_for_every_project(parts: Parts, root: TestClient) -> None:
+    a_project(parts, "red")
     body = {"name": "red-1", "roles": ["claimer"], "project": "red"}
     assert root.post("/v1/tokens", json=body).json()["project"] == "red"
 
