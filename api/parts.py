@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Annotated
 
 from fastapi import Depends, Request
-from pydantic import SecretStr
+from pydantic import AfterValidator, SecretStr
 
 from api.roles import Role
 from provisioning.claims import Desk
@@ -71,6 +71,17 @@ async def _raw(request: Request) -> bytes:
     return await request.body()
 
 
+def _text(secret: SecretStr) -> SecretStr:
+    """JSON can write half of a character; a plain str with one is refused by pydantic itself."""
+    try:
+        secret.get_secret_value().encode()
+    except UnicodeEncodeError:
+        raise ValueError("it is not text") from None  # the cause holds the secret
+    return secret
+
+
+Secret = Annotated[SecretStr, AfterValidator(_text)]
+"""Type of a field that goes in and never comes out."""
 Here = Annotated[Parts, Depends(_parts)]
 """Type of a route's argument that wants the parts."""
 Raw = Annotated[bytes, Depends(_raw)]

@@ -7,11 +7,11 @@ from typing import Annotated, Final
 from anyio import sleep
 from fastapi import APIRouter
 from fastapi.concurrency import run_in_threadpool
-from pydantic import BaseModel, ConfigDict, Field, SecretStr
+from pydantic import BaseModel, ConfigDict, Field
 from sqlmodel import select
 
 from api.auth import Anyone
-from api.parts import Here
+from api.parts import Here, Secret
 from api.roles import Role
 from provisioning.errors import Conflict, SeedError
 from provisioning.models import Name, Token
@@ -31,7 +31,7 @@ class SessionIn(BaseModel):
     )
 
     user: Name
-    password: Annotated[SecretStr, Field(min_length=1, max_length=MOST_BYTES)]
+    password: Annotated[Secret, Field(min_length=1, max_length=MOST_BYTES)]
 
 
 class SessionOut(BaseModel):

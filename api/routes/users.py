@@ -4,11 +4,11 @@ from datetime import datetime
 from typing import Annotated
 
 from fastapi import APIRouter
-from pydantic import BaseModel, ConfigDict, Field, SecretStr
+from pydantic import BaseModel, ConfigDict, Field
 from sqlmodel import Session, col, func, select
 
 from api.auth import Anyone, Minter
-from api.parts import Here
+from api.parts import Here, Secret
 from api.roles import Caller, Role
 from api.routes.tokens import check_gift
 from provisioning import projects, tokens, users
@@ -19,7 +19,7 @@ from provisioning.tenants import User
 
 router = APIRouter(prefix="/v1/users", tags=["users"])
 
-Password = Annotated[SecretStr, Field(min_length=1, max_length=users.MOST_BYTES)]
+Password = Annotated[Secret, Field(min_length=1, max_length=users.MOST_BYTES)]
 
 
 class UserIn(BaseModel):

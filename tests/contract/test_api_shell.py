@@ -261,6 +261,14 @@ def test_put_keeps_the_credential_that_bmcs_point_to(root: TestClient) -> None:
     assert [row["username"] for row in root.get("/v1/credentials").json()] == ["b"]
 
 
+def test_a_password_of_half_characters_is_refused(root: TestClient) -> None:
+    body = json.dumps({"username": "a", "password": "s3cret\ud800"})
+    headers = {"content-type": "application/json"}
+    answer = root.put("/v1/credentials/x", content=body, headers=headers)
+    assert (answer.status_code, answer.json()["detail"]) == (422, "password: it is not text")
+    assert root.get("/v1/credentials").json() == []
+
+
 def test_a_wrong_login_is_not_repeated_to_the_caller(root: TestClient) -> None:
     answer = root.put("/v1/credentials/x", json={"username": "a b", "password": ["s3cret"]})
     assert answer.status_code == 422
