@@ -17,8 +17,11 @@ from seed.commands import (
     lists,
     login,
     node,
+    project,
     rack,
+    session,
     token,
+    user,
 )
 from seed.lab import cli as lab
 
@@ -44,6 +47,11 @@ app.add_typer(hardware_class.app, name="class")
 app.add_typer(claim.app, name="claim")
 app.add_typer(image.app, name="image")
 app.add_typer(token.app, name="token")
+app.command("login")(session.login)
+app.command("logout")(session.logout)
+app.add_typer(user.app, name="user")
+app.add_typer(project.app, name="project")
+app.add_typer(project.quota, name="quota")
 app.add_typer(lab.app, name="lab")
 
 

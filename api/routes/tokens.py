@@ -20,12 +20,12 @@ from provisioning.tenants import User
 
 router = APIRouter(prefix="/v1/tokens", tags=["tokens"])
 
-DAYS: Final = 30
+DAYS: Final = 90
 Scope = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9.-]{0,39}(:read)?$")]
 
 
 class TokenIn(BaseModel):
-    """days: until it expires; none: 30, or as long as the token lasts that it is made with.
+    """days: until it expires; none: 90, or as long as the token lasts that it is made with.
 
     scopes: what of its roles it is good for: "claims", or "claims:read" for GET alone; none: all.
     """
