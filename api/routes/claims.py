@@ -168,7 +168,7 @@ def _out(parts: Here, claim: Claim) -> ClaimOut:
             )
             for h in holds
         ]
-    facts: dict[str, Any] = claim.model_dump(include=set(ClaimOut.model_fields))
+    facts: dict[str, Any] = claim.model_dump(include=set(ClaimOut.model_fields) - {"nodes"})
     return ClaimOut(**facts, nodes=nodes, handout=handed if claim.state == "active" else None)
 
 
