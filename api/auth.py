@@ -2,6 +2,7 @@
 
 import pwd
 from dataclasses import dataclass
+from functools import partial
 from typing import Annotated, Final
 
 import structlog
@@ -20,7 +21,11 @@ PUBLIC: Final = frozenset({("GET", "/healthz"), ("GET", "/readyz"), ("POST", "/v
 
 
 class Authenticate:
-    """Nobody gets past it unknown, or beyond a token's scopes: also where no route is."""
+    """Nobody gets past it unknown, or beyond a token's scopes: also where no route is.
+
+    Routes find in `request.state`: `caller`; and `again()` for answers that last, which raises
+    Unauthenticated once the caller's key is revoked or has expired.
+    """
 
     def __init__(self, app: ASGIApp, door: Door, parts: Parts) -> None:
         self.app, self.door, self.parts = app, door, parts
@@ -32,7 +37,7 @@ class Authenticate:
             return
         caller, key = await self._identify(scope)
         check_scopes(caller, scope["method"], scope["path"])
-        scope["state"]["caller"] = caller
+        scope["state"] |= {"caller": caller, "again": partial(self._identify, scope)}
         await self.app(scope, receive, send)
         if key is not None:  # after the answer: nobody waits for it
             await self.keys.note_use(key)
