@@ -12,10 +12,20 @@ from typing import Any
 
 from sqlalchemy import Connection, Engine, create_engine, event
 from sqlmodel import Session
+from structlog.contextvars import get_contextvars
 
-from provisioning import migrations, models
+from provisioning import chain, migrations, models
 
 BUSY_SECONDS = 30.0
+
+
+class _Writer(Session):
+    """A session that holds the write lock: events are chained as they are written."""
+
+
+@event.listens_for(_Writer, "before_flush")
+def _chained(session: Session, *_: object) -> None:
+    chain.link(session)
 
 
 class Store:
@@ -39,7 +49,7 @@ class Store:
     @contextmanager
     def write(self) -> Iterator[Session]:
         """Commits when the block ends, rolls back when it raises."""
-        with Session(self._writer, expire_on_commit=False) as session, session.begin():
+        with _Writer(self._writer, expire_on_commit=False) as session, session.begin():
             yield session
 
 
@@ -61,16 +71,33 @@ def _engine(url: str) -> Engine:
 
 
 def record(
-    session: Session, kind: str, subject: object = "", message: str = "", **more: Any
+    session: Session,
+    kind: str,
+    subject: object = "",
+    message: str = "",
+    *,
+    who: str = "",
+    project: str = "",
+    why: str = "",
+    plan: str = "",
+    request_id: str = "",
+    **data: Any,
 ) -> None:
-    """Append one event in the caller's transaction. `who`, `project` are columns, the rest data."""
+    """Append one event in the caller's transaction; it is numbered and chained when written.
+
+    why:        the reason that a person gave. plan: the hash of the plan that is applied.
+    request_id: of the API request that this thread answers, unless another is given.
+    """
     session.add(
         models.Event(
             kind=kind,
             subject=str(subject),
             message=message,
-            who=str(more.pop("who", "")),
-            project=str(more.pop("project", "")),
-            data=more,
+            who=who,
+            project=project,
+            why=why,
+            plan=plan,
+            request_id=request_id or str(get_contextvars().get("request", "")),
+            data=data,
         )
     )
