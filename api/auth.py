@@ -5,6 +5,7 @@ import binascii
 import hmac
 import pwd
 from dataclasses import dataclass
+from functools import partial
 from typing import Annotated, Final
 
 import structlog
@@ -36,6 +37,7 @@ class Authenticate:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http" and scope["path"] not in PUBLIC:
             scope["state"]["caller"] = await self._identify(scope)
+            scope["state"]["identify"] = partial(self._identify, scope)  # streams ask again
         await self.app(scope, receive, send)
 
     async def _identify(self, scope: Scope) -> Caller:

@@ -11,6 +11,7 @@ from typing import Annotated
 from fastapi import Depends, Request
 from pydantic import SecretStr
 
+from api.feed import Feed
 from api.roles import Role
 from provisioning.claims import Desk
 from provisioning.image import find
@@ -54,6 +55,11 @@ class Parts:
             image=lambda name: find(self.image_dir, name),
             undo=timedelta(seconds=self.undo_seconds),
         )
+
+    @cached_property
+    def feed(self) -> Feed:
+        """New events, for those who follow them."""
+        return Feed(self.store)
 
 
 async def _parts(request: Request) -> Parts:

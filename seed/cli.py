@@ -11,6 +11,7 @@ from seed.commands import (
     bmc,
     claim,
     discover,
+    event,
     hardware_class,
     host,
     image,
@@ -44,6 +45,7 @@ app.add_typer(hardware_class.app, name="class")
 app.add_typer(claim.app, name="claim")
 app.add_typer(image.app, name="image")
 app.add_typer(token.app, name="token")
+app.add_typer(event.app, name="event")
 app.add_typer(lab.app, name="lab")
 
 

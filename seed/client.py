@@ -20,6 +20,7 @@ from rich.console import Console
 REFUSED, USAGE, UNAVAILABLE, TOO_LONG = 1, 2, 3, 4
 UPLOAD_TIMEOUT = 600.0  # seconds; 100,000 passwords are sealed in some 15 s of CPU
 CALL_TIMEOUT = 90.0  # seconds; a claim of many nodes reads each one's inventory
+STREAM_SILENCE = 40.0  # seconds; there is a heartbeat every 15
 
 _PART = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,79}")
 
@@ -92,11 +93,32 @@ class Client:
     def delete(self, path: str) -> Any:  # noqa: ANN401
         return self._call("DELETE", path)
 
+    @contextmanager
+    def stream(self, path: str, **kwargs: Any) -> Iterator[httpx.Response]:
+        """An answer that is read as it comes. What is silent for longer than two heartbeats ends.
+
+        Raises httpx.TransportError when it is cut, httpx.HTTPStatusError while Seed is down; ends
+        the program when it is refused.
+        """
+        with self._http.stream(
+            "GET", f"/v1{path}", timeout=httpx.Timeout(CALL_TIMEOUT, read=STREAM_SILENCE), **kwargs
+        ) as answer:
+            if answer.status_code in (502, 503, 504):
+                answer.raise_for_status()
+            if not answer.is_success:
+                answer.read()
+                self._refused(answer)
+            yield answer
+
     def _call(self, verb: str, path: str, **kwargs: Any) -> Any:  # noqa: ANN401
         with self._reachable():
             answer = self._http.request(verb, f"/v1{path}", **kwargs)
         if answer.is_success:
             return answer.json() if answer.content else None
+        self._refused(answer)
+
+    @staticmethod
+    def _refused(answer: httpx.Response) -> NoReturn:
         problem = _problem(answer)
         reasons = problem.get("reasons") or {}
         for name, why in reasons.items():

@@ -18,6 +18,7 @@ from starlette.types import ASGIApp
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from api.app import create_app
+from api.feed import Feed
 from api.gateway import create_gateway
 from api.parts import Door, Parts
 from api.peer import PeerProtocol
@@ -55,7 +56,7 @@ def serve_api(settings: Settings) -> None:
             _server(create_gateway(parts)): gateway,
         }
         log.info("api.started", run_dir=str(settings.run_dir))
-        asyncio.run(_until_told(servers))
+        asyncio.run(_until_told(servers, parts.feed))
     log.info("api.stopped")
 
 
@@ -153,15 +154,16 @@ def _server(app: ASGIApp, protocol: type[asyncio.Protocol] = H11Protocol) -> _Qu
     return _Quiet(config)
 
 
-async def _until_told(servers: dict[_Quiet, socket.socket]) -> None:
+async def _until_told(servers: dict[_Quiet, socket.socket], feed: Feed) -> None:
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, _stop, list(servers))
+        loop.add_signal_handler(number, _stop, list(servers), feed)
     async with asyncio.TaskGroup() as group:
         for server, listener in servers.items():
             group.create_task(server.serve(sockets=[listener]))
 
 
-def _stop(servers: list[_Quiet]) -> None:
+def _stop(servers: list[_Quiet], feed: Feed) -> None:
+    feed.close()  # streams never end by themselves
     for server in servers:
         server.should_exit = True

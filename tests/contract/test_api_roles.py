@@ -37,6 +37,7 @@ TABLE = MappingProxyType(
         ("GET", "/v1/images"): EVERYONE,
         ("GET", "/v1/images/{name}"): EVERYONE,
         ("GET", "/v1/events"): EVERYONE,
+        ("GET", "/v1/events:verify"): INSIDERS,
         ("POST", "/v1/discoveries"): {O},
         ("GET", "/v1/discoveries/{discovery_id}"): INSIDERS,
         ("GET", "/v1/bmcs"): INSIDERS,
