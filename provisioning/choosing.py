@@ -14,7 +14,7 @@ from uuid import UUID
 
 from provisioning import root_device
 from provisioning.hardware import Inventory
-from provisioning.models import Claim, ClaimSpec
+from provisioning.models import ClaimSpec
 from provisioning.pool import Candidate, Pool
 from provisioning.states import BmcGoal
 
@@ -268,11 +268,7 @@ def choose(pool: Pool, w: Wish) -> Choice:
     return Choice(seat(w.claim, fitting, w.own), rejected, len(fitting))
 
 
-def kept_for(pool: Pool, ahead: Iterable[Claim], wish: Callable[[Claim], Wish]) -> frozenset[UUID]:
-    """The free nodes that claims ahead in the queue wait for: they do not overtake each other."""
-    kept: frozenset[UUID] = frozenset()
-    for claim in ahead:
-        w = wish(claim)
-        fitting = [c for c in pool.candidates if c.uuid not in kept and not broken(c, w)]
-        kept |= {c.uuid for c in seat(claim, fitting)}
-    return kept
+def kept(pool: Pool, w: Wish, already: frozenset[UUID]) -> frozenset[UUID]:
+    """The free nodes that a claim in the queue waits for: those behind it do not overtake it."""
+    free = [c for c in pool.candidates if c.uuid not in already and not broken(c, w)]
+    return frozenset(c.uuid for c in seat(w.claim, free))

@@ -147,14 +147,15 @@ class Desk:
             sentence=str(told) if full else f"claim {spec.name} can be had now",
         )
 
-    def expected_at(self, claim: Claim) -> datetime | None:
-        """When a claim in the queue will probably begin; None: nobody knows."""
+    def expected(self) -> dict[UUID, datetime | None]:
+        """When each claim in the queue will probably begin; None: nobody knows."""
         with self.store.read() as session:
             seen = self._look(session)
-            queue = holding.waiting(session)
-            return refusing.estimate(
-                seen, queue, claim, lambda c: self._wish(session, c, seen, None)
-            )
+            queue = [
+                (c.id, holding.plain_wish(session, c, seen, self._parts))
+                for c in holding.waiting(session)
+            ]
+        return refusing.expected(seen, queue)
 
     def find(self, session: Session, project: str | None, name: str) -> Claim:
         """A claim by name (the living one first) or UUID. `project` None sees all projects."""

@@ -20,8 +20,10 @@ LOOK_SECONDS: Final = 30.0
 
 
 def over_at(claim: Claim) -> datetime | None:
-    """When it is given back by itself; None: never."""
-    if claim.protected or claim.lease_end is None or claim.held_at is None:
+    """When it is given back by itself; None: never. What never began ends when it would have."""
+    if claim.held_at is None:
+        return claim.ends_at
+    if claim.protected or claim.lease_end is None:
         return None
     return claim.lease_end + timedelta(seconds=claim.grace_seconds)
 
