@@ -202,15 +202,33 @@ def earliest(c: Candidate, w: Wish, after: datetime) -> datetime | None:
     return next((t for t in times if free_at(c, w, t)), None)
 
 
-def nearest_time(pool: Pool, w: Wish) -> datetime | None:
-    """When the whole gang could begin, if nobody else comes; None: nobody knows."""
-    fitting = [c for c in pool.candidates if not any(b.lasting for b in broken(c, w))]
+def nearest_time(
+    pool: Pool, w: Wish, rejected: Mapping[UUID, list[Broken]] | None = None
+) -> datetime | None:
+    """When the whole gang could begin, if nobody else comes; None: nobody knows.
+
+    rejected: as choose() told it, where it was asked already.
+    """
+    rules = choose(pool, w).rejected if rejected is None else rejected
+    fitting = [c for c in pool.candidates if not any(b.lasting for b in rules.get(c.uuid, ()))]
     begin = max(w.begin, pool.at)
-    times = sorted({t for c in fitting if (t := earliest(c, w, begin))})
-    for t in times[:200]:
+    froms = {c.uuid: earliest(c, w, begin) for c in fitting}
+    times = sorted({t for t in froms.values() if t})
+    for t in times[_enough(froms.values(), w.claim.count) :][:LOOKS]:
         if len(seat(w.claim, [c for c in fitting if free_at(c, w, t)])) == w.claim.count:
             return t
     return None
+
+
+LOOKS: Final = 200
+
+
+def _enough(froms: Iterable[datetime | None], count: int) -> int:
+    """Before the `count`-th node is free nobody needs to look: the index of its time."""
+    known = sorted(t for t in froms if t)
+    if len(known) < count:
+        return len(known)
+    return sorted(set(known)).index(known[count - 1])
 
 
 # --- together -----------------------------------------------------------------------------------

@@ -35,7 +35,7 @@ def refusal(seen: Pool, w: Wish, choice: Choice, project: str, insider: bool) ->
         f"{_other_classes(claim, seen, visible)}",
         "Ask for fewer, wait in the queue (--queue), or see why: `seed claim explain`.",
         reasons,
-        choosing.nearest_time(seen, w),
+        choosing.nearest_time(seen, w, choice.rejected),
         {visible[u].name: whys(rules, insider) for u, rules in fewest[:NEAREST]},
     )
 
