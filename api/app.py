@@ -26,6 +26,7 @@ from api.routes import (
     nodes,
     observations,
     racks,
+    timelines,
     tokens,
 )
 
@@ -36,6 +37,7 @@ ROUTERS: Final[tuple[APIRouter, ...]] = (
     credentials.router,
     images.router,
     events.router,
+    timelines.router,
     bmcs.router,
     discoveries.router,
     nodes.router,

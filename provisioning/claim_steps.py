@@ -207,6 +207,7 @@ class Claiming:
         if claim.state in (ClaimState.REQUESTED, *holding.WAITING):  # nothing was written anywhere
             self._free(claim)
             return Move(ClaimState.RELEASED)
+        leasing.record_over(self.parts.store, claim)
         for hold, bmc in self._seats(claim):
             node = self.parts.ironic.node(hold.node_uuid)
             if node.provision_state == "active" and node.power_state != "power off":

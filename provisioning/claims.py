@@ -278,6 +278,10 @@ class Desk:
             if claim.wanted is Wanted.RELEASED:
                 if at_once and claim.state is ClaimState.RELEASING:
                     claim.undo_until = now()
+                    record(
+                        session, "claim.release-asked", claim.id, "at once", who=who, why=why,
+                        project=claim.project,
+                    )  # fmt: skip
                 return claim
             _unprotected(claim)
             nodes = self._at_stake(session, claim)

@@ -104,9 +104,11 @@ def _misfit(session: Session, c: Candidate) -> tuple[str, ...]:
 
 def take(session: Session, claim: Claim, seen: Pool, w: Wish) -> None:
     """Hold `claim.count` fitting nodes and drop its bookings, or raise Short and hold none."""
-    for position, c in enumerate(_fitting(session, claim, seen, w)):
+    chosen = _fitting(session, claim, seen, w)
+    for position, c in enumerate(chosen):
         if not _hold(session, claim, c.uuid, position):
             raise Short(Choice([], {c.uuid: [Broken("another claim was faster", "", False)]}, 0))
+    _record_held(session, claim, [c.uuid for c in chosen])
     session.execute(delete(Booking).where(col(Booking.claim_id) == claim.id))
     claim.held_at = seen.at
     session.add(claim)
@@ -213,6 +215,24 @@ def _hold(session: Session, claim: Claim, node_uuid: UUID, position: int) -> boo
 
 def let_go(session: Session, hold: Hold) -> None:
     """The node is free again; whoever acts for the old generation is now a stranger."""
+    claim = session.get(Claim, hold.claim_id) if hold.claim_id else None
+    if claim:
+        record(
+            session, "node.let-go", hold.node_uuid, claim.name, project=claim.project,
+            claim=str(claim.id),
+        )  # fmt: skip
     hold.claim_id = None
     hold.generation += 1
     session.add(hold)
+
+
+def _record_held(session: Session, claim: Claim, nodes: list[UUID]) -> None:
+    """Who had which node, and when, is read from these: provisioning/timeline.py."""
+    record(
+        session, "claim.held", claim.id, claim.name, project=claim.project,
+        nodes=[str(uuid) for uuid in nodes],
+    )  # fmt: skip
+    for uuid in nodes:
+        record(
+            session, "node.held", uuid, claim.name, project=claim.project, claim=str(claim.id)
+        )  # fmt: skip

@@ -19,6 +19,7 @@ from seed.commands import (
     login,
     node,
     rack,
+    timeline,
     token,
 )
 from seed.lab import cli as lab
@@ -40,6 +41,8 @@ app.command("import")(lists.import_file)
 app.add_typer(lists.packing, name="packing-list")
 app.add_typer(lists.observed, name="observation")
 app.add_typer(rack.app, name="rack")
+claim.app.command("timeline")(timeline.of_claim)
+node.app.command("timeline")(timeline.of_node)
 app.add_typer(node.app, name="node")
 app.add_typer(hardware_class.app, name="class")
 app.add_typer(claim.app, name="claim")

@@ -38,6 +38,8 @@ TABLE = MappingProxyType(
         ("GET", "/v1/images/{name}"): EVERYONE,
         ("GET", "/v1/events"): EVERYONE,
         ("GET", "/v1/events:verify"): INSIDERS,
+        ("GET", "/v1/claims/{name}/timeline"): EVERYONE,
+        ("GET", "/v1/nodes/{name}/timeline"): INSIDERS,
         ("POST", "/v1/discoveries"): {O},
         ("GET", "/v1/discoveries/{discovery_id}"): INSIDERS,
         ("GET", "/v1/bmcs"): INSIDERS,
