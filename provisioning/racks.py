@@ -27,7 +27,7 @@ from provisioning.worklist import Room
 LAST_SWEEPS: Final = 20  # of which one may have missed a BMC
 _SLOT: Final = (
     Slot.site, Slot.row, Slot.rack, Slot.unit, Slot.height, Slot.serial, Slot.bmc_mac,
-    Slot.resource_class, Slot.technician, Slot.nics,
+    Slot.resource_class, Slot.technician, Slot.nics, Slot.feed,
 )  # fmt: skip
 _BMC: Final = (
     Bmc.address, Bmc.serial, Bmc.manager_mac, Bmc.node_name, Bmc.resource_class, Bmc.inventory,
@@ -104,6 +104,7 @@ def _row(place: Place) -> dict[str, Any]:
         "id": uuid4(), "site": site, "row": row, "rack": rack, "unit": place.unit,
         "height": place.height, "serial": place.serial, "bmc_mac": place.bmc_mac,
         "resource_class": place.resource_class, "technician": place.technician,
+        "feed": place.feed,
         "nics": [{"nic": n, "switch": p.switch, "port": p.port} for n, p in place.ports.items()],
     }  # fmt: skip
 
@@ -118,7 +119,7 @@ def _place(row: Any) -> Place:  # noqa: ANN401
     return Place(
         Rack(row.site, row.row, row.rack), row.unit, row.height, row.serial, row.bmc_mac,
         row.resource_class, row.technician,
-        {nic["nic"]: Port(nic["switch"], nic["port"]) for nic in row.nics},
+        {nic["nic"]: Port(nic["switch"], nic["port"]) for nic in row.nics}, row.feed,
     )  # fmt: skip
 
 
