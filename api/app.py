@@ -23,6 +23,7 @@ from api.routes import (
     health,
     images,
     inspections,
+    inventory,
     nodes,
     observations,
     racks,
@@ -44,6 +45,7 @@ ROUTERS: Final[tuple[APIRouter, ...]] = (
     classes.router,
     adoptions.router,
     claims.router,
+    inventory.router,
     racks.router,
     # One more noun: its router here, and a row per route in tests/contract/test_api_roles.py.
     baremetal.router,

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from enum import StrEnum
 from functools import cached_property
+from ipaddress import IPv4Interface
 from pathlib import Path
 from typing import Annotated
 
@@ -32,6 +33,7 @@ class Parts:
     local_roles:  user name on this machine -> roles beyond viewer; root has all of them.
     discovery_ramdisk: whether unknown servers boot the ramdisk, and may say what they are.
     undo_seconds: how long a released claim can be taken back.
+    networks:     network -> our own interface there.
     """
 
     store: Store
@@ -44,6 +46,7 @@ class Parts:
     local_roles: Mapping[str, frozenset[Role]] = field(default_factory=dict)
     undo_seconds: int = 600
     discovery_ramdisk: bool = False
+    networks: Mapping[str, IPv4Interface] = field(default_factory=dict)
 
     @cached_property
     def desk(self) -> Desk:

@@ -112,10 +112,11 @@ def _row(place: Place) -> dict[str, Any]:
 def places(session: Session) -> list[Place]:
     """The whole plan."""
     rows = session.execute(select(*_SLOT)).all()  # type: ignore[call-overload]
-    return [_place(row) for row in rows]
+    return [place(row) for row in rows]
 
 
-def _place(row: Any) -> Place:  # noqa: ANN401
+def place(row: Any) -> Place:  # noqa: ANN401
+    """A Slot, or a row of its columns."""
     return Place(
         Rack(row.site, row.row, row.rack), row.unit, row.height, row.serial, row.bmc_mac,
         row.resource_class, row.technician,
@@ -189,6 +190,15 @@ def _told(row: Any, ramdisks: "_Ramdisks") -> list[Told]:  # noqa: ANN401
     strange = ramdisks.of(row.serial, row.manager_mac, row.address)
     by_bmc = _one_told("out of band", row.inventory, row.inventory_at)
     return [told for told in (by_bmc, ours or strange) if told]
+
+
+def told_of(bmc: Bmc) -> list[Told]:
+    """What an accepted server's own BMC and its last ramdisk told."""
+    kept = (
+        ("out of band", bmc.inventory, bmc.inventory_at),
+        ("in band", bmc.ramdisk, bmc.ramdisk_at),
+    )
+    return [told for source, document, at in kept if (told := _one_told(source, document, at))]
 
 
 def _one_told(source: str, document: dict[str, Any], at: datetime | None) -> Told | None:

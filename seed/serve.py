@@ -77,6 +77,7 @@ def make_parts(settings: Settings) -> Parts:
         ca_pem=paths.tls / "ca.pem",
         undo_seconds=settings.undo_seconds,
         discovery_ramdisk=settings.discovery_ramdisk,
+        networks={"provisioning": settings.provisioning.address},
     )
 
 

@@ -11,7 +11,7 @@ from sqlmodel import col, select
 from api.auth import Anyone, Claimer
 from api.parts import Here
 from api.roles import Caller, Role
-from provisioning import handout, image
+from provisioning import handout, image, renderings
 from provisioning.errors import Forbidden, Invalid, NotFound
 from provisioning.handout import HandOut, Phase
 from provisioning.models import Claim, ClaimSpec, Hold
@@ -118,7 +118,7 @@ def show_claim(name: str, caller: Anyone, parts: Here) -> ClaimOut:
 def known_hosts(name: str, caller: Anyone, parts: Here) -> Response:
     """The SSH host keys the nodes themselves reported, in OpenSSH's form."""
     found = show_claim(name, caller, parts).handout
-    return Response(found.known_hosts() if found else "", media_type="text/plain")
+    return Response(renderings.known_hosts(found) if found else "", media_type="text/plain")
 
 
 @router.post("/v1/claims/{name}:plan-release")
@@ -156,7 +156,7 @@ def _project(name: str, caller: Caller, parts: Here) -> str | None:
 def _out(parts: Here, claim: Claim) -> ClaimOut:
     user = _ssh_user(parts, claim.image)
     with parts.store.read() as session:
-        handed = handout.of_claim(session, claim, user)
+        handed = handout.of_claim(session, claim, user, parts.networks)
         holds = session.exec(
             select(Hold).where(Hold.claim_id == claim.id).order_by(col(Hold.position))
         ).all()
@@ -168,7 +168,7 @@ def _out(parts: Here, claim: Claim) -> ClaimOut:
             )
             for h in holds
         ]
-    facts: dict[str, Any] = claim.model_dump(include=set(ClaimOut.model_fields))
+    facts: dict[str, Any] = claim.model_dump(include=set(ClaimOut.model_fields) - {"nodes"})
     return ClaimOut(**facts, nodes=nodes, handout=handed if claim.state == "active" else None)
 
 
