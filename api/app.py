@@ -24,14 +24,17 @@ from api.routes import (
     images,
     inspections,
     inventory,
+    metrics,
     nodes,
     observations,
     racks,
     tokens,
 )
+from api.traffic import Measured
 
 ROUTERS: Final[tuple[APIRouter, ...]] = (
     health.router,
+    metrics.router,
     ca.router,
     tokens.router,
     credentials.router,
@@ -86,6 +89,7 @@ def create_app(parts: Parts, door: Door) -> FastAPI:
     app.add_middleware(Limits, larger=files, files=files)
     app.add_middleware(Authenticate, door=door, parts=parts)
     app.add_middleware(Safety)
+    app.add_middleware(Measured, traffic=parts.traffic)
     return app
 
 

@@ -13,6 +13,7 @@ from fastapi import Depends, Request
 from pydantic import SecretStr
 
 from api.roles import Role
+from api.traffic import Traffic
 from provisioning.claims import Desk
 from provisioning.image import find
 from provisioning.ironic import Ironic
@@ -47,6 +48,11 @@ class Parts:
     undo_seconds: int = 600
     discovery_ramdisk: bool = False
     networks: Mapping[str, IPv4Interface] = field(default_factory=dict)
+
+    @cached_property
+    def traffic(self) -> Traffic:
+        """This process's requests, at every door."""
+        return Traffic()
 
     @cached_property
     def desk(self) -> Desk:
