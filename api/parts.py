@@ -35,6 +35,8 @@ class Parts:
     discovery_ramdisk: whether unknown servers boot the ramdisk, and may say what they are.
     undo_seconds: how long a released claim can be taken back.
     networks:     network -> our own interface there.
+    grace_seconds: between a lease's end and its release by itself.
+    turnaround_seconds: after which a claim's nodes count as free for a reservation.
     """
 
     store: Store
@@ -47,6 +49,8 @@ class Parts:
     local_roles: Mapping[str, frozenset[Role]] = field(default_factory=dict)
     undo_seconds: int = 600
     discovery_ramdisk: bool = False
+    grace_seconds: int = 0
+    turnaround_seconds: int = 3600
     networks: Mapping[str, IPv4Interface] = field(default_factory=dict)
 
     @cached_property
@@ -62,6 +66,8 @@ class Parts:
             ironic=Ironic(self.ironic_url, self.ironic_user, self.ironic_password),
             image=lambda name: find(self.image_dir, name),
             undo=timedelta(seconds=self.undo_seconds),
+            turnaround=timedelta(seconds=self.turnaround_seconds),
+            grace=timedelta(seconds=self.grace_seconds),
         )
 
 

@@ -65,10 +65,15 @@ def of_error(request_id: str, error: SeedError) -> JSONResponse:
     headers = {"Retry-After": _RETRY_SECONDS} if error.retryable else {}
     if status == HTTPStatus.UNAUTHORIZED:
         headers["WWW-Authenticate"] = 'Bearer realm="seed", Basic realm="seed"'
-    more = {"reasons": error.reasons} if isinstance(error, NoCapacity) else {}
+    more = _why_full(error) if isinstance(error, NoCapacity) else {}
     if status >= HTTPStatus.INTERNAL_SERVER_ERROR:
         log.warning("request.failed", error=str(error), exc_info=error)
     return problem(request_id, status, error.code, str(error), error.remedy, headers, **more)
+
+
+def _why_full(error: NoCapacity) -> dict[str, Any]:
+    free_at = error.free_at.isoformat() if error.free_at else None
+    return {"reasons": error.reasons, "free_at": free_at, "nearest": error.nearest}
 
 
 def _unexpected(request_id: str) -> JSONResponse:

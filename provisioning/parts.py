@@ -5,6 +5,7 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from datetime import timedelta
 from pathlib import Path
 from uuid import UUID
 
@@ -65,6 +66,10 @@ class Parts:
     gateway_url: str
     gateway_ca: Path
     talks: Talks = field(default_factory=Talks)
+    undo: timedelta = timedelta(minutes=10)
+    """How long a claim that ended by itself can be taken back."""
+    turnaround: timedelta = timedelta(hours=1)
+    """How long after a claim its nodes count as free for a reservation."""
 
     def serve_wire(self) -> None:
         """Bring DHCP and boot files in line with the rows, before a server is told to boot."""

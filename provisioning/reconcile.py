@@ -15,7 +15,7 @@ from uuid import UUID
 import structlog
 from sqlmodel import col, select
 
-from provisioning import classify, expected, survey
+from provisioning import classify, expected, holding, survey
 from provisioning.claim_steps import Claiming
 from provisioning.discovery import Finder
 from provisioning.enrollment import Enrollment
@@ -34,6 +34,7 @@ PASS_SECONDS = 0.5  # how soon a new wish is seen
 THREADS = 16
 LEASES_SECONDS = 1.0  # how soon a new lease is seen
 EXPECTED_SECONDS = 2.0  # how soon a listed server that was found is accepted
+QUEUE_SECONDS = 1.0  # how soon a free node goes to who waits for it
 RETRY_SECONDS = 5.0  # after an error that a retry may cure
 LOOKS_PER_SECOND = 2.0
 """At idle nodes, by asking Ironic: the more there are, the seldomer each is looked at. A wish, a
@@ -44,6 +45,10 @@ HANG_UP_SECONDS = 0.2  # how often conversations are told to end meanwhile
 BMC_WISH: tuple[Any, ...] = (
     Bmc.id, Bmc.goal, Bmc.attempt, Bmc.stale_inspection, Bmc.hardware_class, Bmc.resource_class,
     Bmc.fingerprint, Hold.claim_id,
+)  # fmt: skip
+
+CLAIM_WISH: tuple[Any, ...] = (
+    Claim.id, Claim.wanted, Claim.state, Claim.renewed_to, Claim.protected, Claim.undo_until,
 )  # fmt: skip
 
 Outcome = Wait | Move | Stuck | Done
@@ -101,18 +106,17 @@ class Reconciler:
                 .where(Bmc.goal != BmcGoal.OBSERVED)
             ).all()
             asked = dict(session.exec(select(Rotation.bmc_id, Rotation.asked_at)).all())
-            wishes = session.exec(
-                select(Claim.id, Claim.wanted, Claim.state).where(col(Claim.ended_at).is_(None))
-            ).all()
+            wishes = session.exec(select(*CLAIM_WISH).where(col(Claim.ended_at).is_(None))).all()
         jobs: list[tuple[Hashable, Callable[[], float]]] = [(("expected", ""), self._expected)]
         if self.leases:
             jobs.append((("leases", ""), self._leases))
+        jobs.append((("queue", ""), self._queue))
         jobs += [(("sweep", i), self._job(self._sweep, i)) for i in sweeps]
         # The wish is part of the key: a new wish is due at once, whatever the old one waits for.
         jobs += [
             (("bmc", *wish, asked.get(wish[0])), self._job(self._bmc, wish[0])) for wish in bmcs
         ]
-        jobs += [(("claim", i, w, s), self._job(self._claim, i)) for i, w, s in wishes]
+        jobs += [(("claim", *wish), self._job(self._claim, wish[0])) for wish in wishes]
         self._accepted = len(bmcs)
         return jobs
 
@@ -177,6 +181,10 @@ class Reconciler:
     def _expected(self) -> float:
         expected.accept_matches(self.parts.store)
         return EXPECTED_SECONDS
+
+    def _queue(self) -> float:
+        holding.serve_queue(self.parts.store, self.parts.turnaround)
+        return QUEUE_SECONDS
 
     def _bmc(self, identity: UUID) -> float:
         with self.parts.store.read() as session:

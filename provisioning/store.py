@@ -5,6 +5,7 @@ lock at BEGIN, because a deferred transaction that reads first and writes later 
 "database is locked" in WAL, whatever the busy timeout.
 """
 
+import threading
 import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -25,11 +26,28 @@ class Store:
         self.engine = _engine(url)
         self._writer = self.engine.execution_options(seed_write=True)
         weakref.finalize(self, self.engine.dispose)  # the pool's connections are closed, not lost
+        self._watch: Connection | None = None
+        self._watching = threading.Lock()
 
     def create(self) -> None:
         """Make the tables of an empty database, or bring an older one up to date."""
         with self._writer.begin() as connection:
             migrations.upgrade(connection)
+
+    def version(self) -> int:
+        """Another number after each commit of anybody, also of another process.
+
+        https://www.sqlite.org/pragma.html#pragma_data_version, on a connection kept for it that
+        writes nothing. A few microseconds: what was read at one number need not be read again.
+        """
+        with self._watching:
+            if self._watch is None:
+                self._watch = self.engine.connect()
+                weakref.finalize(self, self._watch.close)
+            number: int = (
+                self._watch.connection.cursor().execute("PRAGMA data_version").fetchone()[0]
+            )
+            return number
 
     @contextmanager
     def read(self) -> Iterator[Session]:

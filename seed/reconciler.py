@@ -5,6 +5,7 @@ import signal
 import sys
 import threading
 from collections.abc import Callable
+from datetime import timedelta
 from pathlib import Path
 
 import structlog
@@ -79,6 +80,8 @@ def make(settings: Settings) -> Reconciler:
         boot_url=settings.boot_url,
         gateway_url=settings.gateway_url,
         gateway_ca=paths.tls / "ca.pem",
+        undo=timedelta(seconds=settings.undo_seconds),
+        turnaround=timedelta(seconds=settings.turnaround_seconds),
     )
     finder = Finder(store, protocols, access, parts.sealer)
     return Reconciler(parts=parts, finder=finder, leases=_leases(settings, store, paths))

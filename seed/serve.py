@@ -76,6 +76,8 @@ def make_parts(settings: Settings) -> Parts:
         image_dir=settings.image_dir,
         ca_pem=paths.tls / "ca.pem",
         undo_seconds=settings.undo_seconds,
+        grace_seconds=settings.grace_seconds,
+        turnaround_seconds=settings.turnaround_seconds,
         discovery_ramdisk=settings.discovery_ramdisk,
         networks={"provisioning": settings.provisioning.address},
     )

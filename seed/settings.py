@@ -108,6 +108,11 @@ class Settings(BaseSettings):
     """Kernel arguments that make a booting server's output visible on its serial console."""
     undo_seconds: int = 600
     """How long a released claim can be taken back before its disks are cleaned."""
+    grace_seconds: int = Field(default=3600, ge=0)
+    """Between the end of a claim's lease and its release by itself."""
+    turnaround_seconds: int = Field(default=3600, ge=60)
+    """Undo window and cleaning: how long after a claim its nodes count as free for the next one
+    that is reserved."""
     vault: VaultSettings = VaultSettings()
     """Where `--credential vault:MOUNT/PATH` looks."""
     debian_mirror: str = ""

@@ -1,14 +1,14 @@
 """Claims: N nodes with an image on them, for a project."""
 
 from datetime import datetime
-from typing import Any
+from typing import Any, Final
 from uuid import UUID
 
 from fastapi import APIRouter, Request, Response
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 from sqlmodel import col, select
 
-from api.auth import Anyone, Claimer
+from api.auth import Anyone, Claimer, Operator
 from api.parts import Here
 from api.roles import Caller, Role
 from provisioning import handout, image, renderings
@@ -16,24 +16,38 @@ from provisioning.errors import Forbidden, Invalid, NotFound
 from provisioning.handout import HandOut, Phase
 from provisioning.models import Claim, ClaimSpec, Hold
 from provisioning.plans import PlanOut
+from provisioning.states import ClaimState
 
 router = APIRouter(tags=["claims"])
 
 
-class ClaimAsk(ClaimSpec):
-    """What to claim. Unknown fields are refused: a typo must not be silent."""
+EXAMPLE: Final[dict[str, Any]] = {
+    "name": "web",
+    "count": 2,
+    "image": "debian",
+    "ssh_keys": [
+        "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIKE02EXZopJm+V+0QfxedG6Gy6HeCx4/dROzGkxDOS5X me"
+    ],
+    "spread": "rack",
+    "memory_gib": 256,
+    "lease_seconds": 604800,
+}
 
-    model_config = ConfigDict(  # type: ignore[assignment]
-        extra="forbid",
-        json_schema_extra={
-            "example": {
-                "name": "web",
-                "count": 2,
-                "image": "debian",
-                "ssh_keys": ["ssh-ed25519 AAAA... me"],
-            }
-        },
-    )
+
+class ClaimAsk(ClaimSpec):
+    """What to claim. Unknown fields are refused: a typo must not be silent.
+
+    `count` may be left out where `nodes` are named: it is their number then.
+    """
+
+    model_config = ConfigDict(extra="forbid", json_schema_extra={"example": EXAMPLE})  # type: ignore[assignment]
+
+    @property
+    def spec(self) -> ClaimSpec:
+        told = self.model_dump()
+        if self.nodes and "count" not in self.model_fields_set:
+            told["count"] = len(self.nodes)
+        return ClaimSpec.model_validate(told)
 
 
 class ClaimNode(BaseModel):
@@ -45,7 +59,11 @@ class ClaimNode(BaseModel):
 
 
 class ClaimOut(BaseModel):
-    """A claim; `handout` once it is active."""
+    """A claim; `handout` once it is active.
+
+    lease_end: when it ends; grace_seconds later it is given back by itself. None: open.
+    expected_at: while it waits in the queue: about when it begins, where that can be told.
+    """
 
     id: UUID
     name: str
@@ -53,6 +71,23 @@ class ClaimOut(BaseModel):
     resource_class: str
     count: int
     image: str
+    traits: list[str]
+    labels: dict[str, str]
+    racks: list[str]
+    cpus: int
+    memory_gib: int
+    disk_gib: int
+    spread: str
+    pack: str
+    root_device: dict[str, Any]
+    hostnames: str
+    protected: bool
+    if_full: str
+    priority: int
+    starts_at: datetime | None
+    lease_end: datetime | None
+    grace_seconds: int
+    expected_at: datetime | None
     wanted: str
     state: str
     since: datetime
@@ -67,21 +102,61 @@ class ClaimOut(BaseModel):
 
 
 class ReleaseAsk(BaseModel):
-    """plan: the hash that `:plan-release` gave. now: no undo window."""
+    """plan: the hash that `:plan-release` gave. now: no undo window. why: kept in the event."""
 
     model_config = ConfigDict(extra="forbid")
-    plan: str = ""
+    plan: str = Field(default="", max_length=64)
     now: bool = False
+    why: str = Field(default="", max_length=500)
+
+
+class RenewAsk(BaseModel):
+    """One of the two: an end, or how long from now."""
+
+    model_config = ConfigDict(extra="forbid")
+    ends_at: datetime | None = None
+    lease_seconds: int | None = Field(default=None, ge=60, le=10 * 365 * 86400)
+
+
+class ProtectAsk(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+    why: str = Field(default="", max_length=500)
+
+
+class PriorityAsk(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+    priority: int = Field(ge=0, le=100)
+
+
+class ExplainOut(BaseModel):
+    """What would become of a claim.
+
+    chosen:  the nodes it would get now; none: it cannot be had now.
+    free_at: when it could be had if nobody else comes; None: nobody knows.
+    nodes:   node -> the rules that keep it from the claim; an empty list: it fits.
+    nearest: the nodes that lack least, and what.
+    """
+
+    fits: bool
+    sentence: str
+    chosen: list[str]
+    free_at: datetime | None
+    nodes: dict[str, list[str]]
+    nearest: dict[str, list[str]]
 
 
 @router.get("/v1/claims")
-def list_claims(caller: Anyone, parts: Here, ended: bool = False) -> list[ClaimOut]:
+def list_claims(
+    caller: Anyone, parts: Here, ended: bool = False, state: ClaimState | None = None
+) -> list[ClaimOut]:
     """Living claims, newest first; a claimer sees its own project's."""
-    query = select(Claim).order_by(col(Claim.created_at).desc())
+    query = select(Claim).order_by(col(Claim.created_at).desc(), col(Claim.id))
     if not caller.sees_all:
         query = query.where(Claim.project == caller.project)
     if not ended:
         query = query.where(col(Claim.ended_at).is_(None))
+    if state is not None:
+        query = query.where(Claim.state == state)
     with parts.store.read() as session:
         rows = session.exec(query).all()
     return [_out(parts, c) for c in rows]
@@ -91,10 +166,24 @@ def list_claims(caller: Anyone, parts: Here, ended: bool = False) -> list[ClaimO
 def create_claim(
     ask: ClaimAsk, caller: Claimer, parts: Here, request: Request, response: Response
 ) -> ClaimOut:
-    """Ask for nodes. Answers 202 at once; follow `Location` until the state is `active`."""
-    claim, _new = parts.desk.request(ClaimSpec(**ask.model_dump()), caller.project, caller.name)
+    """Ask for nodes. Answers 202 at once; follow `Location` until the state is `active`.
+
+    What cannot be had now is 409 with the rule that keeps each node away and the nearest free
+    time; with `if_full: queue` it waits instead.
+    """
+    claim, _new = parts.desk.request(ask.spec, caller.project, caller.name, caller.sees_all)
     response.headers["Location"] = str(request.url_for("show_claim", name=str(claim.id)))
     return _out(parts, claim)
+
+
+@router.post("/v1/claims:explain")
+def explain_claim(ask: ClaimAsk, caller: Anyone, parts: Here) -> ExplainOut:
+    """What would become of such a claim now, node by node. Nothing is held by it."""
+    told = parts.desk.explain(ask.spec, caller.project, caller.sees_all)
+    return ExplainOut(
+        fits=bool(told.chosen), sentence=told.sentence, chosen=told.chosen, free_at=told.free_at,
+        nodes=told.rules, nearest=told.nearest,
+    )  # fmt: skip
 
 
 @router.put("/v1/claims/{name}", status_code=202)
@@ -102,7 +191,7 @@ def put_claim(name: str, ask: ClaimAsk, caller: Claimer, parts: Here) -> ClaimOu
     """The same, safe to repeat: the same wish under the same name is the same claim."""
     if ask.name != name:
         raise Invalid(f"the path says {name}, the body says {ask.name}", "Use one name.")
-    claim, _new = parts.desk.request(ClaimSpec(**ask.model_dump()), caller.project, caller.name)
+    claim, _new = parts.desk.request(ask.spec, caller.project, caller.name, caller.sees_all)
     return _out(parts, claim)
 
 
@@ -131,7 +220,8 @@ def plan_release(name: str, caller: Anyone, parts: Here) -> PlanOut:
 def release_claim(name: str, ask: ReleaseAsk, caller: Anyone, parts: Here) -> ClaimOut:
     """Give the nodes back: off at once, cleaned when the undo window is over."""
     project = _project(name, caller, parts)
-    return _out(parts, parts.desk.release(project, name, ask.plan, caller.name, ask.now))
+    claim = parts.desk.release(project, name, ask.plan, caller.name, ask.now, ask.why)
+    return _out(parts, claim)
 
 
 @router.post("/v1/claims/{name}:undo", status_code=202)
@@ -141,6 +231,34 @@ def undo_release(name: str, caller: Anyone, parts: Here) -> ClaimOut:
     return _out(parts, parts.desk.take_back(project, name, caller.name))
 
 
+@router.post("/v1/claims/{name}:renew", status_code=202)
+def renew_claim(name: str, ask: RenewAsk, caller: Anyone, parts: Here) -> ClaimOut:
+    """Keep it longer, or shorter. While its disks are untouched it may be over already."""
+    project = _project(name, caller, parts)
+    claim = parts.desk.renew(project, name, caller.name, ask.ends_at, ask.lease_seconds)
+    return _out(parts, claim)
+
+
+@router.post("/v1/claims/{name}:protect", status_code=202)
+def protect_claim(name: str, ask: ProtectAsk, caller: Anyone, parts: Here) -> ClaimOut:
+    """From now on it is neither released nor ends by itself."""
+    project = _project(name, caller, parts)
+    return _out(parts, parts.desk.protect(project, name, True, caller.name, ask.why))
+
+
+@router.post("/v1/claims/{name}:unprotect", status_code=202)
+def unprotect_claim(name: str, ask: ProtectAsk, caller: Anyone, parts: Here) -> ClaimOut:
+    """It can be released again, and its lease counts again."""
+    project = _project(name, caller, parts)
+    return _out(parts, parts.desk.protect(project, name, False, caller.name, ask.why))
+
+
+@router.post("/v1/claims/{name}:prioritize", status_code=202)
+def prioritize_claim(name: str, ask: PriorityAsk, caller: Operator, parts: Here) -> ClaimOut:
+    """Where it stands in the queue: higher first, then the one that waits longer."""
+    return _out(parts, parts.desk.prioritize(name, ask.priority, caller.name))
+
+
 def _project(name: str, caller: Caller, parts: Here) -> str | None:
     """Whose claims this caller may end: its own as a claimer, anybody's as a destroyer."""
     if Role.DESTROYER in caller.roles:
@@ -148,7 +266,7 @@ def _project(name: str, caller: Caller, parts: Here) -> str | None:
     if Role.CLAIMER in caller.roles:
         return caller.project
     raise Forbidden(
-        f"{caller.name} may not release claims: it takes the role claimer or destroyer",
+        f"{caller.name} may not change claims: it takes the role claimer or destroyer",
         "seed token create NAME --role claimer  (as root on the Seed host)",
     )
 
@@ -169,6 +287,11 @@ def _out(parts: Here, claim: Claim) -> ClaimOut:
             for h in holds
         ]
     facts: dict[str, Any] = claim.model_dump(include=set(ClaimOut.model_fields) - {"nodes"})
+    queued = claim.state is ClaimState.QUEUED
+    facts |= {
+        "lease_end": claim.lease_end,
+        "expected_at": parts.desk.expected_at(claim) if queued else None,
+    }
     return ClaimOut(**facts, nodes=nodes, handout=handed if claim.state == "active" else None)
 
 

@@ -74,6 +74,7 @@ TABLE = MappingProxyType(
         ("POST", "/v1/classes:apply"): {O},
         ("GET", "/v1/claims"): EVERYONE,
         ("POST", "/v1/claims"): {C},
+        ("POST", "/v1/claims:explain"): EVERYONE,
         ("PUT", "/v1/claims/{name}"): {C},
         ("GET", "/v1/claims/{name}"): EVERYONE,
         ("GET", "/v1/claims/{name}/known_hosts"): EVERYONE,
@@ -84,6 +85,10 @@ TABLE = MappingProxyType(
         ("POST", "/v1/claims/{name}:plan-release"): EVERYONE,
         ("POST", "/v1/claims/{name}:release"): EVERYONE,
         ("POST", "/v1/claims/{name}:undo"): EVERYONE,
+        ("POST", "/v1/claims/{name}:renew"): EVERYONE,
+        ("POST", "/v1/claims/{name}:protect"): EVERYONE,
+        ("POST", "/v1/claims/{name}:unprotect"): EVERYONE,
+        ("POST", "/v1/claims/{name}:prioritize"): {O},
         ("POST", "/v1/racks:import"): {O},
         ("GET", "/v1/racks"): INSIDERS,
         ("GET", "/v1/racks:work"): INSIDERS,
@@ -101,8 +106,16 @@ NARROWER = {
     ("POST", "/v1/claims/{name}:plan-release"): {C, D},
     ("POST", "/v1/claims/{name}:release"): {C, D},
     ("POST", "/v1/claims/{name}:undo"): {C, D},
+    ("POST", "/v1/claims/{name}:renew"): {C, D},
+    ("POST", "/v1/claims/{name}:protect"): {C, D},
+    ("POST", "/v1/claims/{name}:unprotect"): {C, D},
 }
-BODIES = {("POST", "/v1/claims/{name}:release"): {"plan": "0" * 64}}
+BODIES = {
+    ("POST", "/v1/claims/{name}:release"): {"plan": "0" * 64},
+    ("POST", "/v1/claims/{name}:renew"): {"lease_seconds": 3600},
+    ("POST", "/v1/claims/{name}:protect"): {},
+    ("POST", "/v1/claims/{name}:unprotect"): {},
+}
 RAW = "/baremetal{path:path}"
 ROWS = sorted(TABLE)
 CALLERS = ("nobody", "expired", "unknown", *Role)
