@@ -23,15 +23,19 @@ from api.routes import (
     health,
     images,
     inspections,
+    inventory,
+    metrics,
     nodes,
     observations,
     racks,
     timelines,
     tokens,
 )
+from api.traffic import Measured
 
 ROUTERS: Final[tuple[APIRouter, ...]] = (
     health.router,
+    metrics.router,
     ca.router,
     tokens.router,
     credentials.router,
@@ -46,6 +50,7 @@ ROUTERS: Final[tuple[APIRouter, ...]] = (
     classes.router,
     adoptions.router,
     claims.router,
+    inventory.router,
     racks.router,
     # One more noun: its router here, and a row per route in tests/contract/test_api_roles.py.
     baremetal.router,
@@ -86,6 +91,7 @@ def create_app(parts: Parts, door: Door) -> FastAPI:
     app.add_middleware(Limits, larger=files, files=files)
     app.add_middleware(Authenticate, door=door, parts=parts)
     app.add_middleware(Safety)
+    app.add_middleware(Measured, traffic=parts.traffic)
     return app
 
 

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from enum import StrEnum
 from functools import cached_property
+from ipaddress import IPv4Interface
 from pathlib import Path
 from typing import Annotated
 
@@ -13,6 +14,7 @@ from pydantic import SecretStr
 
 from api.feed import Feed
 from api.roles import Role
+from api.traffic import Traffic
 from provisioning.claims import Desk
 from provisioning.image import find
 from provisioning.ironic import Ironic
@@ -33,6 +35,7 @@ class Parts:
     local_roles:  user name on this machine -> roles beyond viewer; root has all of them.
     discovery_ramdisk: whether unknown servers boot the ramdisk, and may say what they are.
     undo_seconds: how long a released claim can be taken back.
+    networks:     network -> our own interface there.
     grace_seconds: between a lease's end and its release by itself.
     turnaround_seconds: after which a claim's nodes count as free for a reservation.
     """
@@ -49,6 +52,12 @@ class Parts:
     discovery_ramdisk: bool = False
     grace_seconds: int = 0
     turnaround_seconds: int = 3600
+    networks: Mapping[str, IPv4Interface] = field(default_factory=dict)
+
+    @cached_property
+    def traffic(self) -> Traffic:
+        """This process's requests, at every door."""
+        return Traffic()
 
     @cached_property
     def desk(self) -> Desk:

@@ -25,7 +25,7 @@ class RackOut(BaseModel):
 
 
 class SlotOut(BaseModel):
-    """serial, bmc_mac, resource_class, nics: as planned. holds, address, node: what is there.
+    """serial, bmc_mac, resource_class, feed, nics: as planned. holds, address, node: what is there.
 
     sits: the label of the slot where the planned server is; empty while nobody knows.
     """
@@ -38,6 +38,7 @@ class SlotOut(BaseModel):
     bmc_mac: str
     resource_class: str
     technician: str
+    feed: str
     nics: dict[str, str]
     holds: str
     address: str
@@ -155,6 +156,7 @@ class Shapes:
             bmc_mac=place.bmc_mac,
             resource_class=place.resource_class,
             technician=place.technician,
+            feed=place.feed,
             nics={nic: str(port) for nic, port in place.ports.items()},
             holds=(occupant.serial or occupant.address) if occupant else "",
             address=occupant.address if occupant and occupant.has_bmc else "",

@@ -80,6 +80,7 @@ def make_parts(settings: Settings) -> Parts:
         grace_seconds=settings.grace_seconds,
         turnaround_seconds=settings.turnaround_seconds,
         discovery_ramdisk=settings.discovery_ramdisk,
+        networks={"provisioning": settings.provisioning.address},
     )
 
 

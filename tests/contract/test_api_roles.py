@@ -26,6 +26,7 @@ TABLE = MappingProxyType(
     {
         ("GET", "/healthz"): ANYBODY,
         ("GET", "/readyz"): ANYBODY,
+        ("GET", "/metrics"): INSIDERS,
         ("GET", "/v1/openapi.json"): EVERYONE,
         ("GET", "/v1/ca"): EVERYONE,
         ("GET", "/v1/tokens"): {O, D},
@@ -80,6 +81,10 @@ TABLE = MappingProxyType(
         ("PUT", "/v1/claims/{name}"): {C},
         ("GET", "/v1/claims/{name}"): EVERYONE,
         ("GET", "/v1/claims/{name}/known_hosts"): EVERYONE,
+        ("GET", "/v1/claims/{name}/ssh_config"): EVERYONE,
+        ("GET", "/v1/claims/{name}/inventory"): EVERYONE,
+        ("GET", "/v1/inventory"): EVERYONE,
+        ("GET", "/v1/prometheus-targets"): EVERYONE,
         ("POST", "/v1/claims/{name}:plan-release"): EVERYONE,
         ("POST", "/v1/claims/{name}:release"): EVERYONE,
         ("POST", "/v1/claims/{name}:undo"): EVERYONE,
