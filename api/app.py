@@ -11,6 +11,7 @@ from api.ironic_door import IronicDoor, closing
 from api.limits import Limits
 from api.parts import Door, Parts
 from api.problems import Safety, install
+from api.roles import noun_of
 from api.routes import (
     adoptions,
     bmcs,
@@ -27,9 +28,12 @@ from api.routes import (
     metrics,
     nodes,
     observations,
+    projects,
     racks,
+    sessions,
     timelines,
     tokens,
+    users,
 )
 from api.traffic import Measured
 
@@ -37,7 +41,10 @@ ROUTERS: Final[tuple[APIRouter, ...]] = (
     health.router,
     metrics.router,
     ca.router,
+    sessions.router,
     tokens.router,
+    users.router,
+    projects.router,
     credentials.router,
     images.router,
     events.router,
@@ -69,7 +76,7 @@ def openapi(request: Request, caller: Anyone) -> dict[str, Any]:
 def create_app(parts: Parts, door: Door) -> FastAPI:
     """The application behind `door`. Raises TypeError for a route that declares no role."""
     routers = (*ROUTERS, _spec)
-    declared.table(routers)
+    paths = declared.table(routers)
     ironic = IronicDoor(
         parts.ironic_url, (parts.ironic_user, parts.ironic_password.get_secret_value())
     )
@@ -83,6 +90,7 @@ def create_app(parts: Parts, door: Door) -> FastAPI:
         lifespan=closing(ironic),
     )
     app.state.parts, app.state.ironic, app.state.door = parts, ironic, door
+    app.state.nouns = {noun_of(path) for _, path in paths}  # what a token's scopes may name
     install(app)
     for router in routers:
         app.include_router(router)

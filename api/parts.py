@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Annotated
 
 from fastapi import Depends, Request
-from pydantic import SecretStr
+from pydantic import AfterValidator, SecretStr
 
 from api.feed import Feed
 from api.roles import Role
@@ -20,6 +20,7 @@ from provisioning.image import find
 from provisioning.ironic import Ironic
 from provisioning.secrets import Sealer
 from provisioning.store import Store
+from provisioning.users import Porter
 
 
 class Door(StrEnum):
@@ -76,6 +77,11 @@ class Parts:
         """New events, for those who follow them."""
         return Feed(self.store)
 
+    @cached_property
+    def porter(self) -> Porter:
+        """Who proves passwords of people."""
+        return Porter(self.store)
+
 
 async def _parts(request: Request) -> Parts:
     parts: Parts = request.app.state.parts
@@ -86,6 +92,17 @@ async def _raw(request: Request) -> bytes:
     return await request.body()
 
 
+def _text(secret: SecretStr) -> SecretStr:
+    """JSON can write half of a character; a plain str with one is refused by pydantic itself."""
+    try:
+        secret.get_secret_value().encode()
+    except UnicodeEncodeError:
+        raise ValueError("it is not text") from None  # the cause holds the secret
+    return secret
+
+
+Secret = Annotated[SecretStr, AfterValidator(_text)]
+"""Type of a field that goes in and never comes out."""
 Here = Annotated[Parts, Depends(_parts)]
 """Type of a route's argument that wants the parts."""
 Raw = Annotated[bytes, Depends(_raw)]

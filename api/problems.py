@@ -14,7 +14,7 @@ from starlette.datastructures import MutableHeaders
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from provisioning.errors import NoCapacity, SeedError
+from provisioning.errors import NoCapacity, SeedError, TooMany
 from provisioning.models import IN_WORDS
 
 log = structlog.get_logger()
@@ -62,7 +62,8 @@ def problem(
 def of_error(request_id: str, error: SeedError) -> JSONResponse:
     """What the caller reads of one of our own errors."""
     status = error.status if error.status != HTTPStatus.INTERNAL_SERVER_ERROR else 503
-    headers = {"Retry-After": _RETRY_SECONDS} if error.retryable else {}
+    seconds = str(error.retry_seconds) if isinstance(error, TooMany) else _RETRY_SECONDS
+    headers = {"Retry-After": seconds} if error.retryable else {}
     if status == HTTPStatus.UNAUTHORIZED:
         headers["WWW-Authenticate"] = 'Bearer realm="seed", Basic realm="seed"'
     more = _why_full(error) if isinstance(error, NoCapacity) else {}

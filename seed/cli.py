@@ -18,9 +18,12 @@ from seed.commands import (
     lists,
     login,
     node,
+    project,
     rack,
+    session,
     timeline,
     token,
+    user,
 )
 from seed.lab import cli as lab
 
@@ -49,6 +52,11 @@ app.add_typer(claim.app, name="claim")
 app.add_typer(image.app, name="image")
 app.add_typer(token.app, name="token")
 app.add_typer(event.app, name="event")
+app.command("login")(session.login)
+app.command("logout")(session.logout)
+app.add_typer(user.app, name="user")
+app.add_typer(project.app, name="project")
+app.add_typer(project.quota, name="quota")
 app.add_typer(lab.app, name="lab")
 
 

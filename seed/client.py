@@ -12,6 +12,7 @@ from contextlib import contextmanager, suppress
 from ipaddress import ip_address
 from pathlib import Path
 from typing import Any, NoReturn
+from urllib.parse import urlsplit
 
 import httpx
 import typer
@@ -51,14 +52,17 @@ def _plain(text: str) -> str:
 
 
 class Client:
-    """$SEED_SERVER (https://..., with $SEED_TOKEN_FILE and $SEED_CA), or the local socket."""
+    """$SEED_SERVER (https://..., with $SEED_TOKEN_FILE and $SEED_CA), or the local socket.
 
-    def __init__(self, socket: Path) -> None:
+    token: the one to show; empty: none; None: that of $SEED_TOKEN_FILE, else of `seed login`.
+    """
+
+    def __init__(self, socket: Path, token: str | None = None) -> None:
         server = os.environ.get("SEED_SERVER", "")
         if server:
             self._http = httpx.Client(
                 base_url=server,
-                headers={"Authorization": f"Bearer {_token()}"},
+                headers=_showing(_token() if token is None else token),
                 verify=_trust(),
                 timeout=CALL_TIMEOUT,
             )
@@ -89,6 +93,9 @@ class Client:
 
     def put(self, path: str, body: Any) -> Any:  # noqa: ANN401
         return self._call("PUT", path, json=body)
+
+    def patch(self, path: str, body: Any) -> Any:  # noqa: ANN401
+        return self._call("PATCH", path, json=body)
 
     def delete(self, path: str) -> Any:  # noqa: ANN401
         return self._call("DELETE", path)
@@ -150,10 +157,24 @@ def _problem(answer: httpx.Response) -> dict[str, Any]:
         return {"title": f"HTTP {answer.status_code}", "remedy": "`seed logs seed-api`"}
 
 
+def session_file() -> Path:
+    """Where `seed login` keeps the session at $SEED_SERVER; another server is never shown it."""
+    server = urlsplit(os.environ.get("SEED_SERVER", "")).netloc.rpartition("@")[2]
+    return Path.home() / ".config" / "seed" / f"session-{re.sub(r'[^A-Za-z0-9.]', '-', server)}"
+
+
+def _showing(token: str) -> dict[str, str]:
+    return {"Authorization": f"Bearer {token}"} if token else {}
+
+
 def _token() -> str:
-    path = os.environ.get("SEED_TOKEN_FILE", "")
-    if not path:
-        fail("no token", "Set SEED_TOKEN_FILE to the file `seed token create` printed.", USAGE)
+    path = os.environ.get("SEED_TOKEN_FILE", "") or str(session_file())
+    if path == str(session_file()) and not session_file().exists():
+        fail(
+            "no token",
+            "Log in: `seed login`; or set SEED_TOKEN_FILE to the file `seed token create` printed.",
+            USAGE,
+        )
     try:
         return Path(path).read_text().strip()
     except OSError as problem:

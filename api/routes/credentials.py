@@ -5,11 +5,11 @@ from typing import Annotated
 from uuid import UUID
 
 from fastapi import APIRouter
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, StringConstraints
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 from sqlmodel import Session, select
 
 from api.auth import Insider, Operator
-from api.parts import Here, Parts
+from api.parts import Here, Parts, Secret
 from api.roles import Caller
 from provisioning.errors import Conflict
 from provisioning.models import Credential, Name
@@ -22,7 +22,7 @@ class Login(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     username: Annotated[str, StringConstraints(pattern=r"^[!-~]{1,64}$")]
-    password: Annotated[SecretStr, Field(min_length=1, max_length=256)]
+    password: Annotated[Secret, Field(min_length=1, max_length=256)]
 
 
 class CredentialIn(Login):

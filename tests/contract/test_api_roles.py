@@ -29,9 +29,28 @@ TABLE = MappingProxyType(
         ("GET", "/metrics"): INSIDERS,
         ("GET", "/v1/openapi.json"): EVERYONE,
         ("GET", "/v1/ca"): EVERYONE,
-        ("GET", "/v1/tokens"): {O, D},
-        ("POST", "/v1/tokens"): {O, D},
-        ("DELETE", "/v1/tokens/{name}"): {O, D},
+        ("POST", "/v1/sessions"): ANYBODY,
+        ("DELETE", "/v1/sessions/current"): EVERYONE,
+        ("GET", "/v1/tokens"): {C, O, D},
+        ("POST", "/v1/tokens"): {C, O, D},
+        ("DELETE", "/v1/tokens/{name}"): {C, O, D},
+        ("GET", "/v1/users"): {O, D},
+        ("POST", "/v1/users"): {O, D},
+        ("GET", "/v1/users/{name}"): EVERYONE,
+        ("PUT", "/v1/users/{name}/password"): EVERYONE,
+        ("POST", "/v1/users/{name}:disable"): {O, D},
+        ("POST", "/v1/users/{name}:enable"): {O, D},
+        ("DELETE", "/v1/users/{name}"): {O, D},
+        ("GET", "/v1/projects"): EVERYONE,
+        ("POST", "/v1/projects"): {O},
+        ("GET", "/v1/projects/{name}"): EVERYONE,
+        ("PATCH", "/v1/projects/{name}"): {O},
+        ("POST", "/v1/projects/{name}:disable"): {O},
+        ("POST", "/v1/projects/{name}:enable"): {O},
+        ("DELETE", "/v1/projects/{name}"): {O},
+        ("GET", "/v1/projects/{name}/quotas"): EVERYONE,
+        ("PUT", "/v1/projects/{name}/quotas/{resource_class}"): {O},
+        ("DELETE", "/v1/projects/{name}/quotas/{resource_class}"): {O},
         ("GET", "/v1/credentials"): INSIDERS,
         ("POST", "/v1/credentials"): {O},
         ("PUT", "/v1/credentials/{name}"): {O},
@@ -143,7 +162,7 @@ def headers(parts: Parts) -> dict[str, dict[str, str]]:
 
 def wanted(row: tuple[str, str], roles: frozenset[Role] | None) -> str:
     """The kind of answer that the table demands for a caller with these roles; None: a stranger."""
-    if row[1] in declared.PUBLIC:
+    if row in declared.PUBLIC:
         return "in"
     if roles is None:
         return "401"
