@@ -14,6 +14,7 @@ from api.problems import Safety, install
 from api.routes import (
     adoptions,
     bmcs,
+    break_glass,
     ca,
     claims,
     classes,
@@ -45,6 +46,7 @@ ROUTERS: Final[tuple[APIRouter, ...]] = (
     adoptions.router,
     claims.router,
     racks.router,
+    break_glass.router,
     # One more noun: its router here, and a row per route in tests/contract/test_api_roles.py.
     baremetal.router,
 )

@@ -13,7 +13,7 @@ from typing import Any
 from sqlalchemy import Connection, Engine, create_engine, event
 from sqlmodel import Session
 
-from provisioning import migrations, models
+from provisioning import migrations, models, request_ids
 
 BUSY_SECONDS = 30.0
 
@@ -63,13 +63,18 @@ def _engine(url: str) -> Engine:
 def record(
     session: Session, kind: str, subject: object = "", message: str = "", **more: Any
 ) -> None:
-    """Append one event in the caller's transaction. `who`, `project` are columns, the rest data."""
+    """Append one event in the caller's transaction.
+
+    `who`, `why` and `project` are columns, the rest is data; the request id is this thread's.
+    """
     session.add(
         models.Event(
             kind=kind,
             subject=str(subject),
             message=message,
             who=str(more.pop("who", "")),
+            why=str(more.pop("why", "")),
+            request_id=request_ids.current(),
             project=str(more.pop("project", "")),
             data=more,
         )

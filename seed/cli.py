@@ -9,6 +9,7 @@ from seed import log
 from seed.commands import (
     adopt,
     bmc,
+    break_glass,
     claim,
     discover,
     hardware_class,
@@ -44,6 +45,7 @@ app.add_typer(hardware_class.app, name="class")
 app.add_typer(claim.app, name="claim")
 app.add_typer(image.app, name="image")
 app.add_typer(token.app, name="token")
+app.add_typer(break_glass.app, name="break-glass")
 app.add_typer(lab.app, name="lab")
 
 

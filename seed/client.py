@@ -89,8 +89,8 @@ class Client:
     def put(self, path: str, body: Any) -> Any:  # noqa: ANN401
         return self._call("PUT", path, json=body)
 
-    def delete(self, path: str) -> Any:  # noqa: ANN401
-        return self._call("DELETE", path)
+    def delete(self, path: str, **params: Any) -> Any:  # noqa: ANN401
+        return self._call("DELETE", path, params=params)
 
     def _call(self, verb: str, path: str, **kwargs: Any) -> Any:  # noqa: ANN401
         with self._reachable():

@@ -10,6 +10,7 @@ from sqlmodel import Session, select
 from api.auth import needs
 from api.parts import Here
 from api.roles import Caller, Role
+from provisioning import break_glass
 from provisioning.errors import Conflict, Forbidden, NotFound
 from provisioning.models import HostLabel, Name, Token, now
 from provisioning.secrets import digest, new_token
@@ -80,6 +81,7 @@ def revoke_token(name: str, caller: Minter, parts: Here) -> None:
         if token is None:
             raise NotFound(f"there is no token {name}", "seed token list")
         session.delete(token)
+        break_glass.end(session, name, caller.name, "its token was revoked")
         record(session, "token.revoked", name, "no longer valid", who=caller.name)
 
 

@@ -312,7 +312,7 @@ def test_links_point_to_the_public_address(site: Site, cloud: dict[str, str]) ->
 
 def test_ironics_router_has_no_word_that_we_take_for_an_id(site: Site) -> None:
     """Sub-resources where Ironic expects an id: each must be on our list of reserved words."""
-    from api.allowed import _RESERVED
+    from api.allowed import RESERVED
 
     script = (
         "import json\n"
@@ -330,7 +330,7 @@ def test_ironics_router_has_no_word_that_we_take_for_an_id(site: Site) -> None:
     )
     words = set(json.loads(done.stdout))
     assert "vendor_passthru" in words
-    assert words <= _RESERVED
+    assert words <= RESERVED
 
 
 # --- the gateway --------------------------------------------------------------------------------
