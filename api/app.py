@@ -15,6 +15,7 @@ from api.roles import noun_of
 from api.routes import (
     adoptions,
     bmcs,
+    break_glass,
     ca,
     claims,
     classes,
@@ -59,6 +60,7 @@ ROUTERS: Final[tuple[APIRouter, ...]] = (
     claims.router,
     inventory.router,
     racks.router,
+    break_glass.router,
     # One more noun: its router here, and a row per route in tests/contract/test_api_roles.py.
     baremetal.router,
 )

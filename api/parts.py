@@ -88,6 +88,11 @@ async def _parts(request: Request) -> Parts:
     return parts
 
 
+async def _door(request: Request) -> Door:
+    door: Door = request.app.state.door
+    return door
+
+
 async def _raw(request: Request) -> bytes:
     return await request.body()
 
@@ -105,5 +110,7 @@ Secret = Annotated[SecretStr, AfterValidator(_text)]
 """Type of a field that goes in and never comes out."""
 Here = Annotated[Parts, Depends(_parts)]
 """Type of a route's argument that wants the parts."""
+Via = Annotated[Door, Depends(_door)]
+"""Type of a route's argument that wants to know through which door the caller came."""
 Raw = Annotated[bytes, Depends(_raw)]
 """Type of a route's argument that wants the body as it came."""

@@ -9,17 +9,22 @@ from dataclasses import dataclass
 from typing import Any
 
 import stamina
+import structlog
 from keystoneauth1 import exceptions as ks
 from openstack import exceptions as os_exc
 from openstack.connection import Connection
 from pydantic import SecretStr
 
-from provisioning.errors import Conflict, IronicUnavailable, NotFound
+from provisioning import request_ids
+from provisioning.errors import Conflict, IronicUnavailable, NotFound, SeedError
+
+log = structlog.get_logger()
 
 CALL_TIMEOUT = 60  # seconds; a deploy request with a config drive takes a few
 # Ironic's own server resets a connection now and then under load (cheroot's backlog of 5).
 _retried = stamina.retry(on=IronicUnavailable, attempts=4, timeout=30.0, wait_initial=0.2)
 MICROVERSION = "1.95"
+FORGETTING = "being forgotten"  # the maintenance in which Ironic forgets any node
 PAGE = 1000  # Ironic's own limit of one answer
 
 
@@ -45,6 +50,7 @@ class Node:
     updated_at: str
     inspected_at: str = ""  # when its last inspection ended well, in Ironic's words
     traits: tuple[str, ...] = ()
+    fault: str = ""  # why Ironic itself put it into maintenance; empty: a person or Seed did
 
 
 class Ironic:
@@ -71,6 +77,7 @@ class Ironic:
                 api_timeout=CALL_TIMEOUT,
                 app_name="seed",
             )
+            self._kept.session.additional_headers = request_ids.Headers()
         return self._kept.baremetal
 
     @_retried
@@ -130,7 +137,7 @@ class Ironic:
         """Ironic forgets it, whatever state it is in but a working one. Nothing is powered."""
         if self.find_node(uuid) is None:
             return
-        self.set_maintenance(uuid, True, "being forgotten")
+        self.set_maintenance(uuid, True, FORGETTING)
         with _translated(f"forgetting node {uuid}"):
             self._baremetal.delete_node(str(uuid), ignore_missing=True)
 
@@ -233,6 +240,7 @@ def _node(n: dict[str, Any]) -> Node:
         updated_at=n["updated_at"] or "",
         inspected_at=n["inspection_finished_at"] or "",
         traits=tuple(sorted(n.get("traits") or ())),
+        fault=n.get("fault") or "",
     )
 
 
@@ -241,16 +249,25 @@ def _translated(doing: str) -> Iterator[None]:
     """Turn foreign errors into ours, once, at the border. The cause stays in the chain."""
     try:
         yield
-    except os_exc.NotFoundException as err:
-        raise NotFound(
-            f"Ironic knows no such thing while {doing}", "See what there is: `seed node list`."
-        ) from err
-    except (os_exc.ConflictException, os_exc.BadRequestException) as err:
-        raise Conflict(
-            f"Ironic refused while {doing}", "Look at the node: `seed node show NAME`."
-        ) from err
+    except os_exc.HttpException as err:
+        if not isinstance(err, os_exc.NotFoundException):  # often just the answer to a question
+            log.info("ironic.refused", doing=doing, status=err.status_code, ironic=err.request_id)
+        raise _ours(err, doing) from err
     except (ks.ClientException, os_exc.SDKException) as err:
-        raise IronicUnavailable(
-            f"Ironic did not answer as it should while {doing}",
-            "See why: `seed status`, then `seed logs ironic`.",
-        ) from err
+        raise _ours(err, doing) from err
+
+
+def _ours(err: Exception, doing: str) -> SeedError:
+    match err:
+        case os_exc.NotFoundException():
+            return NotFound(
+                f"Ironic knows no such thing while {doing}", "See what there is: `seed node list`."
+            )
+        case os_exc.ConflictException() | os_exc.BadRequestException():
+            return Conflict(
+                f"Ironic refused while {doing}", "Look at the node: `seed node show NAME`."
+            )
+    return IronicUnavailable(
+        f"Ironic did not answer as it should while {doing}",
+        "See why: `seed status`, then `seed logs ironic`.",
+    )

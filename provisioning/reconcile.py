@@ -15,7 +15,7 @@ from uuid import UUID
 import structlog
 from sqlmodel import col, select
 
-from provisioning import classify, expected, holding, survey
+from provisioning import classify, expected, holding, request_ids, survey
 from provisioning.claim_steps import Claiming
 from provisioning.discovery import Finder
 from provisioning.enrollment import Enrollment
@@ -153,14 +153,21 @@ class Reconciler:
     def _work(self, key: Hashable, one_of_it: Hashable, job: Callable[[], float]) -> None:
         pause = RETRY_SECONDS
         try:
-            pause = job()
-        except Exception:
-            log.exception("step.failed", what=str(key))
+            with request_ids.a_new_one():
+                pause = self._named(key, job)
         finally:
             with self._lock:
                 self._due = {k: v for k, v in self._due.items() if v > time.monotonic()}
                 self._due[key] = time.monotonic() + pause
                 self._busy.discard(one_of_it)
+
+    @staticmethod
+    def _named(key: Hashable, job: Callable[[], float]) -> float:
+        try:
+            return job()
+        except Exception:
+            log.exception("step.failed", what=str(key))
+            return RETRY_SECONDS
 
     # --- one step of each kind; the answer is the pause in seconds --------------------------------
 

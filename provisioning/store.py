@@ -13,9 +13,8 @@ from typing import Any
 
 from sqlalchemy import Connection, Engine, create_engine, event
 from sqlmodel import Session
-from structlog.contextvars import get_contextvars
 
-from provisioning import chain, migrations, models
+from provisioning import chain, migrations, models, request_ids
 
 BUSY_SECONDS = 30.0
 
@@ -115,7 +114,7 @@ def record(
             project=project,
             why=why,
             plan=plan,
-            request_id=request_id or str(get_contextvars().get("request", "")),
+            request_id=request_id or request_ids.current(),
             data=data,
         )
     )

@@ -9,6 +9,7 @@ from seed import log
 from seed.commands import (
     adopt,
     bmc,
+    break_glass,
     claim,
     discover,
     event,
@@ -57,6 +58,7 @@ app.command("logout")(session.logout)
 app.add_typer(user.app, name="user")
 app.add_typer(project.app, name="project")
 app.add_typer(project.quota, name="quota")
+app.add_typer(break_glass.app, name="break-glass")
 app.add_typer(lab.app, name="lab")
 
 

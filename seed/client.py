@@ -97,8 +97,8 @@ class Client:
     def patch(self, path: str, body: Any) -> Any:  # noqa: ANN401
         return self._call("PATCH", path, json=body)
 
-    def delete(self, path: str) -> Any:  # noqa: ANN401
-        return self._call("DELETE", path)
+    def delete(self, path: str, **params: Any) -> Any:  # noqa: ANN401
+        return self._call("DELETE", path, params=params)
 
     @contextmanager
     def stream(self, path: str, **kwargs: Any) -> Iterator[httpx.Response]:

@@ -11,7 +11,7 @@ from sqlmodel import Session, and_, col, or_, select
 from api.auth import TokenMaker
 from api.parts import Here
 from api.roles import Caller, Role, within
-from provisioning import projects, tokens
+from provisioning import break_glass, projects, tokens
 from provisioning.errors import Conflict, Forbidden, Invalid, NotFound
 from provisioning.models import HostLabel, Name, Token, now
 from provisioning.secrets import digest, new_token
@@ -115,6 +115,7 @@ def revoke_token(name: str, caller: TokenMaker, parts: Here) -> None:
         if not token.user:  # what a user made ends with the user, not with a session
             ended += tokens.end_with(session, name, token.project, token.roles)
         for one in ended:
+            break_glass.end(session, one, caller.name, "its token was revoked")
             record(session, "token.revoked", one, "no longer valid", who=caller.name)
 
 

@@ -117,6 +117,9 @@ TABLE = MappingProxyType(
         ("GET", "/v1/racks:scan"): INSIDERS,
         ("GET", "/v1/racks:report"): INSIDERS,
         ("GET", "/v1/racks/{rack}"): INSIDERS,
+        ("GET", "/v1/break-glass"): INSIDERS,
+        ("POST", "/v1/break-glass"): {D},
+        ("DELETE", "/v1/break-glass"): {D},
         **{
             (method, "/baremetal{path:path}"): INSIDERS
             for method in ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")

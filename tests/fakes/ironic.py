@@ -47,6 +47,8 @@ class FakeIronic:
         facts = {path.removeprefix("/"): value for path, value in changes.items()}
         if "driver_info" in facts:  # never shown again
             self.driver_infos[str(uuid)] = facts.pop("driver_info")
+        if "extra/seed" in facts:
+            facts["extra"] = {**node.extra, "seed": facts.pop("extra/seed")}
         self.change(uuid, **facts)
 
     def set_traits(self, uuid: object, traits: list[str]) -> None:
