@@ -11,11 +11,13 @@ from typing import Annotated
 from fastapi import Depends, Request
 from pydantic import SecretStr
 
+from api.node_list import Pages
 from api.roles import Role
 from provisioning.claims import Desk
 from provisioning.image import find
 from provisioning.ironic import Ironic
 from provisioning.secrets import Sealer
+from provisioning.snapshot import Snapshots
 from provisioning.store import Store
 
 
@@ -54,6 +56,15 @@ class Parts:
             image=lambda name: find(self.image_dir, name),
             undo=timedelta(seconds=self.undo_seconds),
         )
+
+    @cached_property
+    def snapshots(self) -> Snapshots:
+        """All nodes, in memory."""
+        return Snapshots(self.store)
+
+    @cached_property
+    def node_pages(self) -> Pages:
+        return Pages()
 
 
 async def _parts(request: Request) -> Parts:

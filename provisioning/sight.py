@@ -47,6 +47,12 @@ def nodes(session: Session) -> list[Node]:
     return [node_of(row) for row in session.exec(select(Sight)).all()]
 
 
+def node(session: Session, uuid: UUID) -> Node | None:
+    """As it was seen last; None: never."""
+    row = session.get(Sight, uuid)
+    return node_of(row) if row else None
+
+
 def uuids(session: Session) -> list[UUID]:
     """Which there are."""
     return list(session.exec(select(Sight.node_uuid)).all())
