@@ -13,12 +13,14 @@ from fastapi import Depends, Request
 from pydantic import AfterValidator, SecretStr
 
 from api.feed import Feed
+from api.node_list import Pages
 from api.roles import Role
 from api.traffic import Traffic
 from provisioning.claims import Desk
 from provisioning.image import find
 from provisioning.ironic import Ironic
 from provisioning.secrets import Sealer
+from provisioning.snapshot import Snapshots
 from provisioning.store import Store
 from provisioning.users import Porter
 
@@ -81,6 +83,15 @@ class Parts:
     def porter(self) -> Porter:
         """Who proves passwords of people."""
         return Porter(self.store)
+
+    @cached_property
+    def snapshots(self) -> Snapshots:
+        """All nodes, in memory."""
+        return Snapshots(self.store)
+
+    @cached_property
+    def node_pages(self) -> Pages:
+        return Pages()
 
 
 async def _parts(request: Request) -> Parts:

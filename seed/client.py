@@ -78,6 +78,20 @@ class Client:
     def get(self, path: str, **params: Any) -> Any:  # noqa: ANN401
         return self._call("GET", path, params={k: v for k, v in params.items() if v is not None})
 
+    def pages(self, path: str, **params: Any) -> list[Any]:
+        """All rows of a list that comes in pages."""
+        asked = {k: v for k, v in params.items() if v is not None}
+        found: list[Any] = []
+        more: str | None = f"/v1{path}"
+        while more:
+            answer = self._answer("GET", more, params=asked or None)
+            found += answer.json()
+            more, asked = answer.links.get("next", {}).get("url"), {}
+        return found
+
+    def patch(self, path: str, body: Any) -> Any:  # noqa: ANN401
+        return self._call("PATCH", path, json=body)
+
     def post(self, path: str, body: Any = None) -> Any:  # noqa: ANN401
         return self._call("POST", path, json=body if body is not None else {})
 
@@ -93,9 +107,6 @@ class Client:
 
     def put(self, path: str, body: Any) -> Any:  # noqa: ANN401
         return self._call("PUT", path, json=body)
-
-    def patch(self, path: str, body: Any) -> Any:  # noqa: ANN401
-        return self._call("PATCH", path, json=body)
 
     def delete(self, path: str, **params: Any) -> Any:  # noqa: ANN401
         return self._call("DELETE", path, params=params)
@@ -118,10 +129,14 @@ class Client:
             yield answer
 
     def _call(self, verb: str, path: str, **kwargs: Any) -> Any:  # noqa: ANN401
+        answer = self._answer(verb, f"/v1{path}", **kwargs)
+        return answer.json() if answer.content else None
+
+    def _answer(self, verb: str, path: str, **kwargs: Any) -> httpx.Response:
         with self._reachable():
-            answer = self._http.request(verb, f"/v1{path}", **kwargs)
+            answer = self._http.request(verb, path, **kwargs)
         if answer.is_success:
-            return answer.json() if answer.content else None
+            return answer
         self._refused(answer)
 
     @staticmethod

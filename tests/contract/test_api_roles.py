@@ -80,6 +80,8 @@ TABLE = MappingProxyType(
         ("POST", "/v1/adoptions"): {O},
         ("GET", "/v1/nodes"): INSIDERS,
         ("GET", "/v1/nodes/{name}"): INSIDERS,
+        ("PUT", "/v1/nodes/{name}/labels"): {O},
+        ("PATCH", "/v1/nodes/{name}/labels"): {O},
         ("POST", "/v1/nodes:plan-provide"): {D},
         ("POST", "/v1/nodes:provide"): {D},
         ("POST", "/v1/nodes/{name}:retry"): {O},
