@@ -23,6 +23,7 @@ from api.routes import (
     health,
     images,
     inspections,
+    login_methods,
     nodes,
     observations,
     racks,
@@ -32,6 +33,7 @@ from api.routes import (
 ROUTERS: Final[tuple[APIRouter, ...]] = (
     health.router,
     ca.router,
+    login_methods.router,
     tokens.router,
     credentials.router,
     images.router,

@@ -22,7 +22,7 @@ from provisioning.store import Store
 
 log = structlog.get_logger()
 
-PUBLIC: Final = frozenset({"/healthz", "/readyz"})
+PUBLIC: Final = frozenset({"/healthz", "/readyz", "/v1/login-methods"})
 """The only paths that answer somebody we do not know."""
 _REMEDY = "seed token create NAME --role viewer  (as root on the Seed host)"
 
@@ -41,8 +41,11 @@ class Authenticate:
     async def _identify(self, scope: Scope) -> Caller:
         if self.door is Door.LOCAL:
             return local_caller(scope.get("client"), self.parts)
-        header = dict(scope["headers"]).get(b"authorization", b"").decode("latin-1")
+        headers = dict(scope["headers"])
+        header = headers.get(b"authorization", b"").decode("latin-1")
         try:
+            if (known := await self.parts.federation.caller(headers, self.parts.store)) is not None:
+                return known
             return await run_in_threadpool(token_caller, self.parts.store, header)
         except Unauthenticated as error:
             log.info("caller.refused", why=str(error), path=scope["path"])

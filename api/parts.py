@@ -11,6 +11,7 @@ from typing import Annotated
 from fastapi import Depends, Request
 from pydantic import SecretStr
 
+from api.federation import Federation
 from api.roles import Role
 from provisioning.claims import Desk
 from provisioning.image import find
@@ -32,6 +33,7 @@ class Parts:
     local_roles:  user name on this machine -> roles beyond viewer; root has all of them.
     discovery_ramdisk: whether unknown servers boot the ramdisk, and may say what they are.
     undo_seconds: how long a released claim can be taken back.
+    federation: who else can say whose token it is (single sign-on).
     """
 
     store: Store
@@ -44,6 +46,7 @@ class Parts:
     local_roles: Mapping[str, frozenset[Role]] = field(default_factory=dict)
     undo_seconds: int = 600
     discovery_ramdisk: bool = False
+    federation: Federation = field(default_factory=Federation)
 
     @cached_property
     def desk(self) -> Desk:

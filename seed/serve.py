@@ -18,7 +18,10 @@ from starlette.types import ASGIApp
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from api.app import create_app
+from api.federation import Federation
 from api.gateway import create_gateway
+from api.keystone import Keystone
+from api.oidc import Oidc
 from api.parts import Door, Parts
 from api.peer import PeerProtocol
 from provisioning.errors import HostError
@@ -77,6 +80,10 @@ def make_parts(settings: Settings) -> Parts:
         ca_pem=paths.tls / "ca.pem",
         undo_seconds=settings.undo_seconds,
         discovery_ramdisk=settings.discovery_ramdisk,
+        federation=Federation(
+            oidc=Oidc(settings.oidc) if settings.oidc.issuer else None,
+            keystone=Keystone(settings.keystone) if settings.keystone.url else None,
+        ),
     )
 
 

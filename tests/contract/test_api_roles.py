@@ -26,6 +26,7 @@ TABLE = MappingProxyType(
     {
         ("GET", "/healthz"): ANYBODY,
         ("GET", "/readyz"): ANYBODY,
+        ("GET", "/v1/login-methods"): ANYBODY,
         ("GET", "/v1/openapi.json"): EVERYONE,
         ("GET", "/v1/ca"): EVERYONE,
         ("GET", "/v1/tokens"): {O, D},
