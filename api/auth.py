@@ -16,7 +16,12 @@ from provisioning.errors import Forbidden, Unauthenticated
 
 log = structlog.get_logger()
 
-PUBLIC: Final = frozenset({("GET", "/healthz"), ("GET", "/readyz"), ("POST", "/v1/sessions")})
+PUBLIC: Final = frozenset(
+    {
+        ("GET", "/healthz"), ("GET", "/readyz"), ("GET", "/v1/login-methods"),
+        ("POST", "/v1/sessions"),
+    }
+)  # fmt: skip
 """The only requests, by method and path, that answer somebody we do not know."""
 
 
@@ -48,8 +53,11 @@ class Authenticate:
         """Who calls, and the key if it was a token of ours. Raises Unauthenticated."""
         if self.door is Door.LOCAL:
             return local_caller(scope.get("client"), self.parts), None
-        header = dict(scope["headers"]).get(b"authorization", b"").decode("latin-1")
+        headers = dict(scope["headers"])
+        header = headers.get(b"authorization", b"").decode("latin-1")
         try:
+            if (known := await self.parts.federation.caller(headers, self.parts.store)) is not None:
+                return known, None
             key = await self.keys.find(header)
         except Unauthenticated as error:
             log.info("caller.refused", why=str(error), path=scope["path"])

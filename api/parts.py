@@ -12,6 +12,7 @@ from typing import Annotated
 from fastapi import Depends, Request
 from pydantic import AfterValidator, SecretStr
 
+from api.federation import Federation
 from api.feed import Feed
 from api.node_list import Pages
 from api.roles import Role
@@ -41,6 +42,7 @@ class Parts:
     networks:     network -> our own interface there.
     grace_seconds: between a lease's end and its release by itself.
     turnaround_seconds: after which a claim's nodes count as free for a reservation.
+    federation: who else can say whose token it is (single sign-on).
     """
 
     store: Store
@@ -56,6 +58,7 @@ class Parts:
     grace_seconds: int = 0
     turnaround_seconds: int = 3600
     networks: Mapping[str, IPv4Interface] = field(default_factory=dict)
+    federation: Federation = field(default_factory=Federation)
 
     @cached_property
     def traffic(self) -> Traffic:

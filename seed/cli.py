@@ -19,6 +19,7 @@ from seed.commands import (
     lists,
     login,
     node,
+    oidc,
     project,
     rack,
     session,
@@ -40,6 +41,7 @@ bmc.app.command("rotate")(login.rotate)
 bmc.app.command("trust")(login.trust)
 bmc.app.command("reveal")(login.reveal)
 app.add_typer(bmc.app, name="bmc")
+app.command("login-oidc")(oidc.login)
 app.command("adopt")(adopt.adopt)
 app.command("import")(lists.import_file)
 app.add_typer(lists.packing, name="packing-list")

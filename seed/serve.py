@@ -18,8 +18,11 @@ from starlette.types import ASGIApp
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from api.app import create_app
+from api.federation import Federation
 from api.feed import Feed
 from api.gateway import create_gateway
+from api.keystone import Keystone
+from api.oidc import Oidc
 from api.parts import Door, Parts
 from api.peer import PeerProtocol
 from provisioning.errors import HostError
@@ -81,6 +84,10 @@ def make_parts(settings: Settings) -> Parts:
         turnaround_seconds=settings.turnaround_seconds,
         discovery_ramdisk=settings.discovery_ramdisk,
         networks={"provisioning": settings.provisioning.address},
+        federation=Federation(
+            oidc=Oidc(settings.oidc) if settings.oidc.issuer else None,
+            keystone=Keystone(settings.keystone) if settings.keystone.url else None,
+        ),
     )
 
 

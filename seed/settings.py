@@ -15,6 +15,8 @@ from pydantic_settings import (
     TomlConfigSettingsSource,
 )
 
+from api.grants import KeystoneSettings, OidcSettings
+
 
 def config_file() -> Path:
     """The settings file: $SEED_CONFIG, or /etc/seed/seed.toml."""
@@ -115,6 +117,10 @@ class Settings(BaseSettings):
     that is reserved."""
     vault: VaultSettings = VaultSettings()
     """Where `--credential vault:MOUNT/PATH` looks."""
+    oidc: OidcSettings = OidcSettings()
+    """Single sign-on: whose tokens, beside Seed's own, open the API."""
+    keystone: KeystoneSettings = KeystoneSettings()
+    """Single sign-on with OpenStack's own tokens."""
     debian_mirror: str = ""
     """Mirror that images are built from; empty: the first one in this machine's apt sources."""
 

@@ -27,6 +27,7 @@ TABLE = MappingProxyType(
         ("GET", "/healthz"): ANYBODY,
         ("GET", "/readyz"): ANYBODY,
         ("GET", "/metrics"): INSIDERS,
+        ("GET", "/v1/login-methods"): ANYBODY,
         ("GET", "/v1/openapi.json"): EVERYONE,
         ("GET", "/v1/ca"): EVERYONE,
         ("POST", "/v1/sessions"): ANYBODY,
