@@ -11,6 +11,7 @@ from api.ironic_door import IronicDoor, closing
 from api.limits import Limits
 from api.parts import Door, Parts
 from api.problems import Safety, install
+from api.rates import Failing, PerCaller
 from api.routes import (
     adoptions,
     bmcs,
@@ -82,7 +83,9 @@ def create_app(parts: Parts, door: Door) -> FastAPI:
     # The last one added is the outermost.
     files = {**observations.FILES, **racks.FILES}
     app.add_middleware(Limits, larger=files, files=files)
+    app.add_middleware(PerCaller, rates=parts.rates)
     app.add_middleware(Authenticate, door=door, parts=parts)
+    app.add_middleware(Failing, door=door, rates=parts.rates)
     app.add_middleware(Safety)
     return app
 

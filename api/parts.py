@@ -26,6 +26,28 @@ class Door(StrEnum):
 
 
 @dataclass(frozen=True)
+class Rate:
+    """So many in a second for ever, and `burst` of them at once."""
+
+    per_second: int
+    burst: int
+
+    @property
+    def window(self) -> int:
+        """Seconds in which a whole burst comes back."""
+        return max(1, round(self.burst / self.per_second))
+
+
+@dataclass(frozen=True)
+class Rates:
+    """reads, writes: of one caller. failures: of one source address at the web door."""
+
+    reads: Rate = Rate(1000, 2000)
+    writes: Rate = Rate(100, 1500)
+    failures: Rate = Rate(10, 30)
+
+
+@dataclass(frozen=True)
 class Parts:
     """Made once at start-up, and the same for every door.
 
@@ -44,6 +66,7 @@ class Parts:
     local_roles: Mapping[str, frozenset[Role]] = field(default_factory=dict)
     undo_seconds: int = 600
     discovery_ramdisk: bool = False
+    rates: Rates = Rates()
 
     @cached_property
     def desk(self) -> Desk:

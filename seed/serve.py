@@ -19,7 +19,7 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from api.app import create_app
 from api.gateway import create_gateway
-from api.parts import Door, Parts
+from api.parts import Door, Parts, Rate, Rates
 from api.peer import PeerProtocol
 from provisioning.errors import HostError
 from provisioning.secrets import Sealer
@@ -77,6 +77,11 @@ def make_parts(settings: Settings) -> Parts:
         ca_pem=paths.tls / "ca.pem",
         undo_seconds=settings.undo_seconds,
         discovery_ramdisk=settings.discovery_ramdisk,
+        rates=Rates(
+            reads=Rate(settings.rates.reads, settings.rates.reads_burst),
+            writes=Rate(settings.rates.writes, settings.rates.writes_burst),
+            failures=Rate(settings.rates.failures, settings.rates.failures_burst),
+        ),
     )
 
 
