@@ -7,6 +7,7 @@ from fastapi import APIRouter, FastAPI, Request
 
 from api import baremetal, declared
 from api.auth import Anyone, Authenticate
+from api.idempotency import Idempotency
 from api.ironic_door import IronicDoor, closing
 from api.limits import Limits
 from api.parts import Door, Parts
@@ -82,6 +83,7 @@ def create_app(parts: Parts, door: Door) -> FastAPI:
         app.include_router(router)
     # The last one added is the outermost.
     files = {**observations.FILES, **racks.FILES}
+    app.add_middleware(Idempotency, store=parts.store)
     app.add_middleware(Limits, larger=files, files=files)
     app.add_middleware(PerCaller, rates=parts.rates)
     app.add_middleware(Authenticate, door=door, parts=parts)

@@ -6,8 +6,9 @@ lock at BEGIN, because a deferred transaction that reads first and writes later 
 """
 
 import weakref
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import Any
 
 from sqlalchemy import Connection, Engine, create_engine, event
@@ -16,6 +17,10 @@ from sqlmodel import Session
 from provisioning import migrations, models
 
 BUSY_SECONDS = 30.0
+
+AtWrite = Callable[[Session], None]
+at_write: ContextVar[AtWrite | None] = ContextVar("at_write", default=None)
+"""What else belongs into every write transaction of this context, right before its commit."""
 
 
 class Store:
@@ -41,6 +46,8 @@ class Store:
         """Commits when the block ends, rolls back when it raises."""
         with Session(self._writer, expire_on_commit=False) as session, session.begin():
             yield session
+            if (also := at_write.get()) is not None:
+                also(session)
 
 
 def _engine(url: str) -> Engine:
