@@ -13,6 +13,7 @@ from api.limits import Limits
 from api.parts import Door, Parts
 from api.problems import Safety, install
 from api.rates import Failing, PerCaller
+from api.representation import Representation
 from api.routes import (
     adoptions,
     bmcs,
@@ -83,6 +84,7 @@ def create_app(parts: Parts, door: Door) -> FastAPI:
         app.include_router(router)
     # The last one added is the outermost.
     files = {**observations.FILES, **racks.FILES}
+    app.add_middleware(Representation)
     app.add_middleware(Idempotency, store=parts.store)
     app.add_middleware(Limits, larger=files, files=files)
     app.add_middleware(PerCaller, rates=parts.rates)

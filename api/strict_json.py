@@ -86,7 +86,7 @@ def _check_word(where: str, word: str) -> None:
         raise Invalid(_at(where, "a NUL character is in it"), "Leave the NUL out.")
     if not word.isascii() and any("\ud800" <= c <= "\udfff" for c in word):
         raise Invalid(
-            _at(where, "half of a surrogate pair is no character"),
+            _at(where, "half of a surrogate pair is no unicode character"),
             "Send whole characters: UTF-8, or both halves as \\uXXXX\\uXXXX.",
         )
 

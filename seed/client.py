@@ -71,7 +71,14 @@ class Client:
         weakref.finalize(self, self._http.close)
 
     def get(self, path: str, **params: Any) -> Any:  # noqa: ANN401
-        return self._call("GET", path, params={k: v for k, v in params.items() if v is not None})
+        """A noun, or a whole list: its pages are put together."""
+        params = {k: v for k, v in params.items() if v is not None}
+        answer = self._answer("GET", path, params=params)
+        found = _content(answer)
+        while isinstance(found, list) and "limit" not in params and "next" in answer.links:
+            answer = self._answer("GET", answer.links["next"]["url"].removeprefix("/v1"))
+            found += _content(answer)
+        return found
 
     def post(self, path: str, body: Any = None) -> Any:  # noqa: ANN401
         return self._call("POST", path, json=body if body is not None else {})
@@ -93,10 +100,13 @@ class Client:
         return self._call("DELETE", path)
 
     def _call(self, verb: str, path: str, **kwargs: Any) -> Any:  # noqa: ANN401
+        return _content(self._answer(verb, path, **kwargs))
+
+    def _answer(self, verb: str, path: str, **kwargs: Any) -> httpx.Response:
         with self._reachable():
             answer = self._http.request(verb, f"/v1{path}", **kwargs)
         if answer.is_success:
-            return answer.json() if answer.content else None
+            return answer
         problem = _problem(answer)
         reasons = problem.get("reasons") or {}
         for name, why in reasons.items():
@@ -118,6 +128,10 @@ class Client:
                 "Is it up? `seed status`, then `seed up`. Not root? You must be in the group seed.",
                 UNAVAILABLE,
             )
+
+
+def _content(answer: httpx.Response) -> Any:  # noqa: ANN401
+    return answer.json() if answer.content else None
 
 
 def _problem(answer: httpx.Response) -> dict[str, Any]:

@@ -66,6 +66,14 @@ class LineOut(BoxOut):
     asset_tag: str
 
 
+class ListOut(BaseModel):
+    """servers: how many rows of it are kept."""
+
+    name: str
+    source: str
+    servers: int
+
+
 class StoredOut(BaseModel):
     name: str
     format: str
@@ -107,10 +115,10 @@ def forget_observation(ask: ForgetAsk, caller: Operator, parts: Here) -> dict[st
 
 
 @router.get("/v1/packing-lists")
-def list_lists(caller: Insider, parts: Here) -> list[dict[str, Any]]:
-    """Every packing list and imported file: name, source, servers."""
+def list_lists(caller: Insider, parts: Here) -> list[ListOut]:
+    """Every packing list and imported file."""
     with parts.store.read() as session:
-        return lists.overview(session)
+        return [ListOut(**row) for row in lists.overview(session)]
 
 
 @router.post("/v1/packing-lists", status_code=201, openapi_extra=_BODY)

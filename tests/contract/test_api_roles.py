@@ -33,6 +33,7 @@ TABLE = MappingProxyType(
         ("DELETE", "/v1/tokens/{name}"): {O, D},
         ("GET", "/v1/credentials"): INSIDERS,
         ("POST", "/v1/credentials"): {O},
+        ("GET", "/v1/credentials/{name}"): INSIDERS,
         ("PUT", "/v1/credentials/{name}"): {O},
         ("GET", "/v1/images"): EVERYONE,
         ("GET", "/v1/images/{name}"): EVERYONE,
