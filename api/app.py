@@ -1,11 +1,13 @@
 """The API of one door, put together."""
 
+from collections.abc import Iterable, Iterator
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any, Final
 
 from fastapi import APIRouter, FastAPI, Request
+from fastapi.routing import APIRoute
 
-from api import baremetal, declared
+from api import baremetal, declared, docs_page, spec
 from api.auth import Anyone, Authenticate
 from api.idempotency import Idempotency
 from api.ironic_door import IronicDoor, closing
@@ -62,14 +64,24 @@ def openapi(request: Request, caller: Anyone) -> dict[str, Any]:
     return app.openapi()
 
 
+class _Described(FastAPI):
+    """FastAPI whose document is ours."""
+
+    def openapi(self) -> dict[str, Any]:
+        if self.openapi_schema is None:
+            routers = (*ROUTERS, _spec)
+            self.openapi_schema = spec.document(self.title, self.version, _routes(routers))
+        return self.openapi_schema
+
+
 def create_app(parts: Parts, door: Door) -> FastAPI:
     """The application behind `door`. Raises TypeError for a route that declares no role."""
-    routers = (*ROUTERS, _spec)
+    routers = (*ROUTERS, _spec, docs_page.router)
     declared.table(routers)
     ironic = IronicDoor(
         parts.ironic_url, (parts.ironic_user, parts.ironic_password.get_secret_value())
     )
-    app = FastAPI(
+    app = _Described(
         title="Seed",
         version=_version(),
         openapi_url=None,  # ours demands a role
@@ -94,9 +106,14 @@ def create_app(parts: Parts, door: Door) -> FastAPI:
     return app
 
 
+def _routes(routers: Iterable[APIRouter]) -> Iterator[APIRoute]:
+    for router in routers:
+        yield from (route for route in router.routes if isinstance(route, APIRoute))
+
+
 def route_table() -> declared.Table:
     """Every route of the API with the roles it demands, for tests and documentation."""
-    return declared.table((*ROUTERS, _spec))
+    return declared.table((*ROUTERS, _spec, docs_page.router))
 
 
 def _version() -> str:

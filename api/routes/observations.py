@@ -57,7 +57,7 @@ class BoxOut(BaseModel):
     words: list[WordOut] = []
 
 
-class LineOut(BoxOut):
+class ListLineOut(BoxOut):
     """status: arrived, missing, extra. list, where: the packing list and its row."""
 
     status: str
@@ -140,7 +140,7 @@ def import_packing_list(
 
 
 @router.get("/v1/packing-lists:diff")
-def diff_packing_lists(caller: Insider, parts: Here, name: Maybe = None) -> list[LineOut]:
+def diff_packing_lists(caller: Insider, parts: Here, name: Maybe = None) -> list[ListLineOut]:
     """What arrived, what is missing, and what is there but on no list."""
     with parts.store.read() as session:
         return [_line(line) for line in lists.difference(session, name)]
@@ -187,10 +187,10 @@ def _told(box: Box) -> BoxOut:
     return BoxOut(**_out(box), words=words)
 
 
-def _line(line: lists.Line) -> LineOut:
+def _line(line: lists.Line) -> ListLineOut:
     on = next((w for w in line.box.words if w.source == observations.LIST), None)
     facts = on.facts if on else {}
-    return LineOut(
+    return ListLineOut(
         **_out(line.box),
         status=line.status,
         list=on.origin if on else "",

@@ -44,6 +44,7 @@ class TokenMade(TokenOut):
 
 @router.get("", response_model=list[TokenOut])
 def list_tokens(caller: Minter, parts: Here) -> list[Token]:
+    """Every token, by name, without its secret."""
     with parts.store.read() as session:
         return list(session.exec(select(Token).order_by(Token.name)))
 
@@ -75,6 +76,7 @@ def create_token(asked: TokenIn, caller: Minter, parts: Here) -> TokenMade:
 
 @router.delete("/{name}", status_code=204)
 def revoke_token(name: str, caller: Minter, parts: Here) -> None:
+    """It is worth nothing from now on."""
     with parts.store.write() as session:
         token = _find(session, name)
         if token is None:

@@ -27,6 +27,8 @@ TABLE = MappingProxyType(
         ("GET", "/healthz"): ANYBODY,
         ("GET", "/readyz"): ANYBODY,
         ("GET", "/v1/openapi.json"): EVERYONE,
+        ("GET", "/docs"): EVERYONE,
+        ("GET", "/docs/{name}"): EVERYONE,
         ("GET", "/v1/ca"): EVERYONE,
         ("GET", "/v1/tokens"): {O, D},
         ("POST", "/v1/tokens"): {O, D},
