@@ -33,6 +33,28 @@ class Door(StrEnum):
 
 
 @dataclass(frozen=True)
+class Rate:
+    """So many in a second for ever, and `burst` of them at once."""
+
+    per_second: int
+    burst: int
+
+    @property
+    def window(self) -> int:
+        """Seconds in which a whole burst comes back."""
+        return max(1, round(self.burst / self.per_second))
+
+
+@dataclass(frozen=True)
+class Rates:
+    """reads, writes: of one caller. failures: of one source address at the web door."""
+
+    reads: Rate = Rate(1000, 2000)
+    writes: Rate = Rate(100, 1500)
+    failures: Rate = Rate(10, 30)
+
+
+@dataclass(frozen=True)
 class Parts:
     """Made once at start-up, and the same for every door.
 
@@ -64,6 +86,8 @@ class Parts:
     def traffic(self) -> Traffic:
         """This process's requests, at every door."""
         return Traffic()
+
+    rates: Rates = Rates()
 
     @cached_property
     def desk(self) -> Desk:

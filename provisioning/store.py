@@ -8,8 +8,9 @@ lock at BEGIN, because a deferred transaction that reads first and writes later 
 import threading
 import time
 import weakref
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import Any
 
 from sqlalchemy import Connection, Engine, PoolProxiedConnection, create_engine, event
@@ -18,6 +19,10 @@ from sqlmodel import Session
 from provisioning import chain, migrations, models, request_ids
 
 BUSY_SECONDS = 30.0
+
+AtWrite = Callable[[Session], None]
+at_write: ContextVar[AtWrite | None] = ContextVar("at_write", default=None)
+"""What else belongs into every write transaction of this context, right before its commit."""
 
 
 class _Writer(Session):
@@ -56,6 +61,8 @@ class Store:
         """Commits when the block ends, rolls back when it raises."""
         with _Writer(self._writer, expire_on_commit=False) as session, session.begin():
             yield session
+            if (also := at_write.get()) is not None:
+                also(session)
         self.commits += 1
 
     def version(self) -> int:

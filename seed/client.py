@@ -76,17 +76,13 @@ class Client:
         weakref.finalize(self, self._http.close)
 
     def get(self, path: str, **params: Any) -> Any:  # noqa: ANN401
-        return self._call("GET", path, params={k: v for k, v in params.items() if v is not None})
-
-    def pages(self, path: str, **params: Any) -> list[Any]:
-        """All rows of a list that comes in pages."""
-        asked = {k: v for k, v in params.items() if v is not None}
-        found: list[Any] = []
-        more: str | None = f"/v1{path}"
-        while more:
-            answer = self._answer("GET", more, params=asked or None)
-            found += answer.json()
-            more, asked = answer.links.get("next", {}).get("url"), {}
+        """A noun, or a whole list: its pages are put together."""
+        params = {k: v for k, v in params.items() if v is not None}
+        answer = self._answer("GET", f"/v1{path}", params=params)
+        found = _content(answer)
+        while isinstance(found, list) and "limit" not in params and "next" in answer.links:
+            answer = self._answer("GET", answer.links["next"]["url"])
+            found += _content(answer)
         return found
 
     def patch(self, path: str, body: Any) -> Any:  # noqa: ANN401
@@ -129,8 +125,7 @@ class Client:
             yield answer
 
     def _call(self, verb: str, path: str, **kwargs: Any) -> Any:  # noqa: ANN401
-        answer = self._answer(verb, f"/v1{path}", **kwargs)
-        return answer.json() if answer.content else None
+        return _content(self._answer(verb, f"/v1{path}", **kwargs))
 
     def _answer(self, verb: str, path: str, **kwargs: Any) -> httpx.Response:
         with self._reachable():
@@ -162,6 +157,10 @@ class Client:
                 "Is it up? `seed status`, then `seed up`. Not root? You must be in the group seed.",
                 UNAVAILABLE,
             )
+
+
+def _content(answer: httpx.Response) -> Any:  # noqa: ANN401
+    return answer.json() if answer.content else None
 
 
 def _problem(answer: httpx.Response) -> dict[str, Any]:

@@ -23,7 +23,7 @@ from api.feed import Feed
 from api.gateway import create_gateway
 from api.keystone import Keystone
 from api.oidc import Oidc
-from api.parts import Door, Parts
+from api.parts import Door, Parts, Rate, Rates
 from api.peer import PeerProtocol
 from provisioning.errors import HostError
 from provisioning.secrets import Sealer
@@ -87,6 +87,11 @@ def make_parts(settings: Settings) -> Parts:
         federation=Federation(
             oidc=Oidc(settings.oidc) if settings.oidc.issuer else None,
             keystone=Keystone(settings.keystone) if settings.keystone.url else None,
+        ),
+        rates=Rates(
+            reads=Rate(settings.rates.reads, settings.rates.reads_burst),
+            writes=Rate(settings.rates.writes, settings.rates.writes_burst),
+            failures=Rate(settings.rates.failures, settings.rates.failures_burst),
         ),
     )
 

@@ -58,6 +58,20 @@ class VaultSettings(BaseModel):
     """Its CA, where the system does not know it."""
 
 
+class RateSettings(BaseModel):
+    """How often the API lets one caller ask, per second for ever and at once."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    reads: int = Field(default=1000, ge=1)
+    reads_burst: int = Field(default=2000, ge=1)
+    writes: int = Field(default=100, ge=1)
+    writes_burst: int = Field(default=1500, ge=1)
+    failures: int = Field(default=10, ge=1)
+    """Requests of one address that do not say who they are, with a wrong token or password."""
+    failures_burst: int = Field(default=30, ge=1)
+
+
 class OutOfBandWire(Wire):
     """The wire that BMCs are on."""
 
@@ -115,6 +129,7 @@ class Settings(BaseSettings):
     turnaround_seconds: int = Field(default=3600, ge=60)
     """Undo window and cleaning: how long after a claim its nodes count as free for the next one
     that is reserved."""
+    rates: RateSettings = RateSettings()
     vault: VaultSettings = VaultSettings()
     """Where `--credential vault:MOUNT/PATH` looks."""
     oidc: OidcSettings = OidcSettings()

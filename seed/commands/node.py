@@ -39,7 +39,7 @@ def listed(
 
     Example: seed node list --class gpu --rack r12 --label team=ai --free
     """
-    rows = client().pages(
+    rows = client().get(
         "/nodes", resource_class=resource_class, provision_state=state, rack=rack, claim=claim,
         label=label, held=held, sort=sort,
     )  # fmt: skip
@@ -106,7 +106,7 @@ def watch(
     deadline = time.monotonic() + timeout
     with Live(console=err, refresh_per_second=4) as live:
         while True:
-            rows = [n for n in api.pages("/nodes") if not names or n["name"] in names]
+            rows = [n for n in api.get("/nodes") if not names or n["name"] in names]
             live.update(show.group(rows, COLUMNS))
             if until and rows and all(reached(n, until) for n in rows):
                 return
@@ -168,7 +168,7 @@ def drift(
     Example: seed node drift sn-0001
     """
     api = client()
-    found = [api.get(f"/nodes/{part(name)}")] if name else api.pages("/nodes")
+    found = [api.get(f"/nodes/{part(name)}")] if name else api.get("/nodes")
     changed = [{"name": n["name"], "drift": n["drift"]} for n in found if n["drift"]]
     show.rows(changed, {"name": "NODE", "drift": "CHANGED"}, output)
 
