@@ -10,7 +10,7 @@ from secrets import token_hex
 from typing import Final
 
 from argon2 import PasswordHasher
-from argon2.exceptions import VerifyMismatchError
+from argon2.exceptions import InvalidHashError, VerifyMismatchError
 from sqlmodel import Session, col, select
 
 from provisioning.errors import Conflict, Invalid, NotFound, TooMany, Unauthenticated
@@ -158,7 +158,7 @@ class Porter:
 def _right(kept: str, password: str) -> bool:
     try:
         return _HASHER.verify(kept, _one_form(password))
-    except VerifyMismatchError:
+    except (VerifyMismatchError, InvalidHashError):  # one that is no hash fits no password
         return False
 
 

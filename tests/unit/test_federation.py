@@ -79,7 +79,7 @@ def test_eddsa_under_its_old_name_is_good() -> None:
         {"nbf": issuer.claims()["iat"] + 10},
         {"typ": "ID"},
     ],
-    ids=str,
+    ids=["audiences", "just over", "just begun", "typ"],
 )
 def test_these_are_good(changes: dict[str, Any]) -> None:
     assert checked(issuer.signed(issuer.claims(**changes)))
