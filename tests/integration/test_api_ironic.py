@@ -473,7 +473,7 @@ def test_break_glass(
 def test_no_password_is_carried_to_where_it_shows_or_guessed(
     site: Site, destroyer: dict[str, str], op: str
 ) -> None:
-    """This Ironic refuses these three itself; a later one, as RFC 6902 has them, finds them shut."""
+    """This Ironic refuses these three itself; a later one may take them, as RFC 6902 has them."""
     to = {"path": "/extra/x", "from": "/driver_info/fake_password"}
     guess = {"path": "/driver_info/fake_password", "value": BMC_PASSWORD}
     ops = [{"op": op, **(guess if op == "test" else to)}]
