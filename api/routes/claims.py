@@ -5,7 +5,7 @@ from typing import Any
 from uuid import UUID
 
 from fastapi import APIRouter, Request, Response
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, StrictBool
 from sqlmodel import col, select
 
 from api.auth import Anyone, Claimer
@@ -71,7 +71,7 @@ class ReleaseAsk(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
     plan: str = ""
-    now: bool = False
+    now: StrictBool = False
 
 
 @router.get("/v1/claims")

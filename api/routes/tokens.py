@@ -4,14 +4,14 @@ from datetime import datetime, timedelta
 from typing import Annotated
 
 from fastapi import APIRouter, Depends
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, StrictInt
 from sqlmodel import Session, select
 
 from api.auth import needs
 from api.parts import Here
 from api.roles import Caller, Role
 from provisioning.errors import Conflict, Forbidden, NotFound
-from provisioning.models import HostLabel, Name, Token, now
+from provisioning.models import HostLabel, NewName, Token, now
 from provisioning.secrets import digest, new_token
 from provisioning.store import record
 
@@ -23,10 +23,10 @@ Minter = Annotated[Caller, Depends(needs(Role.OPERATOR, Role.DESTROYER))]
 class TokenIn(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
-    name: Name
+    name: NewName
     roles: Annotated[list[Role], Field(min_length=1, max_length=4)]
     project: HostLabel = "default"
-    days: Annotated[int, Field(ge=1, le=366)] = 30
+    days: Annotated[StrictInt, Field(ge=1, le=366)] = 30
 
 
 class TokenOut(BaseModel):
