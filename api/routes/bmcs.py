@@ -5,7 +5,7 @@ from datetime import datetime
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Path
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, StrictBool
 from sqlmodel import Session, col, select
 
 from api.auth import Destroyer, Insider, Operator
@@ -24,7 +24,7 @@ from provisioning.abilities import Abilities
 from provisioning.acceptance import OnAccept
 from provisioning.errors import NotFound
 from provisioning.hardware import Inventory
-from provisioning.models import Bmc, Credential, HostLabel, Name
+from provisioning.models import Bmc, Credential, Name, NewHostLabel
 from provisioning.ranges import address as one_form
 from provisioning.room import Rotation
 
@@ -92,7 +92,7 @@ class BmcDetail(BmcOut):
 
 class LocateAsk(BaseModel):
     model_config = ConfigDict(extra="forbid")
-    on: bool
+    on: StrictBool
 
 
 class TrustAsk(BaseModel):
@@ -109,10 +109,10 @@ class AcceptAsk(BaseModel):
     """
 
     model_config = ConfigDict(extra="forbid")
-    name: HostLabel | None = None
+    name: NewHostLabel | None = None
     resource_class: Name | None = None
     mac: str | None = None
-    keep_login: bool = False
+    keep_login: StrictBool = False
 
 
 @router.get("/v1/bmcs")
