@@ -12,7 +12,7 @@ from typing import Annotated
 import typer
 
 from seed import show
-from seed.client import REFUSED, err
+from seed.commands.door import REFUSED, err
 from seed.config import settings
 
 
