@@ -26,6 +26,7 @@ TRIES: Final = 4
 LONGEST_PAUSE: Final = 30.0  # seconds between two tries
 
 _SEGMENT: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,79}")
+_TOKEN: Final = re.compile(r"[!-~]+")
 _DOWN: Final = frozenset({502, 503, 504})
 _TOO_MANY: Final = 429  # it was not looked at: it may come again, whatever it is
 
@@ -107,7 +108,7 @@ class Calls:
         self.where = server or str(socket)
         self._tries = max(1, tries)
         if server:
-            _check_server(server)
+            _check_server(server, token)
             self._http = httpx.Client(
                 base_url=server,
                 headers={"Authorization": f"Bearer {token}"},
@@ -280,7 +281,12 @@ def _pause(error: ClientError, attempt: int) -> float:
 # --- where, and with what -------------------------------------------------------------------------
 
 
-def _check_server(server: str) -> None:
+def _check_server(server: str, token: str) -> None:
+    if not _TOKEN.fullmatch(token):
+        raise Misconfigured(
+            "the token is empty, or is more than one word",
+            "Give the file that `seed token create` printed, as it is.",
+        )
     url = urlsplit(server)
     if url.scheme == "https" and url.hostname:
         return

@@ -1,5 +1,8 @@
 """The typed client: against the real API, and against a server that breaks as networks do."""
 
+import socket
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -313,16 +316,24 @@ def test_nobody_there_is_tried_again_and_said(tmp_path: Path) -> None:
     assert not raised.value.sent
 
 
-def test_somebody_who_never_answers(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_somebody_who_never_answers() -> None:
     """A server that takes the connection and says nothing."""
-    import socket
-
     with socket.create_server(("127.0.0.1", 0)) as silent:
         url = f"http://127.0.0.1:{silent.getsockname()[1]}"
         begin = time.monotonic()
-        with Seed(url, timeout=0.3, tries=1) as seed, pytest.raises(Unavailable, match="in time"):
+        with silent_client(url) as seed, pytest.raises(Unavailable, match="in time"):
             seed.get("/x")
         assert time.monotonic() - begin < 10
+
+
+def silent_client(url: str) -> Seed:
+    return Seed(url, token="t", timeout=0.3, tries=1)
+
+
+@pytest.mark.parametrize("token", ["", "a b", "a\nX-Other: 1", "\u00e4"])
+def test_a_token_that_is_none_is_said_at_once(token: str) -> None:
+    with pytest.raises(Misconfigured, match="the token is empty"):
+        Seed("https://192.0.2.1", token=token)
 
 
 @pytest.mark.parametrize(
@@ -362,13 +373,10 @@ def test_an_address_has_one_form() -> None:
 
 
 def test_it_knows_no_terminal() -> None:
-    """Programs import it: no typer, no rich, and the API's modules only when a noun needs them."""
-    import subprocess
-    import sys
-
+    """Programs import it: no typer, and the API's modules only when a noun needs them."""
     code = (
         "import sys, seed.client; "
-        "print([m for m in ('typer', 'rich', 'fastapi', 'sqlmodel') if m in sys.modules])"
+        "print([m for m in ('typer', 'fastapi', 'sqlmodel', 'openstack') if m in sys.modules])"
     )
     root = Path(__file__).resolve().parents[2]
     done = subprocess.run(
