@@ -1,9 +1,11 @@
 """The typed client: against the real API, and against a server that breaks as networks do."""
 
+import gc
 import socket
 import subprocess
 import sys
 import time
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -310,10 +312,21 @@ def test_a_stream_that_is_refused_ends(server: Broken) -> None:
 
 
 def test_nobody_there_is_tried_again_and_said(tmp_path: Path) -> None:
-    with Seed(socket=tmp_path / "api.sock", tries=2) as seed, pytest.raises(Unavailable) as raised:
-        seed.post("/x")
-    assert raised.value.detail == f"Seed does not answer at {tmp_path / 'api.sock'}"
-    assert not raised.value.sent
+    with warnings.catch_warnings():
+        # httpcore 1.0 leaves the socket open when connecting to it fails: it is let go here.
+        warnings.simplefilter("ignore", ResourceWarning)
+        said = said_by_nobody(tmp_path / "api.sock")
+        gc.collect()
+    assert said == (f"Seed does not answer at {tmp_path / 'api.sock'}", False)
+
+
+def said_by_nobody(path: Path) -> tuple[str, bool]:
+    with Seed(socket=path, tries=2) as seed:
+        try:
+            seed.post("/x")
+        except Unavailable as error:
+            return error.detail, error.sent
+    raise AssertionError("somebody answered")
 
 
 def test_somebody_who_never_answers() -> None:
