@@ -12,8 +12,8 @@ from typing import Annotated
 import typer
 
 from seed import show
-from seed.client import REFUSED, err
 from seed.commands import break_glass
+from seed.commands.door import REFUSED, err
 from seed.config import settings
 
 

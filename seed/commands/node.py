@@ -7,9 +7,8 @@ import typer
 from rich.live import Live
 
 from seed import show
-from seed.client import REFUSED, TOO_LONG, USAGE, err, fail, part
-from seed.commands.bmc import client
 from seed.commands.confirm import confirm, confirm_change
+from seed.commands.door import REFUSED, TOO_LONG, USAGE, client, err, fail, part
 
 app = typer.Typer(no_args_is_help=True, help="The accepted servers.")
 COLUMNS = {
