@@ -28,6 +28,7 @@ from api.routes import (
     racks,
     timelines,
     tokens,
+    webhooks,
 )
 
 ROUTERS: Final[tuple[APIRouter, ...]] = (
@@ -38,6 +39,7 @@ ROUTERS: Final[tuple[APIRouter, ...]] = (
     images.router,
     events.router,
     timelines.router,
+    webhooks.router,
     bmcs.router,
     discoveries.router,
     nodes.router,

@@ -21,6 +21,7 @@ from seed.commands import (
     rack,
     timeline,
     token,
+    webhook,
 )
 from seed.lab import cli as lab
 
@@ -49,6 +50,7 @@ app.add_typer(claim.app, name="claim")
 app.add_typer(image.app, name="image")
 app.add_typer(token.app, name="token")
 app.add_typer(event.app, name="event")
+app.add_typer(webhook.app, name="webhook")
 app.add_typer(lab.app, name="lab")
 
 

@@ -115,6 +115,9 @@ class Settings(BaseSettings):
     that is reserved."""
     vault: VaultSettings = VaultSettings()
     """Where `--credential vault:MOUNT/PATH` looks."""
+    webhook_ca_file: str = ""
+    """CAs that webhooks' receivers may have, beside those the system knows; PEM, readable by
+    seed-reconciler."""
     debian_mirror: str = ""
     """Mirror that images are built from; empty: the first one in this machine's apt sources."""
 
