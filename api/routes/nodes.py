@@ -5,7 +5,7 @@ from typing import Any
 from uuid import UUID
 
 from fastapi import APIRouter
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 from sqlmodel import Session, col, select
 
 from api.auth import Destroyer, Insider, Operator
@@ -65,7 +65,10 @@ class Names(BaseModel):
 
 
 class ProvideAsk(Names):
+    """plan: the hash that `:plan-provide` gave. why: kept in the events."""
+
     plan: str
+    why: str = Field(default="", max_length=500)
 
 
 @router.get("/v1/nodes")
@@ -115,7 +118,7 @@ def provide(ask: ProvideAsk, caller: Destroyer, parts: Here) -> list[NodeOut]:
             bmc.goal = BmcGoal.AVAILABLE
             record(
                 session, "node.provide-asked", bmc.node, bmc.node_name or "", who=caller.name,
-                plan=ask.plan,
+                why=ask.why, plan=ask.plan,
             )  # fmt: skip
         return [NodeOut(**facts(session, b, known.get(str(b.node_uuid)))) for b in rows]
 
