@@ -14,7 +14,7 @@ from starlette.datastructures import MutableHeaders
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from provisioning.errors import NoCapacity, SeedError
+from provisioning.errors import NoCapacity, SeedError, TooMany
 from provisioning.models import IN_WORDS
 
 log = structlog.get_logger()
@@ -23,12 +23,22 @@ MEDIA_TYPE = "application/problem+json"
 _RETRY_SECONDS = "5"
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 _SPEC = "curl --unix-socket /run/seed/api.sock http://seed/v1/openapi.json"
-_TYPES = {404: "not-found", 405: "method-not-allowed", 400: "malformed", 415: "malformed"}
+_TYPES = {
+    404: "not-found",
+    405: "method-not-allowed",
+    400: "malformed",
+    415: "unsupported-media-type",
+}
 
 
 class Malformed(SeedError):
     code: ClassVar[str] = "malformed"
     status: ClassVar[int] = 400
+
+
+class Unsupported(SeedError):
+    code: ClassVar[str] = "unsupported-media-type"
+    status: ClassVar[int] = 415
 
 
 class TooLarge(SeedError):
@@ -62,7 +72,9 @@ def problem(
 def of_error(request_id: str, error: SeedError) -> JSONResponse:
     """What the caller reads of one of our own errors."""
     status = error.status if error.status != HTTPStatus.INTERNAL_SERVER_ERROR else 503
-    headers = {"Retry-After": _RETRY_SECONDS} if error.retryable else {}
+    seconds = str(error.retry_seconds) if isinstance(error, TooMany) else _RETRY_SECONDS
+    headers = {"Retry-After": seconds} if error.retryable else {}
+    headers |= getattr(error, "headers", {})
     if status == HTTPStatus.UNAUTHORIZED:
         headers["WWW-Authenticate"] = 'Bearer realm="seed", Basic realm="seed"'
     more = _why_full(error) if isinstance(error, NoCapacity) else {}

@@ -6,18 +6,23 @@ lock at BEGIN, because a deferred transaction that reads first and writes later 
 """
 
 import threading
+import time
 import weakref
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import Any
 
-from sqlalchemy import Connection, Engine, create_engine, event
+from sqlalchemy import Connection, Engine, PoolProxiedConnection, create_engine, event
 from sqlmodel import Session
-from structlog.contextvars import get_contextvars
 
-from provisioning import chain, migrations, models
+from provisioning import chain, migrations, models, request_ids
 
 BUSY_SECONDS = 30.0
+
+AtWrite = Callable[[Session], None]
+at_write: ContextVar[AtWrite | None] = ContextVar("at_write", default=None)
+"""What else belongs into every write transaction of this context, right before its commit."""
 
 
 class _Writer(Session):
@@ -35,29 +40,16 @@ class Store:
     def __init__(self, url: str) -> None:
         self.engine = _engine(url)
         self._writer = self.engine.execution_options(seed_write=True)
+        self.commits = 0
+        """Of this process; it only ever rises."""
+        self._probe: PoolProxiedConnection | None = None
+        self._probing = threading.Lock()
         weakref.finalize(self, self.engine.dispose)  # the pool's connections are closed, not lost
-        self._watch: Connection | None = None
-        self._watching = threading.Lock()
 
     def create(self) -> None:
         """Make the tables of an empty database, or bring an older one up to date."""
         with self._writer.begin() as connection:
             migrations.upgrade(connection)
-
-    def version(self) -> int:
-        """Another number after each commit of anybody, also of another process.
-
-        https://www.sqlite.org/pragma.html#pragma_data_version, on a connection kept for it that
-        writes nothing. A few microseconds: what was read at one number need not be read again.
-        """
-        with self._watching:
-            if self._watch is None:
-                self._watch = self.engine.connect()
-                weakref.finalize(self, self._watch.close)
-            number: int = (
-                self._watch.connection.cursor().execute("PRAGMA data_version").fetchone()[0]
-            )
-            return number
 
     @contextmanager
     def read(self) -> Iterator[Session]:
@@ -69,6 +61,22 @@ class Store:
         """Commits when the block ends, rolls back when it raises."""
         with _Writer(self._writer, expire_on_commit=False) as session, session.begin():
             yield session
+            if (also := at_write.get()) is not None:
+                also(session)
+        self.commits += 1
+
+    def version(self) -> int:
+        """Another number after each commit of anybody, seen at once; costs some microseconds.
+
+        On other databases than SQLite: after each second.
+        """
+        if self.engine.dialect.name != "sqlite":
+            return int(time.monotonic())
+        with self._probing:
+            if self._probe is None:  # of its own: a connection does not count what it wrote itself
+                self._probe = self.engine.raw_connection()
+                weakref.finalize(self, self._probe.close)
+            return int(self._probe.cursor().execute("PRAGMA data_version").fetchone()[0])
 
 
 def _engine(url: str) -> Engine:
@@ -115,7 +123,7 @@ def record(
             project=project,
             why=why,
             plan=plan,
-            request_id=request_id or str(get_contextvars().get("request", "")),
+            request_id=request_id or request_ids.current(),
             data=data,
         )
     )

@@ -12,6 +12,7 @@ from contextlib import contextmanager, suppress
 from ipaddress import ip_address
 from pathlib import Path
 from typing import Any, NoReturn
+from urllib.parse import urlsplit
 
 import httpx
 import typer
@@ -51,14 +52,17 @@ def _plain(text: str) -> str:
 
 
 class Client:
-    """$SEED_SERVER (https://..., with $SEED_TOKEN_FILE and $SEED_CA), or the local socket."""
+    """$SEED_SERVER (https://..., with $SEED_TOKEN_FILE and $SEED_CA), or the local socket.
 
-    def __init__(self, socket: Path) -> None:
+    token: the one to show; empty: none; None: that of $SEED_TOKEN_FILE, else of `seed login`.
+    """
+
+    def __init__(self, socket: Path, token: str | None = None) -> None:
         server = os.environ.get("SEED_SERVER", "")
         if server:
             self._http = httpx.Client(
                 base_url=server,
-                headers={"Authorization": f"Bearer {_token()}"},
+                headers=_showing(_token() if token is None else token),
                 verify=_trust(),
                 timeout=CALL_TIMEOUT,
             )
@@ -72,7 +76,17 @@ class Client:
         weakref.finalize(self, self._http.close)
 
     def get(self, path: str, **params: Any) -> Any:  # noqa: ANN401
-        return self._call("GET", path, params={k: v for k, v in params.items() if v is not None})
+        """A noun, or a whole list: its pages are put together."""
+        params = {k: v for k, v in params.items() if v is not None}
+        answer = self._answer("GET", f"/v1{path}", params=params)
+        found = _content(answer)
+        while isinstance(found, list) and "limit" not in params and "next" in answer.links:
+            answer = self._answer("GET", answer.links["next"]["url"])
+            found += _content(answer)
+        return found
+
+    def patch(self, path: str, body: Any) -> Any:  # noqa: ANN401
+        return self._call("PATCH", path, json=body)
 
     def post(self, path: str, body: Any = None) -> Any:  # noqa: ANN401
         return self._call("POST", path, json=body if body is not None else {})
@@ -90,8 +104,8 @@ class Client:
     def put(self, path: str, body: Any) -> Any:  # noqa: ANN401
         return self._call("PUT", path, json=body)
 
-    def delete(self, path: str) -> Any:  # noqa: ANN401
-        return self._call("DELETE", path)
+    def delete(self, path: str, **params: Any) -> Any:  # noqa: ANN401
+        return self._call("DELETE", path, params=params)
 
     @contextmanager
     def stream(self, path: str, **kwargs: Any) -> Iterator[httpx.Response]:
@@ -111,10 +125,13 @@ class Client:
             yield answer
 
     def _call(self, verb: str, path: str, **kwargs: Any) -> Any:  # noqa: ANN401
+        return _content(self._answer(verb, f"/v1{path}", **kwargs))
+
+    def _answer(self, verb: str, path: str, **kwargs: Any) -> httpx.Response:
         with self._reachable():
-            answer = self._http.request(verb, f"/v1{path}", **kwargs)
+            answer = self._http.request(verb, path, **kwargs)
         if answer.is_success:
-            return answer.json() if answer.content else None
+            return answer
         self._refused(answer)
 
     @staticmethod
@@ -142,6 +159,10 @@ class Client:
             )
 
 
+def _content(answer: httpx.Response) -> Any:  # noqa: ANN401
+    return answer.json() if answer.content else None
+
+
 def _problem(answer: httpx.Response) -> dict[str, Any]:
     try:
         found = answer.json()
@@ -150,10 +171,24 @@ def _problem(answer: httpx.Response) -> dict[str, Any]:
         return {"title": f"HTTP {answer.status_code}", "remedy": "`seed logs seed-api`"}
 
 
+def session_file() -> Path:
+    """Where `seed login` keeps the session at $SEED_SERVER; another server is never shown it."""
+    server = urlsplit(os.environ.get("SEED_SERVER", "")).netloc.rpartition("@")[2]
+    return Path.home() / ".config" / "seed" / f"session-{re.sub(r'[^A-Za-z0-9.]', '-', server)}"
+
+
+def _showing(token: str) -> dict[str, str]:
+    return {"Authorization": f"Bearer {token}"} if token else {}
+
+
 def _token() -> str:
-    path = os.environ.get("SEED_TOKEN_FILE", "")
-    if not path:
-        fail("no token", "Set SEED_TOKEN_FILE to the file `seed token create` printed.", USAGE)
+    path = os.environ.get("SEED_TOKEN_FILE", "") or str(session_file())
+    if path == str(session_file()) and not session_file().exists():
+        fail(
+            "no token",
+            "Log in: `seed login`; or set SEED_TOKEN_FILE to the file `seed token create` printed.",
+            USAGE,
+        )
     try:
         return Path(path).read_text().strip()
     except OSError as problem:

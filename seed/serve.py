@@ -18,9 +18,12 @@ from starlette.types import ASGIApp
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from api.app import create_app
+from api.federation import Federation
 from api.feed import Feed
 from api.gateway import create_gateway
-from api.parts import Door, Parts
+from api.keystone import Keystone
+from api.oidc import Oidc
+from api.parts import Door, Parts, Rate, Rates
 from api.peer import PeerProtocol
 from provisioning.errors import HostError
 from provisioning.secrets import Sealer
@@ -80,6 +83,16 @@ def make_parts(settings: Settings) -> Parts:
         grace_seconds=settings.grace_seconds,
         turnaround_seconds=settings.turnaround_seconds,
         discovery_ramdisk=settings.discovery_ramdisk,
+        networks={"provisioning": settings.provisioning.address},
+        federation=Federation(
+            oidc=Oidc(settings.oidc) if settings.oidc.issuer else None,
+            keystone=Keystone(settings.keystone) if settings.keystone.url else None,
+        ),
+        rates=Rates(
+            reads=Rate(settings.rates.reads, settings.rates.reads_burst),
+            writes=Rate(settings.rates.writes, settings.rates.writes_burst),
+            failures=Rate(settings.rates.failures, settings.rates.failures_burst),
+        ),
     )
 
 

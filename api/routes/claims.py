@@ -12,7 +12,7 @@ from sqlmodel import col, select
 from api.auth import Anyone, Claimer, Operator
 from api.parts import Here
 from api.roles import Caller, Role
-from provisioning import handout, image, leasing
+from provisioning import handout, image, leasing, renderings
 from provisioning.errors import Forbidden, Invalid, NotFound
 from provisioning.handout import HandOut, Phase
 from provisioning.models import Claim, ClaimSpec, Hold
@@ -213,7 +213,7 @@ def show_claim(name: str, caller: Anyone, parts: Here) -> ClaimOut:
 def known_hosts(name: str, caller: Anyone, parts: Here) -> Response:
     """The SSH host keys the nodes themselves reported, in OpenSSH's form."""
     found = show_claim(name, caller, parts).handout
-    return Response(found.known_hosts() if found else "", media_type="text/plain")
+    return Response(renderings.known_hosts(found) if found else "", media_type="text/plain")
 
 
 @router.post("/v1/claims/{name}:plan-release")
@@ -282,7 +282,7 @@ def _out(
 ) -> ClaimOut:
     user = _ssh_user(parts, claim.image)
     with parts.store.read() as session:
-        handed = handout.of_claim(session, claim, user)
+        handed = handout.of_claim(session, claim, user, parts.networks)
         holds = session.exec(
             select(Hold).where(Hold.claim_id == claim.id).order_by(col(Hold.position))
         ).all()
@@ -296,7 +296,7 @@ def _out(
         ]
     if expected is None and claim.state is ClaimState.QUEUED:
         expected = parts.desk.expected()
-    facts: dict[str, Any] = claim.model_dump(include=set(ClaimOut.model_fields))
+    facts: dict[str, Any] = claim.model_dump(include=set(ClaimOut.model_fields) - {"nodes"})
     facts |= {
         "lease_end": claim.lease_end,
         "undo_until": _undo_until(parts, claim),

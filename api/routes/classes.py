@@ -8,8 +8,9 @@ from pydantic import BaseModel, ConfigDict, Field
 from sqlmodel import Session, col, select
 
 from api.auth import Insider, Operator
+from api.node_list import NodeOut
 from api.parts import Here
-from api.routes.nodes import NodeOut, facts
+from api.routes.nodes import facts
 from provisioning import classify, drift, golden, reclass
 from provisioning.class_text import parse, written
 from provisioning.classes import Document, document_of

@@ -13,6 +13,7 @@ import typer
 
 from seed import show
 from seed.client import REFUSED, err
+from seed.commands import break_glass
 from seed.config import settings
 
 
@@ -98,6 +99,7 @@ def status(output: show.Output = show.Format.TABLE) -> None:
         "restarts": "RESTARTS", "memory_mb": "MB",
     }  # fmt: skip
     show.rows(rows, columns, output)
+    break_glass.warn(settings().api_socket)
     if any(row["state"] != "RUNNING" for row in rows):
         raise typer.Exit(REFUSED)
 
@@ -111,6 +113,7 @@ def doctor(output: show.Output = show.Format.TABLE) -> None:
     rows = [{**asdict(f), "ok": "ok" if f.ok else "WRONG"} for f in found]
     columns = {"ok": "", "check": "CHECK", "sentence": "SEEN", "remedy": "DO"}
     show.rows(rows, columns, output)
+    break_glass.warn(settings().api_socket)
     if not all(f.ok for f in found):
         raise typer.Exit(REFUSED)
 

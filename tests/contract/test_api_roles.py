@@ -26,13 +26,37 @@ TABLE = MappingProxyType(
     {
         ("GET", "/healthz"): ANYBODY,
         ("GET", "/readyz"): ANYBODY,
+        ("GET", "/metrics"): INSIDERS,
+        ("GET", "/v1/login-methods"): ANYBODY,
         ("GET", "/v1/openapi.json"): EVERYONE,
+        ("GET", "/docs"): EVERYONE,
+        ("GET", "/docs/{name}"): EVERYONE,
         ("GET", "/v1/ca"): EVERYONE,
-        ("GET", "/v1/tokens"): {O, D},
-        ("POST", "/v1/tokens"): {O, D},
-        ("DELETE", "/v1/tokens/{name}"): {O, D},
+        ("POST", "/v1/sessions"): ANYBODY,
+        ("DELETE", "/v1/sessions/current"): EVERYONE,
+        ("GET", "/v1/tokens"): {C, O, D},
+        ("POST", "/v1/tokens"): {C, O, D},
+        ("DELETE", "/v1/tokens/{name}"): {C, O, D},
+        ("GET", "/v1/users"): {O, D},
+        ("POST", "/v1/users"): {O, D},
+        ("GET", "/v1/users/{name}"): EVERYONE,
+        ("PUT", "/v1/users/{name}/password"): EVERYONE,
+        ("POST", "/v1/users/{name}:disable"): {O, D},
+        ("POST", "/v1/users/{name}:enable"): {O, D},
+        ("DELETE", "/v1/users/{name}"): {O, D},
+        ("GET", "/v1/projects"): EVERYONE,
+        ("POST", "/v1/projects"): {O},
+        ("GET", "/v1/projects/{name}"): EVERYONE,
+        ("PATCH", "/v1/projects/{name}"): {O},
+        ("POST", "/v1/projects/{name}:disable"): {O},
+        ("POST", "/v1/projects/{name}:enable"): {O},
+        ("DELETE", "/v1/projects/{name}"): {O},
+        ("GET", "/v1/projects/{name}/quotas"): EVERYONE,
+        ("PUT", "/v1/projects/{name}/quotas/{resource_class}"): {O},
+        ("DELETE", "/v1/projects/{name}/quotas/{resource_class}"): {O},
         ("GET", "/v1/credentials"): INSIDERS,
         ("POST", "/v1/credentials"): {O},
+        ("GET", "/v1/credentials/{name}"): INSIDERS,
         ("PUT", "/v1/credentials/{name}"): {O},
         ("GET", "/v1/images"): EVERYONE,
         ("GET", "/v1/images/{name}"): EVERYONE,
@@ -69,6 +93,8 @@ TABLE = MappingProxyType(
         ("POST", "/v1/adoptions"): {O},
         ("GET", "/v1/nodes"): INSIDERS,
         ("GET", "/v1/nodes/{name}"): INSIDERS,
+        ("PUT", "/v1/nodes/{name}/labels"): {O},
+        ("PATCH", "/v1/nodes/{name}/labels"): {O},
         ("POST", "/v1/nodes:plan-provide"): {D},
         ("POST", "/v1/nodes:provide"): {D},
         ("POST", "/v1/nodes/{name}:retry"): {O},
@@ -89,6 +115,10 @@ TABLE = MappingProxyType(
         ("PUT", "/v1/claims/{name}"): {C},
         ("GET", "/v1/claims/{name}"): EVERYONE,
         ("GET", "/v1/claims/{name}/known_hosts"): EVERYONE,
+        ("GET", "/v1/claims/{name}/ssh_config"): EVERYONE,
+        ("GET", "/v1/claims/{name}/inventory"): EVERYONE,
+        ("GET", "/v1/inventory"): EVERYONE,
+        ("GET", "/v1/prometheus-targets"): EVERYONE,
         ("POST", "/v1/claims/{name}:plan-release"): EVERYONE,
         ("POST", "/v1/claims/{name}:release"): EVERYONE,
         ("POST", "/v1/claims/{name}:undo"): EVERYONE,
@@ -102,6 +132,9 @@ TABLE = MappingProxyType(
         ("GET", "/v1/racks:scan"): INSIDERS,
         ("GET", "/v1/racks:report"): INSIDERS,
         ("GET", "/v1/racks/{rack}"): INSIDERS,
+        ("GET", "/v1/break-glass"): INSIDERS,
+        ("POST", "/v1/break-glass"): {D},
+        ("DELETE", "/v1/break-glass"): {D},
         **{
             (method, "/baremetal{path:path}"): INSIDERS
             for method in ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
@@ -147,7 +180,7 @@ def headers(parts: Parts) -> dict[str, dict[str, str]]:
 
 def wanted(row: tuple[str, str], roles: frozenset[Role] | None) -> str:
     """The kind of answer that the table demands for a caller with these roles; None: a stranger."""
-    if row[1] in declared.PUBLIC:
+    if row in declared.PUBLIC:
         return "in"
     if roles is None:
         return "401"

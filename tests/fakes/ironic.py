@@ -1,11 +1,14 @@
 """Ironic in memory, as strict as the real one: what it does not know, it refuses."""
 
+import time
 from dataclasses import replace
+from datetime import datetime
 from typing import Any
 from uuid import UUID, uuid4
 
 from provisioning.errors import Conflict, NotFound
-from provisioning.ironic import Node
+from provisioning.ironic import PAGE, SAME_MOMENT, Node
+from provisioning.models import now
 
 BLANK = Node(
     uuid="", name="", driver="fake-hardware", provision_state="available", target="",
@@ -27,6 +30,8 @@ class FakeIronic:
         self.allocations: dict[str, str] = {}
         self.writes = 0
         self.driver_infos: dict[str, dict[str, Any]] = {}
+        self.touched: dict[str, float] = {}
+        self.asked: list[str] = []
 
     def add(self, name: str, uuid: UUID | None = None, **facts: Any) -> Node:
         if any(node.name == name for node in self.by_uuid.values()):
@@ -36,7 +41,14 @@ class FakeIronic:
         return node
 
     def change(self, uuid: object, **facts: Any) -> None:
-        self.by_uuid[str(uuid)] = replace(self.node(uuid), **facts)
+        """By somebody else."""
+        moment = {"updated_at": now().isoformat()} | facts
+        self.by_uuid[str(uuid)] = replace(self.by_uuid[str(uuid)], **moment)
+
+    def _change(self, uuid: object, **facts: Any) -> None:
+        self.node(uuid)
+        self.change(uuid, **facts)
+        self.touched[str(uuid)] = time.monotonic()
 
     def patch_node(self, uuid: object, changes: dict[str, Any]) -> None:
         """As strict as Ironic: a resource class changes in these states only."""
@@ -47,16 +59,35 @@ class FakeIronic:
         facts = {path.removeprefix("/"): value for path, value in changes.items()}
         if "driver_info" in facts:  # never shown again
             self.driver_infos[str(uuid)] = facts.pop("driver_info")
-        self.change(uuid, **facts)
+        if "extra/seed" in facts:
+            facts["extra"] = {**node.extra, "seed": facts.pop("extra/seed")}
+        self._change(uuid, **facts)
 
     def set_traits(self, uuid: object, traits: list[str]) -> None:
         self.writes += 1
-        self.change(uuid, traits=tuple(sorted(traits)))
+        self._change(uuid, traits=tuple(sorted(traits)))
 
     def nodes(self) -> list[Node]:
-        return list(self.by_uuid.values())
+        """As a list of the real one, they do not say when they changed."""
+        return [replace(node, updated_at="") for node in self.by_uuid.values()]
+
+    def page(self, after: str = "") -> list[Node]:
+        self.asked.append("page")
+        if after and after not in self.by_uuid:
+            raise NotFound(f"there is no node {after}", "seed node list")
+        begin = list(self.by_uuid).index(after) + 1 if after else 0
+        return self.nodes()[begin : begin + PAGE]
+
+    def changes(self, since: datetime, expected: int = 0) -> list[Node]:
+        self.asked.append("changes")
+        changed = [
+            n for n in self.by_uuid.values()
+            if n.updated_at and datetime.fromisoformat(n.updated_at) >= since - SAME_MOMENT
+        ]  # fmt: skip
+        return sorted(changed, key=lambda n: n.updated_at, reverse=True)[:PAGE]
 
     def node(self, uuid: object) -> Node:
+        self.asked.append("node")
         if str(uuid) not in self.by_uuid:
             raise NotFound(f"there is no node {uuid}", "seed node list")
         return self.by_uuid[str(uuid)]
@@ -65,7 +96,7 @@ class FakeIronic:
         return self.by_uuid.get(str(uuid))
 
     def set_maintenance(self, uuid: object, on: bool, reason: str = "") -> None:
-        self.change(uuid, maintenance=on, maintenance_reason=reason if on else "")
+        self._change(uuid, maintenance=on, maintenance_reason=reason if on else "")
 
     def inventory(self, uuid: object) -> dict[str, Any] | None:
         self.node(uuid)
@@ -81,6 +112,7 @@ class FakeIronic:
         if node.uuid in others or not fits or node.maintenance:
             return "error", f"no node fits: {node.name} is taken, in another state or class"
         self.allocations[name] = node.uuid
+        self._change(node_uuid, allocation=f"allocation of {name}")
         return "active", ""
 
     def drop_allocation(self, name: str) -> None:
