@@ -41,6 +41,7 @@ from api.routes import (
     timelines,
     tokens,
     users,
+    webhooks,
 )
 from api.traffic import Measured
 
@@ -57,6 +58,7 @@ ROUTERS: Final[tuple[APIRouter, ...]] = (
     images.router,
     events.router,
     timelines.router,
+    webhooks.router,
     bmcs.router,
     discoveries.router,
     nodes.router,

@@ -15,11 +15,12 @@ from uuid import UUID
 import structlog
 from sqlmodel import col, select
 
-from provisioning import classify, expected, holding, request_ids, survey
+from provisioning import classify, expected, holding, hook_delivery, request_ids, survey
 from provisioning.claim_steps import Claiming
 from provisioning.discovery import Finder
 from provisioning.enrollment import Enrollment
 from provisioning.errors import BmcLoginRefused, SeedError, told
+from provisioning.hook_delivery import Courier
 from provisioning.leases import LeaseWatch
 from provisioning.models import Bmc, Claim, Discovery, Hold, Order, now
 from provisioning.outcome import Done, Move, Stuck, Wait
@@ -62,6 +63,7 @@ class Reconciler:
     parts: Parts
     finder: Finder
     leases: LeaseWatch | None = None
+    courier: Courier | None = None
     _due: dict[Hashable, float] = field(default_factory=dict)
     _busy: set[Hashable] = field(default_factory=set)
     _accepted: int = 0
@@ -73,6 +75,7 @@ class Reconciler:
         """Until `stop`, and a few seconds more. False: some steps go on; whoever kills them may."""
         pool = ThreadPoolExecutor(THREADS, thread_name_prefix="step")
         surveying = survey.pools(self.parts.protocols)
+        hooks = ThreadPoolExecutor(hook_delivery.THREADS, thread_name_prefix="hook")
         while not stop.is_set():
             try:
                 self.parts.serve_wire()
@@ -80,15 +83,19 @@ class Reconciler:
                     self._start(pool, key, job)
                 for protocol, key, job in self._surveys():
                     self._start(surveying[protocol], key, job)
+                for key, job in self._posts():
+                    self._start(hooks, key, job)
             except Exception:  # a pass that fails (disk full, say) must not end the loop
                 log.exception("pass.failed")
             self._moved.wait(PASS_SECONDS)  # what moved on is due at once
             self._moved.clear()
-        return self._wind_up([pool, *surveying.values()])
+        return self._wind_up([pool, hooks, *surveying.values()])
 
     def _wind_up(self, pools: list[ThreadPoolExecutor]) -> bool:
         """Log out of BMCs that are only read; let all else end, as far as it does in time."""
         self.finder.stopping.set()
+        if self.courier:
+            self.courier.stopping.set()
         for pool in pools:
             pool.shutdown(wait=False, cancel_futures=True)
         until = time.monotonic() + STOP_SECONDS
@@ -145,6 +152,13 @@ class Reconciler:
             *((p, ("look", i), self._job(surveyor.survey, i)) for i, p in surveys),
         ]
         return [look for look in looks if look[0] in self.parts.protocols]
+
+    def _posts(self) -> list[tuple[Hashable, Callable[[], float]]]:
+        """In a pool of their own: no step waits for a slow receiver."""
+        if self.courier is None:
+            return []
+        turns = [(("hook", i), self._job(self.courier.turn, i)) for i in self.courier.due()]
+        return [(("hooks", ""), self.courier.spread), *turns]
 
     @staticmethod
     def _job(work: Callable[[UUID], float], identity: UUID) -> Callable[[], float]:

@@ -28,6 +28,7 @@ from seed.commands import (
     timeline,
     token,
     user,
+    webhook,
 )
 from seed.lab import cli as lab
 
@@ -59,6 +60,7 @@ app.command("inventory")(inventory.inventory)
 app.add_typer(image.app, name="image")
 app.add_typer(token.app, name="token")
 app.add_typer(event.app, name="event")
+app.add_typer(webhook.app, name="webhook")
 app.command("login")(session.login)
 app.command("logout")(session.logout)
 app.add_typer(user.app, name="user")

@@ -132,6 +132,9 @@ class Settings(BaseSettings):
     rates: RateSettings = RateSettings()
     vault: VaultSettings = VaultSettings()
     """Where `--credential vault:MOUNT/PATH` looks."""
+    webhook_ca_file: str = ""
+    """CAs that webhooks' receivers may have, beside those the system knows; PEM, readable by
+    seed-reconciler."""
     oidc: OidcSettings = OidcSettings()
     """Single sign-on: whose tokens, beside Seed's own, open the API."""
     keystone: KeystoneSettings = KeystoneSettings()

@@ -5,7 +5,7 @@ from datetime import datetime
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Path
-from pydantic import BaseModel, ConfigDict, StrictBool
+from pydantic import BaseModel, ConfigDict, Field, StrictBool
 from sqlmodel import Session, col, select
 
 from api.auth import Destroyer, Insider, Operator
@@ -115,6 +115,13 @@ class AcceptAsk(BaseModel):
     keep_login: StrictBool = False
 
 
+class ForgetAsk(BaseModel):
+    """why: kept in the event."""
+
+    model_config = ConfigDict(extra="forbid")
+    why: str = Field(default="", max_length=500)
+
+
 @router.get("/v1/bmcs")
 def list_bmcs(caller: Insider, parts: Here) -> list[BmcOut]:
     """Every BMC ever found, by address."""
@@ -185,12 +192,14 @@ def locate_bmc(address: str, ask: LocateAsk, caller: Operator, parts: Here) -> B
 
 
 @router.post("/v1/bmcs/{address}:forget", status_code=202)
-def forget_bmc(address: str, caller: Destroyer, parts: Here) -> BmcOut:
+def forget_bmc(
+    address: str, caller: Destroyer, parts: Here, ask: ForgetAsk | None = None
+) -> BmcOut:
     """This server is not ours any more. Its power and its disks stay as they are."""
     with parts.store.write() as session:
         bmc = find(session, address)
         told = _out(session, bmc)
-        acceptance.forget(session, bmc, caller.name)
+        acceptance.forget(session, bmc, caller.name, ask.why if ask else "")
         return told
 
 

@@ -57,7 +57,10 @@ class LabelChanges(RootModel[dict[Key, Value | None]]):
 
 
 class ProvideAsk(Names):
+    """plan: the hash that `:plan-provide` gave. why: kept in the events."""
+
     plan: str
+    why: str = Field(default="", max_length=500)
 
 
 @router.get(
@@ -112,7 +115,7 @@ def provide(ask: ProvideAsk, caller: Destroyer, parts: Here) -> list[NodeOut]:
             bmc.goal = BmcGoal.AVAILABLE
             record(
                 session, "node.provide-asked", bmc.node, bmc.node_name or "", who=caller.name,
-                plan=ask.plan,
+                why=ask.why, plan=ask.plan,
             )  # fmt: skip
         return [NodeOut(**facts(session, b, known.get(str(b.node_uuid)))) for b in rows]
 

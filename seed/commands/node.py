@@ -127,6 +127,7 @@ def reached(node: dict[str, Any], state: str) -> bool:
 def provide(
     names: Names,
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+    why: Annotated[str, typer.Option(help="Kept in the events.")] = "",
     output: show.Output = show.Format.TABLE,
 ) -> None:
     """Clean inspected servers and offer them to claims. Shows what is erased, then asks.
@@ -136,7 +137,8 @@ def provide(
     api = client()
     plan = api.post("/nodes:plan-provide", {"nodes": names})
     confirm(plan, yes)
-    show.rows(api.post("/nodes:provide", {"nodes": names, "plan": plan["hash"]}), COLUMNS, output)
+    body = {"nodes": names, "plan": plan["hash"], "why": why}
+    show.rows(api.post("/nodes:provide", body), COLUMNS, output)
 
 
 @app.command()

@@ -86,7 +86,7 @@ def upgrade() -> None:
         sa.Column("created_at", models.Utc(), nullable=False),
         sa.Column("disabled_at", models.Utc(), nullable=True),
         sa.PrimaryKeyConstraint("id"),
-        sa.UniqueConstraint("name"),
+        sa.UniqueConstraint("project", "name"),
     )
     op.create_table(
         "booking",
@@ -126,7 +126,7 @@ def upgrade() -> None:
         sa.UniqueConstraint("webhook_id", "event_id"),
     )
     with op.batch_alter_table("delivery", schema=None) as batch_op:
-        batch_op.create_index(batch_op.f("ix_delivery_next_at"), ["next_at"], unique=False)
+        batch_op.create_index("due_deliveries", ["state", "next_at"], unique=False)
         batch_op.create_index(batch_op.f("ix_delivery_webhook_id"), ["webhook_id"], unique=False)
 
     op.create_table(
@@ -281,7 +281,7 @@ def downgrade() -> None:
     op.drop_table("quota")
     with op.batch_alter_table("delivery", schema=None) as batch_op:
         batch_op.drop_index(batch_op.f("ix_delivery_webhook_id"))
-        batch_op.drop_index(batch_op.f("ix_delivery_next_at"))
+        batch_op.drop_index("due_deliveries")
 
     op.drop_table("delivery")
     op.drop_table("booking")
