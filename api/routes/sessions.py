@@ -1,10 +1,10 @@
 """Sessions: a user's name and password become a token for eight hours."""
 
 import time
+from asyncio import sleep
 from datetime import datetime
 from typing import Annotated, Final
 
-from anyio import sleep
 from fastapi import APIRouter
 from fastapi.concurrency import run_in_threadpool
 from pydantic import BaseModel, ConfigDict, Field
