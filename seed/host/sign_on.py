@@ -15,7 +15,7 @@ CHECK = "sign-on"
 
 
 def findings(settings: Settings) -> Iterator[Finding]:
-    """One per provider that is configured; none where there is none. Each ends within 20 s."""
+    """One per provider that is configured; none where there is none. Each ends within 30 s."""
     oidc, keystone = settings.oidc, settings.keystone
     if oidc.issuer:
         yield from _asked(settings, oidc.ca_file, oidc.issuer, Oidc(oidc).fetch_keys)

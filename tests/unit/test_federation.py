@@ -24,6 +24,7 @@ from provisioning.errors import Forbidden, Unauthenticated
 from provisioning.models import now
 from provisioning.store import Store
 from provisioning.tenants import Project
+from seed.host import sign_on, users
 from seed.host.setup import to_toml
 from seed.settings import Settings
 from tests.fakes import issuer
@@ -109,7 +110,7 @@ def test_these_are_good(changes: dict[str, Any]) -> None:
         {"nbf": 99999999999},
         {"typ": "Refresh"},
         {"typ": ["ID"]},
-        {"events": {"http://schemas.openid.net/event/backchannel-logout": {}}},
+        {"events": {"backchannel-logout": {}}},
         {"cnf": {"jkt": "x"}},
     ],
     ids=lambda told: ",".join(told)[:30],
@@ -390,7 +391,7 @@ def test_nothing_granted_is_nobody(store: Store) -> None:
         ({}, "groups", []),
         ({"realm_access": {"roles": ["dc-ops"]}}, "realm_access.roles", [OPERATOR]),
         ({"realm_access": ["dc-ops"]}, "realm_access.roles", []),
-        ({"https://x.org/groups": ["dc-ops"]}, "https://x.org/groups", [OPERATOR]),
+        ({"https://example.org/groups": ["dc-ops"]}, "https://example.org/groups", [OPERATOR]),
     ],
 )
 def test_groups_are_read_where_the_settings_say(
@@ -497,3 +498,40 @@ def test_keystone_credentials_are_one_of_two_kinds(tmp_path: Path) -> None:
         credentials(tmp_path / "none")
     made = Credentials(application_credential_id="i", application_credential_secret="s")
     assert made.request()["auth"]["identity"]["methods"] == ["application_credential"]
+
+
+# On this machine
+
+
+def test_the_keystone_login_is_the_apis_alone(tmp_path: Path) -> None:
+    file = tmp_path / "keystone.toml"
+    told = some_settings(tmp_path, keystone={"url": "https://k/v3", "credentials_file": file})
+    (place,) = [place for place in users.files(told) if place.path == file]
+    assert (place.owner, place.group, place.mode) == ("seed-api", "seed-api", 0o600)
+    assert not any(p.path.name == "keystone.toml" for p in users.files(some_settings(tmp_path)))
+
+
+def test_doctor_asks_only_providers_that_are_configured(tmp_path: Path) -> None:
+    assert list(sign_on.findings(some_settings(tmp_path))) == []
+
+
+def test_doctor_says_what_is_wrong_with_a_provider(tmp_path: Path) -> None:
+    file = tmp_path / "keystone.toml"
+    file.write_text('username = "seed"\npassword = "the-secret"\n')
+    nobody = "https://127.0.0.1:9"
+    told = some_settings(
+        tmp_path,
+        namespace="",
+        oidc={"issuer": nobody, "client_id": "seed"},
+        keystone={"url": f"{nobody}/v3", "credentials_file": file},
+    )
+    found = list(sign_on.findings(told))
+    assert [finding.ok for finding in found] == [False] * 4
+    said = [finding.sentence for finding in found]
+    assert said[0].startswith(f"the OIDC provider at {nobody} does not answer (")
+    assert said[1] == f"nobody of {nobody} may do anything: no group or project is granted a role"
+    assert said[2].startswith(f"Keystone at {nobody}/v3 does not answer (")
+    assert all(finding.remedy for finding in found)
+    missing = told.model_copy(update={"oidc": settings(ca_file=str(tmp_path / "no.pem"))})
+    first = next(iter(sign_on.findings(missing)))
+    assert (first.ok, "no.pem" in first.sentence) == (False, True)
