@@ -16,14 +16,19 @@ from provisioning.errors import Forbidden, Unauthenticated
 
 log = structlog.get_logger()
 
-PUBLIC: Final = frozenset({("GET", "/healthz"), ("GET", "/readyz"), ("POST", "/v1/sessions")})
+PUBLIC: Final = frozenset(
+    {
+        ("GET", "/healthz"), ("GET", "/readyz"), ("GET", "/v1/login-methods"),
+        ("POST", "/v1/sessions"),
+    }
+)  # fmt: skip
 """The only requests, by method and path, that answer somebody we do not know."""
 
 
 class Authenticate:
     """Nobody gets past it unknown, or beyond a token's scopes: also where no route is.
 
-    Routes find in `request.state`: `caller`; and `again()` for answers that last, which raises
+    Routes find in `request.state`: `caller`; and `identify()` for answers that last, which raises
     Unauthenticated once the caller's key is revoked or has expired.
     """
 
@@ -37,17 +42,26 @@ class Authenticate:
             return
         caller, key = await self._identify(scope)
         check_scopes(caller, scope["method"], scope["path"])
-        scope["state"] |= {"caller": caller, "again": partial(self._identify, scope)}
+        scope["state"]["caller"] = caller
+        scope["state"]["identify"] = partial(self._caller, scope)  # streams ask again
         await self.app(scope, receive, send)
         if key is not None:  # after the answer: nobody waits for it
             await self.keys.note_use(key)
+
+    async def _caller(self, scope: Scope) -> Caller:
+        caller, _ = await self._identify(scope)
+        check_scopes(caller, scope["method"], scope["path"])
+        return caller
 
     async def _identify(self, scope: Scope) -> tuple[Caller, Key | None]:
         """Who calls, and the key if it was a token of ours. Raises Unauthenticated."""
         if self.door is Door.LOCAL:
             return local_caller(scope.get("client"), self.parts), None
-        header = dict(scope["headers"]).get(b"authorization", b"").decode("latin-1")
+        headers = dict(scope["headers"])
+        header = headers.get(b"authorization", b"").decode("latin-1")
         try:
+            if (known := await self.parts.federation.caller(headers, self.parts.store)) is not None:
+                return known, None
             key = await self.keys.find(header)
         except Unauthenticated as error:
             log.info("caller.refused", why=str(error), path=scope["path"])

@@ -23,12 +23,22 @@ MEDIA_TYPE = "application/problem+json"
 _RETRY_SECONDS = "5"
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 _SPEC = "curl --unix-socket /run/seed/api.sock http://seed/v1/openapi.json"
-_TYPES = {404: "not-found", 405: "method-not-allowed", 400: "malformed", 415: "malformed"}
+_TYPES = {
+    404: "not-found",
+    405: "method-not-allowed",
+    400: "malformed",
+    415: "unsupported-media-type",
+}
 
 
 class Malformed(SeedError):
     code: ClassVar[str] = "malformed"
     status: ClassVar[int] = 400
+
+
+class Unsupported(SeedError):
+    code: ClassVar[str] = "unsupported-media-type"
+    status: ClassVar[int] = 415
 
 
 class TooLarge(SeedError):
@@ -64,12 +74,18 @@ def of_error(request_id: str, error: SeedError) -> JSONResponse:
     status = error.status if error.status != HTTPStatus.INTERNAL_SERVER_ERROR else 503
     seconds = str(error.retry_seconds) if isinstance(error, TooMany) else _RETRY_SECONDS
     headers = {"Retry-After": seconds} if error.retryable else {}
+    headers |= getattr(error, "headers", {})
     if status == HTTPStatus.UNAUTHORIZED:
         headers["WWW-Authenticate"] = 'Bearer realm="seed", Basic realm="seed"'
-    more = {"reasons": error.reasons} if isinstance(error, NoCapacity) else {}
+    more = _why_full(error) if isinstance(error, NoCapacity) else {}
     if status >= HTTPStatus.INTERNAL_SERVER_ERROR:
         log.warning("request.failed", error=str(error), exc_info=error)
     return problem(request_id, status, error.code, str(error), error.remedy, headers, **more)
+
+
+def _why_full(error: NoCapacity) -> dict[str, Any]:
+    free_at = error.free_at.isoformat() if error.free_at else None
+    return {"reasons": error.reasons, "free_at": free_at, "nearest": error.nearest}
 
 
 def _unexpected(request_id: str) -> JSONResponse:

@@ -52,6 +52,8 @@ class Disk(_Strict):
     serial: Text | None = None
     wwn: Text | None = None
     size_bytes: int = Field(ge=0, le=2**60)
+    root: bool = False
+    """The running system is on it."""
 
 
 class CloudInit(_Strict):

@@ -4,7 +4,7 @@ from collections import defaultdict
 from datetime import datetime
 from typing import Annotated, Any
 
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, ConfigDict, Field
 
 from provisioning.models import now
 from provisioning.rack_plan import Labels
@@ -25,7 +25,7 @@ class RackOut(BaseModel):
 
 
 class SlotOut(BaseModel):
-    """serial, bmc_mac, resource_class, nics: as planned. holds, address, node: what is there.
+    """serial, bmc_mac, resource_class, feed, nics: as planned. holds, address, node: what is there.
 
     sits: the label of the slot where the planned server is; empty while nobody knows.
     """
@@ -38,6 +38,7 @@ class SlotOut(BaseModel):
     bmc_mac: str
     resource_class: str
     technician: str
+    feed: str
     nics: dict[str, str]
     holds: str
     address: str
@@ -51,6 +52,8 @@ class LineOut(BaseModel):
     age_seconds: of the evidence. bmcs: addresses whose locate LED shows the place.
     """
 
+    model_config = ConfigDict(populate_by_name=True)
+
     id: str
     kind: Kind
     hint: bool
@@ -59,7 +62,7 @@ class LineOut(BaseModel):
     unit: int
     part: str
     text: str
-    from_: Annotated[str, Field(serialization_alias="from")]
+    from_: Annotated[str, Field(alias="from")]
     to: str
     serial: str
     check: str
@@ -155,6 +158,7 @@ class Shapes:
             bmc_mac=place.bmc_mac,
             resource_class=place.resource_class,
             technician=place.technician,
+            feed=place.feed,
             nics={nic: str(port) for nic, port in place.ports.items()},
             holds=(occupant.serial or occupant.address) if occupant else "",
             address=occupant.address if occupant and occupant.has_bmc else "",

@@ -8,9 +8,9 @@ from dataclasses import dataclass, replace
 
 from sqlmodel import Session, col, select
 
-from provisioning import claims, handout, on_node, orders, rotation
+from provisioning import handout, holding, leasing, on_node, orders, rotation
 from provisioning.enrollment import stop, switched_off, use_up_attempt, waiting_for
-from provisioning.errors import NoCapacity, SeedError
+from provisioning.errors import SeedError
 from provisioning.ironic import Node
 from provisioning.models import Bmc, Claim, Hold, Order, now
 from provisioning.outcome import Done, Move, Stuck, Wait
@@ -37,14 +37,17 @@ class Claiming:
         changing = self._changing(claim)
         if changing:
             return Wait(f"the login of BMC {', '.join(changing)} is being changed", 1.0)
-        giving_back = claim.wanted is Wanted.RELEASED
+        giving_back = claim.wanted is Wanted.RELEASED or leasing.is_over(claim)
         if giving_back and claim.state not in (ClaimState.RELEASING, ClaimState.CLEANING):
             return self._begin_release(claim)
         steps: dict[ClaimState, Callable[[Claim], Outcome]] = {
+            ClaimState.QUEUED: lambda _: Wait("waits in the queue", 5.0),
+            ClaimState.RESERVED: self._begin_reserved,
             ClaimState.REQUESTED: self._allocate,
             ClaimState.ALLOCATED: self._deploy,
             ClaimState.DEPLOYING: self._watch,
             ClaimState.PROVING: self._prove,
+            ClaimState.ACTIVE: lambda active: leasing.warn(self.parts.store, active),
             ClaimState.RELEASING: self._wait_for_undo,
             ClaimState.CLEANING: self._clean,
         }
@@ -57,6 +60,14 @@ class Claiming:
             return rotation.moving(session, ids)
 
     # --- there ----------------------------------------------------------------------------------
+
+    def _begin_reserved(self, claim: Claim) -> Outcome:
+        begin = claim.starts_at or now()
+        if begin > now():
+            left = (begin - now()).total_seconds()
+            return Wait(f"begins {begin:%Y-%m-%d %H:%M} UTC", min(left + 0.1, 30.0))
+        late = holding.begin_reserved(self.parts.store, claim, self.parts.turnaround)
+        return Wait(f"its time has come; {late}", 5.0) if late else Move(ClaimState.REQUESTED)
 
     def _allocate(self, claim: Claim) -> Outcome:
         """Ironic's own lock on each held node. One refusal drops all, and we choose anew."""
@@ -74,16 +85,17 @@ class Claiming:
         seats = self._seats(claim)
         for hold, _bmc in seats:
             self.parts.ironic.drop_allocation(claim.allocation_name(hold.position))
-        nodes = [n for n in self.parts.ironic.nodes() if n.uuid != str(refused.node_uuid)]
         with self.parts.store.write() as session:
             for hold, _bmc in seats:
-                claims.let_go(session, session.get_one(Hold, hold.node_uuid))
+                holding.let_go(session, session.get_one(Hold, hold.node_uuid))
             session.flush()
-            record(session, "claim.refused-by-ironic", claim.id, error, node=str(refused.node_uuid))
-            try:
-                claims.take(session, claim, nodes)
-            except NoCapacity as full:
-                return Stuck(str(full), full.remedy)
+            record(
+                session, "claim.refused-by-ironic", claim.id, error, project=claim.project,
+                node=str(refused.node_uuid),
+            )  # fmt: skip
+            problem = holding.take_without(session, claim, refused.node_uuid, self.parts.turnaround)
+        if problem:
+            return Stuck(problem, f"`seed claim release {claim.name}`, then claim again.")
         return Wait("Ironic refused a node; chose anew", 0.5)
 
     def _deploy(self, claim: Claim) -> Outcome:
@@ -128,6 +140,7 @@ class Claiming:
                     "image_os_hash_value": disk.sha256,
                     "image_disk_format": image.format,
                     "image_type": "whole-disk",
+                    **leasing.root_device_of(claim),
                 }
             },
         )
@@ -189,9 +202,12 @@ class Claiming:
     # --- and back -------------------------------------------------------------------------------
 
     def _begin_release(self, claim: Claim) -> Outcome:
-        if claim.state is ClaimState.REQUESTED:  # nothing was written anywhere
+        if claim.state in holding.WAITING:
+            holding.drop_bookings(self.parts.store, claim)
+        if claim.state in (ClaimState.REQUESTED, *holding.WAITING):  # nothing was written anywhere
             self._free(claim)
             return Move(ClaimState.RELEASED)
+        leasing.record_over(self.parts.store, claim)
         for hold, bmc in self._seats(claim):
             node = self.parts.ironic.node(hold.node_uuid)
             if node.provision_state == "active" and node.power_state != "power off":
@@ -200,12 +216,13 @@ class Claiming:
         return Move(ClaimState.RELEASING)
 
     def _wait_for_undo(self, claim: Claim) -> Outcome:
-        if claim.wanted is Wanted.ACTIVE:  # taken back
+        if claim.wanted is Wanted.ACTIVE and not leasing.is_over(claim):  # taken back, or renewed
             for hold, _bmc in self._seats(claim):
                 self.parts.ironic.power(hold.node_uuid, "power on")
             return Move(ClaimState.ACTIVE)
-        if claim.undo_until and claim.undo_until > now():
-            left = (claim.undo_until - now()).total_seconds()
+        until = leasing.undo_until(claim, self.parts.undo)
+        if until and until > now():
+            left = (until - now()).total_seconds()
             return Wait(f"off; can be taken back for {left:.0f} s more", min(left + 0.1, 5.0))
         return Move(ClaimState.CLEANING)
 
@@ -282,7 +299,7 @@ class Claiming:
                     order = orders.open_for(session, hold.node_uuid)
                     if order:
                         orders.close(session, order, "done")
-                    claims.let_go(session, row)
+                    holding.let_go(session, row)
         self.parts.serve_wire()
 
     # --- helpers --------------------------------------------------------------------------------

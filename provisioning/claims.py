@@ -1,26 +1,55 @@
-"""Claims: ask for nodes, take them back. The reconciler's side is in claim_steps.py."""
+"""Claims: ask for nodes, keep them longer, give them back.
+
+holding.py has the rows that it writes, claim_steps.py the reconciler's side.
+"""
 
 from collections.abc import Callable
-from dataclasses import dataclass
-from datetime import timedelta
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timedelta
 from uuid import UUID
 
-from cryptography.exceptions import UnsupportedAlgorithm
-from cryptography.hazmat.primitives.serialization import load_ssh_public_key
-from sqlalchemy import or_, update
+from sqlalchemy import or_
 from sqlmodel import Session, col, select
 
-from provisioning import classify, plans
-from provisioning.errors import Conflict, Invalid, NoCapacity, NotFound
+from provisioning import (
+    choosing,
+    holding,
+    leasing,
+    plans,
+    pool,
+    projects,
+    quotas,
+    refusing,
+    wishes,
+)  # fmt: skip
+from provisioning.choosing import Wish
+from provisioning.errors import Conflict, Invalid, NotFound
 from provisioning.image import Image
-from provisioning.ironic import Ironic, Node
-from provisioning.models import Bmc, Claim, ClaimSpec, Hold, now
+from provisioning.ironic import Ironic
+from provisioning.models import Bmc, Booking, Claim, ClaimSpec, Hold, now
 from provisioning.plans import PlannedNode, PlanOut
-from provisioning.rotation import moving
-from provisioning.states import BmcGoal, ClaimState, Wanted
+from provisioning.pool import Inventories, Pool
+from provisioning.states import ClaimState, IfFull, Wanted
 from provisioning.store import Store, record
+from provisioning.tenants import Project
 
 RELEASE = "release"
+CHANGEABLE = frozenset({"protected", "priority", "if_full"})
+"""Parts of a wish that have verbs of their own: they may differ when a wish is repeated."""
+
+
+@dataclass(frozen=True)
+class Explained:
+    """What would become of a claim. rules: a node's name -> what keeps it from it; none: it fits.
+
+    nearest: those that lack least. free_at: when all of it could be had; None: nobody knows.
+    """
+
+    chosen: list[str]
+    rules: dict[str, list[str]]
+    nearest: dict[str, list[str]]
+    free_at: datetime | None
+    sentence: str
 
 
 @dataclass(frozen=True)
@@ -31,29 +60,113 @@ class Desk:
     ironic: Ironic
     image: Callable[[str], Image]
     undo: timedelta
+    turnaround: timedelta = holding.TURNAROUND
+    grace: timedelta = timedelta(0)
+    _parts: Inventories = field(default_factory=Inventories)
+    _seen: list[tuple[int, Pool]] = field(default_factory=list)
 
-    def request(self, spec: ClaimSpec, project: str, who: str) -> tuple[Claim, bool]:
+    def request(
+        self, spec: ClaimSpec, project: str, who: str, insider: bool = False
+    ) -> tuple[Claim, bool]:
         """Claim and holds in one transaction, or nothing; (claim, was it new).
 
-        The same name with the same wish is the same claim. Raises Invalid, NotFound (image),
-        Conflict (name), NoCapacity with the rule that rejected each node.
+        The same name with the same wish is the same claim. insider: may read which others hold
+        what. Raises Invalid, NotFound (image), Conflict (name, quota), NoCapacity with the rule
+        that rejected each node. Ironic is not asked.
         """
-        _check_keys(spec.ssh_keys)
-        self.image(spec.image)
-        nodes = self.ironic.nodes()
+        wishes.check(spec)
+        with self.store.read() as session:
+            if same := _living(session, project, spec.name):
+                return _same_wish(same, spec), False
+        wishes.check_times(spec, now())
+        image = self.image(spec.image)
+        if spec.if_full is IfFull.REFUSE:
+            self._refuse_early(spec, image, project, insider)
         with self.store.write() as session:
             same = _living(session, project, spec.name)
             if same is not None:
                 return _same_wish(same, spec), False
             claim = Claim(**spec.model_dump(), project=project, asked_by=who)
+            claim.grace_seconds = int(self.grace.total_seconds())
+            admit(session, claim, now())
             session.add(claim)
             session.flush()
-            take(session, claim, nodes)
+            seen = pool.look(session, now(), self.turnaround)
+            w = self._wish(session, claim, seen, image)
+            self._begin(session, claim, seen, w, insider)
             record(
                 session, "claim.requested", claim.id, f"{spec.count} x {spec.resource_class}",
-                who=who, project=project,
+                who=who, project=project, state=str(claim.state),
             )  # fmt: skip
             return claim, True
+
+    def _begin(self, session: Session, claim: Claim, seen: Pool, w: Wish, insider: bool) -> None:
+        try:
+            holding.take(session, claim, seen, w) if w.now else holding.book(
+                session, claim, seen, w
+            )
+            claim.state = ClaimState.REQUESTED if w.now else ClaimState.RESERVED
+        except holding.Short as short:
+            if claim.if_full is IfFull.REFUSE:
+                raise refusing.refusal(seen, w, short.choice, claim.project, insider) from short
+            if not refusing.could_ever(seen, w, claim.count):
+                raise refusing.refusal(seen, w, short.choice, claim.project, insider) from short
+            claim.state = ClaimState.QUEUED
+        session.add(claim)
+
+    def _refuse_early(self, spec: ClaimSpec, image: Image, project: str, insider: bool) -> None:
+        """Most refusals need no write lock, and share one look at the pool."""
+        with self.store.read() as session:
+            seen = self._look(session)
+            w = self._wish(session, spec, seen, image)
+        choice = choosing.choose(seen, w)
+        if len(choice.chosen) < spec.count:
+            raise refusing.refusal(seen, w, choice, project, insider)
+
+    def _look(self, session: Session) -> Pool:
+        """The pool now; the last look again while nobody wrote anything since."""
+        version = self.store.version()
+        kept = self._seen[-1] if self._seen else None
+        if kept and kept[0] == version:
+            return replace(kept[1], at=now())
+        seen = pool.look(session, now(), self.turnaround)
+        self._seen[:] = [(version, seen)]
+        return seen
+
+    def _wish(self, session: Session, claim: ClaimSpec, seen: Pool, image: Image | None) -> Wish:
+        return holding.wish(session, claim, seen, self._parts, image.min_disk_gib if image else 0)
+
+    def explain(self, spec: ClaimSpec, project: str, insider: bool) -> Explained:
+        """What request() would do with it now, and why. Nothing is written."""
+        wishes.check(spec, keys=bool(spec.ssh_keys))  # who only asks may leave them out
+        wishes.check_times(spec, now())
+        image = self.image(spec.image)
+        with self.store.read() as session:
+            seen = self._look(session)
+            w = self._wish(session, spec, seen, image)
+        choice = choosing.choose(seen, w)
+        full = len(choice.chosen) < spec.count
+        told = refusing.refusal(seen, w, choice, project, insider)
+        visible = [c for c in seen.candidates if refusing.is_visible(c, project, insider)]
+        return Explained(
+            chosen=[] if full else [c.name for c in choice.chosen],
+            rules={
+                c.name: refusing.whys(choice.rejected.get(c.uuid, ()), insider) for c in visible
+            },
+            nearest=told.nearest,
+            free_at=told.free_at if full else seen.at,
+            sentence=str(told) if full else f"claim {spec.name} can be had now",
+        )
+
+    def expected(self) -> dict[UUID, datetime | None]:
+        """When each claim in the queue will probably begin; None: nobody knows."""
+        with self.store.read() as session:
+            seen = self._look(session)
+            queue = [
+                (c.id, holding.plain_wish(session, c, seen, self._parts))
+                for c in holding.waiting(session)
+            ]
+        return refusing.expected(seen, queue)
 
     def find(self, session: Session, project: str | None, name: str) -> Claim:
         """A claim by name (the living one first) or UUID. `project` None sees all projects."""
@@ -66,27 +179,130 @@ class Desk:
             raise NotFound(f"there is no claim {name!r}", "See yours: `seed claim list`.")
         return living[0]
 
+    # --- leases ---------------------------------------------------------------------------------
+
+    def renew(
+        self,
+        project: str | None,
+        name: str,
+        who: str,
+        ends_at: datetime | None = None,
+        lease_seconds: int | None = None,
+    ) -> Claim:
+        """Another end for the lease: at `ends_at`, or so long from now.
+
+        Raises Conflict where somebody reserved a node of it for that time, or it is too late.
+        """
+        at = now()
+        wishes.check_time("ends_at", ends_at, at)
+        if (ends_at is None) == (lease_seconds is None):
+            raise Invalid("say one end", "Give ends_at, or lease_seconds from now on.")
+        end = ends_at or at + timedelta(seconds=lease_seconds or 0)
+        if end < at + wishes.SHORTEST:
+            raise Invalid("the lease would end now", f"`seed claim release {name}` ends it.")
+        with self.store.write() as session:
+            claim = self.find(session, project, name)
+            self._may_renew(session, claim, end, at)
+            claim.renewed_to = end
+            session.add(claim)
+            record(
+                session, "claim.renewed", claim.id, f"until {end:%Y-%m-%d %H:%M} UTC", who=who,
+                project=claim.project,
+            )  # fmt: skip
+            return claim
+
+    def _may_renew(self, session: Session, claim: Claim, end: datetime, at: datetime) -> None:
+        last = leasing.over_at(claim)
+        gone = claim.wanted is Wanted.RELEASED or claim.state in GONE
+        if gone or (last and last + self.undo <= at):
+            raise Conflict(
+                f"claim {claim.name} is being given back",
+                f"`seed claim undo {claim.name}` while that goes; else claim anew.",
+            )
+        if claim.state in holding.WAITING:
+            raise Conflict(
+                f"claim {claim.name} did not begin yet",
+                f"Release it and ask again: `seed claim release {claim.name}`.",
+            )
+        _may_last(projects.find(session, claim.project), end - at)
+        uuids = select(Hold.node_uuid).where(Hold.claim_id == claim.id)
+        bookings = session.exec(
+            select(Booking)
+            .where(col(Booking.node_uuid).in_(uuids), Booking.claim_id != claim.id)
+            .order_by(col(Booking.starts_at))
+        ).all()
+        free = end + timedelta(seconds=claim.grace_seconds) + self.turnaround
+        if bookings and bookings[0].starts_at < free:
+            latest = bookings[0].starts_at - (free - end)
+            raise Conflict(
+                f"a node of claim {claim.name} is reserved from "
+                f"{bookings[0].starts_at:%Y-%m-%d %H:%M} UTC on",
+                f"It can be kept until {latest:%Y-%m-%d %H:%M} UTC at most.",
+            )
+
+    def protect(self, project: str | None, name: str, on: bool, who: str, why: str) -> Claim:
+        """While protected it is neither released nor ends by itself."""
+        with self.store.write() as session:
+            claim = self.find(session, project, name)
+            if claim.wanted is Wanted.RELEASED or claim.ended_at:
+                raise Conflict(
+                    f"claim {claim.name} is being given back", f"`seed claim undo {claim.name}`."
+                )
+            if claim.protected is not on:
+                claim.protected = on
+                session.add(claim)
+                kind = "claim.protected" if on else "claim.unprotected"
+                record(session, kind, claim.id, claim.name, who=who, project=claim.project, why=why)
+            return claim
+
+    def prioritize(self, name: str, priority: int, who: str) -> Claim:
+        """Where a claim stands in the queue: higher first."""
+        with self.store.write() as session:
+            claim = self.find(session, None, name)
+            claim.priority = priority
+            session.add(claim)
+            record(
+                session, "claim.prioritized", claim.id, f"priority {priority}", who=who,
+                project=claim.project,
+            )  # fmt: skip
+            return claim
+
+    # --- and back -------------------------------------------------------------------------------
+
     def plan_release(self, project: str | None, name: str) -> PlanOut:
         with self.store.read() as session:
             claim = self.find(session, project, name)
+            _unprotected(claim)
             nodes = self._at_stake(session, claim)
+        if not nodes:
+            sentence = f"Release claim {claim.name}: it has no node, nothing is erased."
+            return PlanOut(verb=RELEASE, sentence=sentence, nodes=[], hash="", expires_in_seconds=0)
         with self.store.write() as session:
             return plans.make(session, RELEASE, _sentence(claim, nodes, self.undo), nodes)
 
-    def release(self, project: str | None, name: str, plan: str, who: str, at_once: bool) -> Claim:
+    def release(
+        self, project: str | None, name: str, plan: str, who: str, at_once: bool, why: str = ""
+    ) -> Claim:
         """Give the nodes back: off now, cleaned when the undo window is over."""
         with self.store.write() as session:
             claim = self.find(session, project, name)
             if claim.wanted is Wanted.RELEASED:
                 if at_once and claim.state is ClaimState.RELEASING:
                     claim.undo_until = now()
+                    record(
+                        session, "claim.release-asked", claim.id, "at once", who=who, why=why,
+                        project=claim.project,
+                    )  # fmt: skip
                 return claim
-            plans.use(session, RELEASE, self._at_stake(session, claim), plan)
+            _unprotected(claim)
+            nodes = self._at_stake(session, claim)
+            if nodes:
+                plans.use(session, RELEASE, nodes, plan)
             claim.wanted = Wanted.RELEASED
             claim.undo_until = now() if at_once else now() + self.undo
             session.add(claim)
             record(
-                session, "claim.release-asked", claim.id, claim.name, who=who,
+                session, "claim.release-asked", claim.id, claim.name, who=who, why=why,
                 project=claim.project, plan=plan,
             )  # fmt: skip
             return claim
@@ -96,16 +312,23 @@ class Desk:
         with self.store.write() as session:
             claim = self.find(session, project, name)
             if claim.wanted is Wanted.ACTIVE:
+                if claim.state is ClaimState.RELEASING:
+                    raise Conflict(
+                        f"the lease of claim {claim.name} is over",
+                        f"Keep it longer: `seed claim renew {claim.name} --for 1d`.",
+                    )
                 return claim
             too_late = claim.undo_until is None or claim.undo_until <= now()
-            if too_late or claim.state in (ClaimState.CLEANING, ClaimState.RELEASED):
+            if too_late or claim.state in GONE:
                 raise Conflict(
                     f"the undo window of claim {claim.name} is over",
                     "Its disks are being cleaned; claim new nodes: `seed claim create`.",
                 )
             claim.wanted, claim.undo_until = Wanted.ACTIVE, None
             session.add(claim)
-            record(session, "claim.taken-back", claim.id, claim.name, who=who)
+            record(
+                session, "claim.taken-back", claim.id, claim.name, who=who, project=claim.project
+            )
             return claim
 
     def _at_stake(self, session: Session, claim: Claim) -> list[PlannedNode]:
@@ -126,78 +349,35 @@ class Desk:
         )
 
 
-def take(session: Session, claim: Claim, nodes: list[Node]) -> None:
-    """Hold `claim.count` fitting nodes, or raise NoCapacity and hold none."""
-    reasons: dict[str, str] = {}
-    taken = 0
-    for node in sorted(nodes, key=lambda n: n.name):
-        if taken == claim.count:
-            return
-        why_not = rejects(session, claim, node)
-        if not why_not and _hold(session, claim, UUID(node.uuid), taken):
-            taken += 1
-        else:
-            reasons[node.name] = why_not or "another claim was faster"
-    if taken == claim.count:
-        return
-    raise NoCapacity(
-        f"claim {claim.name} wants {claim.count} of class {claim.resource_class}, "
-        f"free are {taken}{_others(claim, nodes)}",
-        "Ask for fewer, release a claim, or see why: `seed node list`.",
-        reasons,
-    )
+GONE = (ClaimState.CLEANING, ClaimState.RELEASED)
 
 
-def _others(claim: Claim, nodes: list[Node]) -> str:
-    """Most wrong classes are typing errors: say which there are."""
-    classes = sorted({n.resource_class for n in nodes if n.resource_class})
-    if claim.resource_class in classes:
-        return ""
-    return f"; the classes are: {', '.join(classes)}" if classes else "; there are no nodes at all"
+# --- who may ------------------------------------------------------------------------------------
 
 
-def rejects(session: Session, claim: Claim, node: Node) -> str:
-    """The rule that keeps this node from this claim; empty when it fits."""
-    hold = session.get(Hold, UUID(node.uuid))
-    bmc = session.exec(select(Bmc).where(Bmc.node_uuid == UUID(node.uuid))).first()
-    rules = [
-        (hold is None or bmc is None, "Seed did not enroll it"),
-        (bmc is not None and bmc.goal is not BmcGoal.AVAILABLE, "it was not provided"),
-        (node.resource_class != claim.resource_class, f"its class is {node.resource_class}"),
-        (_changing(bmc, node), f"its class becomes {bmc.resource_class if bmc else ''}"),
-        (hold is not None and hold.claim_id is not None, "it is held by another claim"),
-        (node.provision_state != "available", f"it is {node.provision_state}"),
-        (bmc is not None and bool(moving(session, [bmc.id])), "its BMC's login is being changed"),
-        (node.maintenance, "it is in maintenance"),
-        (bool(bmc and bmc.problem), f"it is stuck: {bmc.problem if bmc else ''}"),
-    ]
-    broken = next((why for broken, why in rules if broken), "")
-    if broken or bmc is None:
-        return broken
-    misfit = classify.present_misfit(session, bmc)
-    return f"it is not as its class says: {'; '.join(misfit)}" if misfit else ""
+def admit(session: Session, claim: Claim, at: datetime) -> None:
+    """Its project's rules: is it there, how urgent, how long, how many. Before it is added."""
+    project = projects.may_claim(session, claim.project)
+    if claim.priority > project.max_priority:
+        raise Conflict(
+            f"project {project.name} may ask for priority {project.max_priority} at most",
+            f"Ask for that, or an operator moves it: `seed claim prioritize {claim.name}`.",
+        )
+    begin = max(claim.starts_at or at, at)
+    length = claim.ends_at - begin if claim.ends_at else None
+    if claim.lease_seconds:
+        length = timedelta(seconds=claim.lease_seconds)
+    _may_last(project, length)
+    quotas.check(session, claim.project, claim.resource_class, claim.count)
 
 
-def _changing(bmc: Bmc | None, node: Node) -> bool:
-    """Rows say another class already; Ironic will hear of it."""
-    return bool(bmc and bmc.hardware_class and bmc.resource_class != node.resource_class)
-
-
-def _hold(session: Session, claim: Claim, node_uuid: UUID, position: int) -> bool:
-    """Compare-and-set: the row is ours only if nobody held it at this moment."""
-    won = session.execute(
-        update(Hold)
-        .where(col(Hold.node_uuid) == node_uuid, col(Hold.claim_id).is_(None))
-        .values(claim_id=claim.id, position=position, generation=Hold.generation + 1)
-    )
-    return bool(won.rowcount == 1)  # type: ignore[attr-defined]
-
-
-def let_go(session: Session, hold: Hold) -> None:
-    """The node is free again; whoever acts for the old generation is now a stranger."""
-    hold.claim_id = None
-    hold.generation += 1
-    session.add(hold)
+def _may_last(project: Project, length: timedelta | None) -> None:
+    longest = project.max_lease_seconds
+    if longest and (length is None or length > timedelta(seconds=longest)):
+        raise Conflict(
+            f"project {project.name} may keep servers for {timedelta(seconds=longest)} at a time",
+            f"Give an end: lease_seconds={longest} at most, and renew it in time.",
+        )
 
 
 def _living(session: Session, project: str, name: str) -> Claim | None:
@@ -209,7 +389,8 @@ def _living(session: Session, project: str, name: str) -> Claim | None:
 
 
 def _same_wish(claim: Claim, spec: ClaimSpec) -> Claim:
-    differs = [f for f in ClaimSpec.model_fields if getattr(claim, f) != getattr(spec, f)]
+    said = (f for f in ClaimSpec.model_fields if f not in CHANGEABLE)
+    differs = [f for f in said if getattr(claim, f) != getattr(spec, f)]
     if differs:
         raise Conflict(
             f"a claim named {claim.name} lives already and differs in {', '.join(differs)}",
@@ -218,26 +399,12 @@ def _same_wish(claim: Claim, spec: ClaimSpec) -> Claim:
     return claim
 
 
-def _check_keys(keys: list[str]) -> None:
-    if not keys:
-        raise Invalid(
-            "no SSH key was given, nobody could log in",
-            "Add one: --ssh-key ~/.ssh/id_ed25519.pub.",
+def _unprotected(claim: Claim) -> None:
+    if claim.protected:
+        raise Conflict(
+            f"claim {claim.name} is protected",
+            f"If it shall end all the same: `seed claim unprotect {claim.name}`, then release it.",
         )
-    for number, key in enumerate(keys, 1):
-        if "PRIVATE KEY" in key:
-            raise Invalid(
-                f"SSH key {number} is a private key", "Give the .pub file and change that key pair."
-            )
-        try:
-            if "\n" in key.strip():
-                raise ValueError("more than one line")
-            load_ssh_public_key(key.strip().encode())
-        except (ValueError, UnsupportedAlgorithm) as err:
-            raise Invalid(
-                f"SSH key {number} is not an OpenSSH public key",
-                "Give one line like `ssh-ed25519 AAAA... name`, as in a .pub file.",
-            ) from err
 
 
 def _sentence(claim: Claim, nodes: list[PlannedNode], undo: timedelta) -> str:

@@ -163,8 +163,15 @@ class Enrollment:
         return Wait("Ironic checks the BMC login", 1.0)
 
     def _manageable(self, bmc: Bmc, node: Node) -> Result:
-        if node.maintenance:
+        ours = node.fault or node.maintenance_reason in (LOGIN_REFUSED, CHANGES_LOGIN)
+        if node.maintenance and ours:
             self.parts.ironic.set_maintenance(bmc.node, False)
+        if node.maintenance and not ours and wants(bmc, node):
+            why = node.maintenance_reason or "no reason given"
+            return Stuck(
+                f"{bmc.node_name} is in maintenance: {why}",
+                f"When it may go on: `baremetal node maintenance unset {bmc.node_name}`.",
+            )
         if not inspected(bmc, node):
             return self._inspect(bmc, node)
         self._learn(bmc, node, self.parts.ironic.inventory(bmc.node) or {})
@@ -306,6 +313,11 @@ def stop(parts: Parts, order: Order, node: Node) -> Wait:
     elif node.provision_state == "wait call-back":
         parts.ironic.provision(node.uuid, "deleted")
     return Wait(f"stopping: {order.alarm}", 1.0)
+
+
+def wants(bmc: Bmc, node: Node) -> bool:
+    """Something has to be done to a manageable node."""
+    return not inspected(bmc, node) or bmc.goal is BmcGoal.AVAILABLE
 
 
 def waiting_for(node: Node, order: Order | None) -> str:

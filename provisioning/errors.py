@@ -20,6 +20,7 @@ SeedError
     HostError          500  this machine is not fit (CLI only: never raised inside the API)
 """
 
+from datetime import datetime
 from typing import ClassVar
 
 
@@ -61,13 +62,26 @@ class Unauthenticated(SeedError):
 
 
 class NoCapacity(Conflict):
-    """Not enough nodes. `reasons` maps a node's name to the rule that rejected it."""
+    """Not enough nodes.
+
+    reasons: a node's name -> the rule that rejected it. free_at: when it could be had, if nobody
+    else comes; None: nobody knows. nearest: the nodes that lack least, and what.
+    """
 
     code = "no-capacity"
 
-    def __init__(self, what: str, remedy: str, reasons: dict[str, str]) -> None:
+    def __init__(
+        self,
+        what: str,
+        remedy: str,
+        reasons: dict[str, str],
+        free_at: datetime | None = None,
+        nearest: dict[str, list[str]] | None = None,
+    ) -> None:
         super().__init__(what, remedy)
         self.reasons = reasons
+        self.free_at = free_at
+        self.nearest = nearest or {}
 
 
 class QuotaExceeded(Conflict):

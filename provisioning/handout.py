@@ -1,14 +1,26 @@
-"""HandOut: the one model of what is handed over; inventories and ssh config render from it."""
+"""HandOut: the one model of what is handed over. Inventories, ssh config, targets render from it.
 
+It is read from our own rows: nothing here asks Ironic. Never in it: a BMC's address, MAC or login.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
-from typing import Any
+from ipaddress import IPv4Interface
+from typing import Any, Literal
 from uuid import UUID
 
 from pydantic import BaseModel
 from sqlmodel import Session, col, select
 
-from provisioning import orders
+from provisioning import seats
 from provisioning.models import Address, Bmc, Claim, Hold, Order
+from provisioning.rack_plan import Place
+from provisioning.seats import HandOutDisk, HandOutNic
+from provisioning.sight import Sight
+from provisioning.states import ClaimState, OrderKind
+
+Networks = Mapping[str, IPv4Interface]
+"""Network -> Seed's own interface there: its prefix."""
 
 
 class Phase(BaseModel):
@@ -18,59 +30,180 @@ class Phase(BaseModel):
     seconds: float
 
 
+class HandOutAddress(BaseModel):
+    """prefix: the network's, in bits; None where it is not known. mac: of the NIC that has it."""
+
+    network: str
+    address: str
+    prefix: int | None = None
+    mac: str = ""
+
+
 class HandOutNode(BaseModel):
+    """One node as its holder gets it. Empty or 0: nobody told.
+
+    name:       its host name. node_name: what Ironic and the rack call it.
+    address:    the first of `addresses`: where it is reached.
+    host_keys:  OpenSSH public host keys, as the node itself reported them.
+    memory_mib: MiB. cpus: hardware threads of all sockets.
+    unit:       the lowest rack unit it fills, 0 if it is in no plan.
+    lease_end:  when it is taken back by itself; None: open.
+    proved_at:  when the node told that it runs what was asked for.
+    """
+
     name: str
+    claim: str
+    project: str
     node_uuid: UUID
     node_name: str
-    addresses: dict[str, str]
-    """Network name -> address."""
+    address: str
+    addresses: list[HandOutAddress]
     ssh_user: str
     host_keys: list[str]
-    nics: list[dict[str, Any]]
-    disks: list[dict[str, Any]]
+    nics: list[HandOutNic]
+    disks: list[HandOutDisk]
+    cpus: int
+    memory_mib: int
+    cpu_arch: str
+    site: str
+    row: str
+    rack: str
+    unit: int
+    feed: str
     resource_class: str
+    labels: dict[str, str]
+    traits: list[str]
+    lease_end: datetime | None
     proved_at: datetime | None
     cloud_init: str = ""
 
 
 class HandOut(BaseModel):
+    """What a claim got. nodes: in the order of their host names' numbers."""
+
     claim: str
+    project: str
     nodes: list[HandOutNode]
 
-    def known_hosts(self) -> str:
-        """OpenSSH known_hosts lines, by address and by name."""
-        return "".join(
-            f"{','.join([*node.addresses.values(), node.name])} {key}\n"
-            for node in self.nodes
-            for key in node.host_keys
+
+def of_claim(
+    session: Session, claim: Claim, ssh_user: str, networks: Networks | None = None
+) -> HandOut:
+    """What this claim holds, however far it is."""
+    return of_claims(session, [claim], lambda _: ssh_user, networks)[0]
+
+
+def active(
+    session: Session, project: str | None, ssh_user: Callable[[str], str], networks: Networks
+) -> list[HandOut]:
+    """All that is handed out at this moment, by project and claim; project None: everybody's."""
+    query = select(Claim).where(Claim.state == ClaimState.ACTIVE)
+    if project is not None:
+        query = query.where(Claim.project == project)
+    claims = session.exec(query.order_by(col(Claim.project), col(Claim.name))).all()
+    return of_claims(session, claims, ssh_user, networks)
+
+
+def of_claims(
+    session: Session,
+    claims: Sequence[Claim],
+    ssh_user: Callable[[str], str],
+    networks: Networks | None = None,
+) -> list[HandOut]:
+    """One per claim, with a handful of queries for all of them. ssh_user: image -> its login."""
+    wanted = select(Hold).where(col(Hold.claim_id).in_([c.id for c in claims]))
+    holds = session.exec(wanted.order_by(col(Hold.position))).all()
+    known = _Known(session, [hold.node_uuid for hold in holds], networks or {})
+    users = {image: ssh_user(image) for image in {claim.image for claim in claims}}
+    of: dict[UUID, list[Hold]] = {claim.id: [] for claim in claims}
+    for hold in holds:
+        if hold.claim_id in of and hold.node_uuid in known.bmcs:
+            of[hold.claim_id].append(hold)
+    return [
+        HandOut(
+            claim=claim.name,
+            project=claim.project,
+            nodes=[known.node(claim, hold, users[claim.image]) for hold in of[claim.id]],
+        )
+        for claim in claims
+    ]
+
+
+class _Known:
+    """What our rows know of these nodes."""
+
+    def __init__(self, session: Session, nodes: Sequence[UUID], networks: Networks) -> None:
+        bmcs = session.exec(select(Bmc).where(col(Bmc.node_uuid).in_(nodes))).all()
+        self.bmcs = {bmc.node: bmc for bmc in bmcs}
+        self._networks = networks
+        self._places = seats.places(session, bmcs)
+        rows = session.exec(select(Address).where(col(Address.node_uuid).in_(nodes)))
+        self._addresses: dict[UUID, Address] = {}
+        for row in sorted(rows, key=lambda r: r.mac):
+            self._addresses.setdefault(row.node_uuid, row)  # as boot_address
+        deploys = select(Order).where(
+            col(Order.node_uuid).in_(nodes), Order.kind == OrderKind.DEPLOY
+        )
+        self._deploys = {(o.node_uuid, o.generation): o for o in session.exec(deploys)}
+        seen = session.exec(select(Sight).where(col(Sight.node_uuid).in_(nodes)))
+        self._traits = {row.node_uuid: row.facts.get("traits") for row in seen}
+
+    def node(self, claim: Claim, hold: Hold, ssh_user: str) -> HandOutNode:
+        bmc = self.bmcs[hold.node_uuid]
+        order = self._deploys.get((hold.node_uuid, hold.generation))
+        proof: dict[str, Any] = (order.proof if order else None) or {}
+        place = self._places.get(hold.node_uuid)
+        addresses = self._handed(hold.node_uuid)
+        return HandOutNode(
+            name=claim.hostname(hold.position),
+            claim=claim.name,
+            project=claim.project,
+            node_uuid=hold.node_uuid,
+            node_name=bmc.node_name or "",
+            address=addresses[0].address if addresses else "",
+            addresses=addresses,
+            ssh_user=ssh_user,
+            host_keys=list(proof.get("host_keys", [])),
+            nics=seats.nics(bmc, place, proof, {a.mac: a.network for a in addresses}),
+            disks=seats.disks(bmc, proof),
+            **seats.sizes(bmc),
+            **_where(place),
+            resource_class=bmc.resource_class,
+            labels=dict(bmc.labels),
+            traits=self._traits_of(bmc),
+            lease_end=claim.lease_end,
+            proved_at=order.proof_at if order else None,
+            cloud_init=str((proof.get("cloud_init") or {}).get("status", "")),
         )
 
+    def _handed(self, node_uuid: UUID) -> list[HandOutAddress]:
+        row = self._addresses.get(node_uuid)
+        if row is None:
+            return []
+        wire = self._networks.get(row.network)
+        return [
+            HandOutAddress(
+                network=row.network,
+                address=row.address,
+                prefix=wire.network.prefixlen if wire else None,
+                mac=row.mac,
+            )
+        ]
 
-def of_claim(session: Session, claim: Claim, ssh_user: str) -> HandOut:
-    holds = session.exec(
-        select(Hold).where(Hold.claim_id == claim.id).order_by(col(Hold.position))
-    ).all()
-    return HandOut(claim=claim.name, nodes=[_node(session, claim, h, ssh_user) for h in holds])
+    def _traits_of(self, bmc: Bmc) -> list[str]:
+        """As Ironic was seen to have them, else as its class gives them."""
+        seen = self._traits.get(bmc.node)
+        return sorted(str(t) for t in (bmc.classed.get("traits", []) if seen is None else seen))
 
 
-def _node(session: Session, claim: Claim, hold: Hold, ssh_user: str) -> HandOutNode:
-    bmc = session.exec(select(Bmc).where(Bmc.node_uuid == hold.node_uuid)).one()
-    address = boot_address(session, hold.node_uuid)
-    order = orders.of_deploy(session, hold)
-    proof = (order.proof if order else None) or {}
-    return HandOutNode(
-        name=claim.hostname(hold.position),
-        node_uuid=hold.node_uuid,
-        node_name=bmc.node_name or "",
-        addresses={address.network: address.address} if address else {},
-        ssh_user=ssh_user,
-        host_keys=list(proof.get("host_keys", [])),
-        nics=list(proof.get("nics", [])),
-        disks=list(proof.get("disks", [])),
-        resource_class=bmc.resource_class,
-        proved_at=order.proof_at if order else None,
-        cloud_init=str((proof.get("cloud_init") or {}).get("status", "")),
-    )
+Whereabouts = dict[Literal["site", "row", "rack", "feed", "unit"], Any]
+
+
+def _where(place: Place | None) -> Whereabouts:
+    if place is None:
+        return {"site": "", "row": "", "rack": "", "unit": 0, "feed": ""}
+    site, row, rack = place.rack
+    return {"site": site, "row": row, "rack": rack, "unit": place.unit, "feed": place.feed}
 
 
 def boot_address(session: Session, node_uuid: UUID) -> Address | None:

@@ -4,11 +4,12 @@ Nodes are not here: they are Ironic's. A row names a node by its Ironic UUID.
 Times are UTC and aware.
 """
 
+import re
 from datetime import UTC, datetime, timedelta
 from typing import Annotated, Any
 from uuid import UUID, uuid4
 
-from pydantic import StringConstraints
+from pydantic import AfterValidator, StringConstraints
 from sqlalchemy import JSON, Column, DateTime, Index, LargeBinary, text
 from sqlalchemy.types import TypeDecorator
 from sqlmodel import Field, SQLModel
@@ -24,6 +25,21 @@ IN_WORDS = {  # what a person is told who did not meet them
 }
 HostLabel = Annotated[str, StringConstraints(pattern=HOST_LABEL)]
 Name = Annotated[str, StringConstraints(pattern=NAME)]
+_UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.IGNORECASE)
+_TAKEN = frozenset({"all", "ungrouped", "none", "null", "localhost", "detail"})
+
+
+def _free(name: str) -> str:
+    """A name is looked for beside UUIDs, and becomes a host's and an inventory group's."""
+    if _UUID.fullmatch(name):
+        raise ValueError("a name that looks like a UUID would be taken for one")
+    if name.lower() in _TAKEN:
+        raise ValueError(f"{name} means something else already")
+    return name
+
+
+NewHostLabel = Annotated[HostLabel, AfterValidator(_free)]
+NewName = Annotated[Name, AfterValidator(_free)]
 
 
 def now() -> datetime:
@@ -221,7 +237,7 @@ class ClaimSpec(SQLModel):
     priority:        in the queue, higher first.
     """
 
-    name: HostLabel
+    name: NewHostLabel
     resource_class: Name = "baremetal"
     count: int = Field(default=1, ge=1, le=500)
     image: Name

@@ -5,6 +5,8 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from datetime import timedelta
+from functools import cached_property
 from pathlib import Path
 from uuid import UUID
 
@@ -13,13 +15,14 @@ from provisioning.authority import Authority
 from provisioning.bmc import Access, BmcProtocol, Contact, Identity
 from provisioning.errors import BmcBusy, BmcLoginRefused, Conflict, NotFound
 from provisioning.image import Image
-from provisioning.ironic import Ironic
+from provisioning.ironic import Ironic, Node
 from provisioning.models import Bmc, Credential
 from provisioning.networks import Pool
 from provisioning.room import Rotation
 from provisioning.secrets import Sealer
 from provisioning.states import MOVING, Login
 from provisioning.store import Store
+from provisioning.watching import Watch
 from provisioning.wire import BootService
 
 LOGIN_TIMEOUT = 30.0  # seconds
@@ -65,6 +68,19 @@ class Parts:
     gateway_url: str
     gateway_ca: Path
     talks: Talks = field(default_factory=Talks)
+    undo: timedelta = timedelta(minutes=10)
+    """How long a claim that ended by itself can be taken back."""
+    turnaround: timedelta = timedelta(hours=1)
+    """How long after a claim its nodes count as free for a reservation."""
+
+    @cached_property
+    def watch(self) -> Watch:
+        """What Ironic's nodes were, seconds ago."""
+        return Watch(self.store, self.ironic)
+
+    def seen(self, uuid: object) -> Node:
+        """The node for who waits: as it was within seconds and after all that we did to it."""
+        return self.watch.seen(uuid) or self.ironic.node(uuid)
 
     def serve_wire(self) -> None:
         """Bring DHCP and boot files in line with the rows, before a server is told to boot."""

@@ -22,6 +22,7 @@ TOP_UNIT: Final = 100
 LONGEST: Final = 80  # characters of a cell
 COLUMNS: Final = (
     "site", "row", "rack", "unit", "height", "serial", "bmc_mac", "class", "technician",
+    "feed",
 )  # fmt: skip
 OTHER_NAMES: Final = {"u": "unit", "resource_class": "class", "bmc": "bmc_mac"}
 
@@ -163,6 +164,7 @@ def _slot(where: str, row: Row) -> Place:
         bmc_mac=_mac(where, row.get("bmc_mac", "")),
         resource_class=_name(where, "class", row.get("class", "")),
         technician=row.get("technician", ""),
+        feed=_name(where, "feed", row.get("feed", "")),
         ports=dict(_nic(where, nic, text) for nic, text in row["nics"].items() if text),
     )
     if not slot.rack.rack:

@@ -28,6 +28,7 @@ class Place:
     """A slot of the plan: room.Slot without its table, light enough for 10^5 of them.
 
     ports: NIC, as the plan names it -> its switch port.
+    feed:  the power feed it hangs on.
     """
 
     rack: Rack
@@ -38,6 +39,7 @@ class Place:
     resource_class: str = ""
     technician: str = ""
     ports: Mapping[str, Port] = field(default_factory=dict, hash=False)
+    feed: str = ""
 
     @property
     def key(self) -> Key:

@@ -27,7 +27,7 @@ from provisioning.worklist import Room
 LAST_SWEEPS: Final = 20  # of which one may have missed a BMC
 _SLOT: Final = (
     Slot.site, Slot.row, Slot.rack, Slot.unit, Slot.height, Slot.serial, Slot.bmc_mac,
-    Slot.resource_class, Slot.technician, Slot.nics,
+    Slot.resource_class, Slot.technician, Slot.nics, Slot.feed,
 )  # fmt: skip
 _BMC: Final = (
     Bmc.address, Bmc.serial, Bmc.manager_mac, Bmc.node_name, Bmc.resource_class, Bmc.inventory,
@@ -104,6 +104,7 @@ def _row(place: Place) -> dict[str, Any]:
         "id": uuid4(), "site": site, "row": row, "rack": rack, "unit": place.unit,
         "height": place.height, "serial": place.serial, "bmc_mac": place.bmc_mac,
         "resource_class": place.resource_class, "technician": place.technician,
+        "feed": place.feed,
         "nics": [{"nic": n, "switch": p.switch, "port": p.port} for n, p in place.ports.items()],
     }  # fmt: skip
 
@@ -111,14 +112,15 @@ def _row(place: Place) -> dict[str, Any]:
 def places(session: Session) -> list[Place]:
     """The whole plan."""
     rows = session.execute(select(*_SLOT)).all()  # type: ignore[call-overload]
-    return [_place(row) for row in rows]
+    return [place(row) for row in rows]
 
 
-def _place(row: Any) -> Place:  # noqa: ANN401
+def place(row: Any) -> Place:  # noqa: ANN401
+    """A Slot, or a row of its columns."""
     return Place(
         Rack(row.site, row.row, row.rack), row.unit, row.height, row.serial, row.bmc_mac,
         row.resource_class, row.technician,
-        {nic["nic"]: Port(nic["switch"], nic["port"]) for nic in row.nics},
+        {nic["nic"]: Port(nic["switch"], nic["port"]) for nic in row.nics}, row.feed,
     )  # fmt: skip
 
 
@@ -188,6 +190,15 @@ def _told(row: Any, ramdisks: "_Ramdisks") -> list[Told]:  # noqa: ANN401
     strange = ramdisks.of(row.serial, row.manager_mac, row.address)
     by_bmc = _one_told("out of band", row.inventory, row.inventory_at)
     return [told for told in (by_bmc, ours or strange) if told]
+
+
+def told_of(bmc: Bmc) -> list[Told]:
+    """What an accepted server's own BMC and its last ramdisk told."""
+    kept = (
+        ("out of band", bmc.inventory, bmc.inventory_at),
+        ("in band", bmc.ramdisk, bmc.ramdisk_at),
+    )
+    return [told for source, document, at in kept if (told := _one_told(source, document, at))]
 
 
 def _one_told(source: str, document: dict[str, Any], at: datetime | None) -> Told | None:

@@ -41,8 +41,6 @@ TRANSITIONS: Final[frozenset[tuple[ClaimState, ClaimState]]] = frozenset(
         (S.QUEUED, S.REQUESTED),
         (S.QUEUED, S.RESERVED),
         (S.RESERVED, S.REQUESTED),
-        # A booked node is not there when the time has come: the next that fits.
-        (S.RESERVED, S.QUEUED),
         (S.QUEUED, S.RELEASED),
         (S.RESERVED, S.RELEASED),
         (S.REQUESTED, S.ALLOCATED),

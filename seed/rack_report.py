@@ -10,7 +10,7 @@ from seed.rack_text import LEGEND, LOWEST_TOP, SIGNS, ago
 
 COLUMNS: Final = (
     "site", "row", "rack", "unit", "slot", "verdict", "serial", "holds", "class", "technician",
-    "to do", "not known",
+    "feed", "to do", "not known",
 )  # fmt: skip
 _FORMULA: Final = ("=", "+", "-", "@", "\t", "\r")
 _pages = Environment(
@@ -41,7 +41,7 @@ def _row(rack: dict[str, Any], slot: dict[str, Any]) -> list[str]:
     return [
         rack["site"], rack["row"], rack["rack"], str(slot["unit"]), slot["slot"], slot["verdict"],
         slot["serial"] or slot["bmc_mac"], slot["holds"], slot["resource_class"],
-        slot["technician"], _texts(mine, hint=False), _texts(mine, hint=True),
+        slot["technician"], slot["feed"], _texts(mine, hint=False), _texts(mine, hint=True),
     ]  # fmt: skip
 
 

@@ -2,9 +2,11 @@
 
 import os
 import signal
+import ssl
 import sys
 import threading
 from collections.abc import Callable
+from datetime import timedelta
 from pathlib import Path
 
 import structlog
@@ -18,6 +20,7 @@ from provisioning.authority import Authority
 from provisioning.bmc import Access, BmcProtocol
 from provisioning.discovery import Finder
 from provisioning.errors import VaultUnavailable
+from provisioning.hook_delivery import Courier, surroundings
 from provisioning.ironic import Ironic
 from provisioning.leases import LeaseWatch
 from provisioning.models import Credential
@@ -79,9 +82,32 @@ def make(settings: Settings) -> Reconciler:
         boot_url=settings.boot_url,
         gateway_url=settings.gateway_url,
         gateway_ca=paths.tls / "ca.pem",
+        undo=timedelta(seconds=settings.undo_seconds),
+        turnaround=timedelta(seconds=settings.turnaround_seconds),
     )
     finder = Finder(store, protocols, access, parts.sealer)
-    return Reconciler(parts=parts, finder=finder, leases=_leases(settings, store, paths))
+    return Reconciler(
+        parts=parts,
+        finder=finder,
+        leases=_leases(settings, store, paths),
+        courier=_courier(settings, store, unsealer),
+    )
+
+
+def _courier(settings: Settings, store: Store, unsealer: Unsealer) -> Courier:
+    def trust() -> ssl.SSLContext:
+        context = ssl.create_default_context()
+        if settings.webhook_ca_file:
+            context.load_verify_locations(settings.webhook_ca_file)
+        return context
+
+    return Courier(
+        store=store,
+        unseal=unsealer.open,
+        source=f"https://{settings.management.address.ip}:{settings.api_port}",
+        refuses=surroundings(settings.out_of_band.address.network),
+        trust=trust,
+    )
 
 
 def _leases(settings: Settings, store: Store, paths: Paths) -> LeaseWatch | None:

@@ -1,39 +1,57 @@
 """Claims: N nodes with an image on them, for a project."""
 
+import re
 from datetime import datetime
-from typing import Any
+from typing import Any, Final
 from uuid import UUID
 
 from fastapi import APIRouter, Request, Response
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field, StrictBool
 from sqlmodel import col, select
 
-from api.auth import Anyone, Claimer
+from api.auth import Anyone, Claimer, Operator
 from api.parts import Here
 from api.roles import Caller, Role
-from provisioning import handout, image
+from provisioning import handout, image, leasing, renderings
 from provisioning.errors import Forbidden, Invalid, NotFound
 from provisioning.handout import HandOut, Phase
 from provisioning.models import Claim, ClaimSpec, Hold
 from provisioning.plans import PlanOut
+from provisioning.states import ClaimState
 
 router = APIRouter(tags=["claims"])
 
 
-class ClaimAsk(ClaimSpec):
-    """What to claim. Unknown fields are refused: a typo must not be silent."""
+_OF_BMCS: Final = re.compile(
+    r"\bBMCs?\b|\bseed bmc\b|\d+\.\d+\.\d+\.\d+|[0-9a-f]*:[0-9a-f]*:[0-9a-f]*", re.I
+)
+EXAMPLE: Final[dict[str, Any]] = {
+    "name": "web",
+    "count": 2,
+    "image": "debian",
+    "ssh_keys": [
+        "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIKE02EXZopJm+V+0QfxedG6Gy6HeCx4/dROzGkxDOS5X me"
+    ],
+    "spread": "rack",
+    "memory_gib": 256,
+    "lease_seconds": 604800,
+}
 
-    model_config = ConfigDict(  # type: ignore[assignment]
-        extra="forbid",
-        json_schema_extra={
-            "example": {
-                "name": "web",
-                "count": 2,
-                "image": "debian",
-                "ssh_keys": ["ssh-ed25519 AAAA... me"],
-            }
-        },
-    )
+
+class ClaimAsk(ClaimSpec):
+    """What to claim. Unknown fields are refused: a typo must not be silent.
+
+    `count` may be left out where `nodes` are named: it is their number then.
+    """
+
+    model_config = ConfigDict(extra="forbid", json_schema_extra={"example": EXAMPLE})  # type: ignore[assignment]
+
+    @property
+    def spec(self) -> ClaimSpec:
+        told = self.model_dump()
+        if self.nodes and "count" not in self.model_fields_set:
+            told["count"] = len(self.nodes)
+        return ClaimSpec.model_validate(told)
 
 
 class ClaimNode(BaseModel):
@@ -45,7 +63,11 @@ class ClaimNode(BaseModel):
 
 
 class ClaimOut(BaseModel):
-    """A claim; `handout` once it is active."""
+    """A claim; `handout` once it is active.
+
+    lease_end: when it ends; grace_seconds later it is given back by itself. None: open.
+    expected_at: while it waits in the queue: about when it begins, where that can be told.
+    """
 
     id: UUID
     name: str
@@ -53,6 +75,23 @@ class ClaimOut(BaseModel):
     resource_class: str
     count: int
     image: str
+    traits: list[str]
+    labels: dict[str, str]
+    racks: list[str]
+    cpus: int
+    memory_gib: int
+    disk_gib: int
+    spread: str
+    pack: str
+    root_device: dict[str, Any]
+    hostnames: str
+    protected: bool
+    if_full: str
+    priority: int
+    starts_at: datetime | None
+    lease_end: datetime | None
+    grace_seconds: int
+    expected_at: datetime | None
     wanted: str
     state: str
     since: datetime
@@ -67,34 +106,90 @@ class ClaimOut(BaseModel):
 
 
 class ReleaseAsk(BaseModel):
-    """plan: the hash that `:plan-release` gave. now: no undo window."""
+    """plan: the hash that `:plan-release` gave. now: no undo window. why: kept in the event."""
 
     model_config = ConfigDict(extra="forbid")
-    plan: str = ""
-    now: bool = False
+    plan: str = Field(default="", max_length=64)
+    now: StrictBool = False
+    why: str = Field(default="", max_length=500)
+
+
+class RenewAsk(BaseModel):
+    """One of the two: an end, or how long from now."""
+
+    model_config = ConfigDict(extra="forbid")
+    ends_at: datetime | None = None
+    lease_seconds: int | None = Field(default=None, ge=60, le=10 * 365 * 86400)
+
+
+class ProtectAsk(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+    why: str = Field(default="", max_length=500)
+
+
+class PriorityAsk(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+    priority: int = Field(ge=0, le=100)
+
+
+class ExplainOut(BaseModel):
+    """What would become of a claim.
+
+    chosen:  the nodes it would get now; none: it cannot be had now.
+    free_at: when it could be had if nobody else comes; None: nobody knows.
+    nodes:   node -> the rules that keep it from the claim; an empty list: it fits.
+    nearest: the nodes that lack least, and what.
+    """
+
+    fits: bool
+    sentence: str
+    chosen: list[str]
+    free_at: datetime | None
+    nodes: dict[str, list[str]]
+    nearest: dict[str, list[str]]
 
 
 @router.get("/v1/claims")
-def list_claims(caller: Anyone, parts: Here, ended: bool = False) -> list[ClaimOut]:
+def list_claims(
+    caller: Anyone, parts: Here, ended: bool = False, state: ClaimState | None = None
+) -> list[ClaimOut]:
     """Living claims, newest first; a claimer sees its own project's."""
-    query = select(Claim).order_by(col(Claim.created_at).desc())
+    query = select(Claim).order_by(col(Claim.created_at).desc(), col(Claim.id))
     if not caller.sees_all:
         query = query.where(Claim.project == caller.project)
     if not ended:
         query = query.where(col(Claim.ended_at).is_(None))
+    if state is not None:
+        query = query.where(Claim.state == state)
     with parts.store.read() as session:
         rows = session.exec(query).all()
-    return [_out(parts, c) for c in rows]
+    queued = any(c.state is ClaimState.QUEUED for c in rows)
+    expected = parts.desk.expected() if queued else {}
+    return [_out(parts, c, caller, expected) for c in rows]
 
 
 @router.post("/v1/claims", status_code=202)
 def create_claim(
     ask: ClaimAsk, caller: Claimer, parts: Here, request: Request, response: Response
 ) -> ClaimOut:
-    """Ask for nodes. Answers 202 at once; follow `Location` until the state is `active`."""
-    claim, _new = parts.desk.request(ClaimSpec(**ask.model_dump()), caller.project, caller.name)
+    """Ask for nodes. Answers 202 at once; follow `Location` until the state is `active`.
+
+    What cannot be had now is 409 with the rule that keeps each node away and the nearest free
+    time; with `if_full: queue` it waits instead.
+    """
+    claim, _new = parts.desk.request(ask.spec, caller.project, caller.name, caller.sees_all)
     response.headers["Location"] = str(request.url_for("show_claim", name=str(claim.id)))
-    return _out(parts, claim)
+    return _out(parts, claim, caller)
+
+
+@router.post("/v1/claims:explain")
+def explain_claim(ask: ClaimAsk, caller: Anyone, parts: Here) -> ExplainOut:
+    """What would become of such a claim now, node by node. Nothing is held by it."""
+    told = parts.desk.explain(ask.spec, caller.project, caller.sees_all)
+    return ExplainOut(
+        fits=bool(told.chosen), sentence=told.sentence, chosen=told.chosen, free_at=told.free_at,
+        nodes=told.rules, nearest=told.nearest,
+    )  # fmt: skip
 
 
 @router.put("/v1/claims/{name}", status_code=202)
@@ -102,8 +197,8 @@ def put_claim(name: str, ask: ClaimAsk, caller: Claimer, parts: Here) -> ClaimOu
     """The same, safe to repeat: the same wish under the same name is the same claim."""
     if ask.name != name:
         raise Invalid(f"the path says {name}, the body says {ask.name}", "Use one name.")
-    claim, _new = parts.desk.request(ClaimSpec(**ask.model_dump()), caller.project, caller.name)
-    return _out(parts, claim)
+    claim, _new = parts.desk.request(ask.spec, caller.project, caller.name, caller.sees_all)
+    return _out(parts, claim, caller)
 
 
 @router.get("/v1/claims/{name}")
@@ -111,14 +206,14 @@ def show_claim(name: str, caller: Anyone, parts: Here) -> ClaimOut:
     """One claim by name or id."""
     with parts.store.read() as session:
         claim = parts.desk.find(session, None if caller.sees_all else caller.project, name)
-    return _out(parts, claim)
+    return _out(parts, claim, caller)
 
 
 @router.get("/v1/claims/{name}/known_hosts")
 def known_hosts(name: str, caller: Anyone, parts: Here) -> Response:
     """The SSH host keys the nodes themselves reported, in OpenSSH's form."""
     found = show_claim(name, caller, parts).handout
-    return Response(found.known_hosts() if found else "", media_type="text/plain")
+    return Response(renderings.known_hosts(found) if found else "", media_type="text/plain")
 
 
 @router.post("/v1/claims/{name}:plan-release")
@@ -131,14 +226,43 @@ def plan_release(name: str, caller: Anyone, parts: Here) -> PlanOut:
 def release_claim(name: str, ask: ReleaseAsk, caller: Anyone, parts: Here) -> ClaimOut:
     """Give the nodes back: off at once, cleaned when the undo window is over."""
     project = _project(name, caller, parts)
-    return _out(parts, parts.desk.release(project, name, ask.plan, caller.name, ask.now))
+    claim = parts.desk.release(project, name, ask.plan, caller.name, ask.now, ask.why)
+    return _out(parts, claim, caller)
 
 
 @router.post("/v1/claims/{name}:undo", status_code=202)
 def undo_release(name: str, caller: Anyone, parts: Here) -> ClaimOut:
     """Take a release back while the disks are untouched."""
     project = _project(name, caller, parts)
-    return _out(parts, parts.desk.take_back(project, name, caller.name))
+    return _out(parts, parts.desk.take_back(project, name, caller.name), caller)
+
+
+@router.post("/v1/claims/{name}:renew", status_code=202)
+def renew_claim(name: str, ask: RenewAsk, caller: Anyone, parts: Here) -> ClaimOut:
+    """Keep it longer, or shorter. While its disks are untouched it may be over already."""
+    project = _project(name, caller, parts)
+    claim = parts.desk.renew(project, name, caller.name, ask.ends_at, ask.lease_seconds)
+    return _out(parts, claim, caller)
+
+
+@router.post("/v1/claims/{name}:protect", status_code=202)
+def protect_claim(name: str, ask: ProtectAsk, caller: Anyone, parts: Here) -> ClaimOut:
+    """From now on it is neither released nor ends by itself."""
+    project = _project(name, caller, parts)
+    return _out(parts, parts.desk.protect(project, name, True, caller.name, ask.why), caller)
+
+
+@router.post("/v1/claims/{name}:unprotect", status_code=202)
+def unprotect_claim(name: str, ask: ProtectAsk, caller: Anyone, parts: Here) -> ClaimOut:
+    """It can be released again, and its lease counts again."""
+    project = _project(name, caller, parts)
+    return _out(parts, parts.desk.protect(project, name, False, caller.name, ask.why), caller)
+
+
+@router.post("/v1/claims/{name}:prioritize", status_code=202)
+def prioritize_claim(name: str, ask: PriorityAsk, caller: Operator, parts: Here) -> ClaimOut:
+    """Where it stands in the queue: higher first, then the one that waits longer."""
+    return _out(parts, parts.desk.prioritize(name, ask.priority, caller.name), caller)
 
 
 def _project(name: str, caller: Caller, parts: Here) -> str | None:
@@ -148,15 +272,17 @@ def _project(name: str, caller: Caller, parts: Here) -> str | None:
     if Role.CLAIMER in caller.roles:
         return caller.project
     raise Forbidden(
-        f"{caller.name} may not release claims: it takes the role claimer or destroyer",
+        f"{caller.name} may not change claims: it takes the role claimer or destroyer",
         "seed token create NAME --role claimer  (as root on the Seed host)",
     )
 
 
-def _out(parts: Here, claim: Claim) -> ClaimOut:
+def _out(
+    parts: Here, claim: Claim, caller: Caller, expected: dict[UUID, datetime | None] | None = None
+) -> ClaimOut:
     user = _ssh_user(parts, claim.image)
     with parts.store.read() as session:
-        handed = handout.of_claim(session, claim, user)
+        handed = handout.of_claim(session, claim, user, parts.networks)
         holds = session.exec(
             select(Hold).where(Hold.claim_id == claim.id).order_by(col(Hold.position))
         ).all()
@@ -168,8 +294,35 @@ def _out(parts: Here, claim: Claim) -> ClaimOut:
             )
             for h in holds
         ]
+    if expected is None and claim.state is ClaimState.QUEUED:
+        expected = parts.desk.expected()
     facts: dict[str, Any] = claim.model_dump(include=set(ClaimOut.model_fields) - {"nodes"})
+    facts |= {
+        "lease_end": claim.lease_end,
+        "undo_until": _undo_until(parts, claim),
+        "expected_at": (expected or {}).get(claim.id),
+    }
+    if not caller.sees_all:
+        facts |= _without_bmcs(claim)
     return ClaimOut(**facts, nodes=nodes, handout=handed if claim.state == "active" else None)
+
+
+def _undo_until(parts: Here, claim: Claim) -> datetime | None:
+    going = claim.state is ClaimState.RELEASING
+    return leasing.undo_until(claim, parts.desk.undo) if going else claim.undo_until
+
+
+def _without_bmcs(claim: Claim) -> dict[str, str]:
+    """What speaks of a BMC is for people of the building."""
+    told = {name: getattr(claim, name) for name in ("detail", "problem", "remedy")}
+    if not any(_OF_BMCS.search(text) for text in told.values()):
+        return told
+    stuck = bool(claim.problem)
+    return {
+        "detail": "" if stuck else "a server of it is being seen to",
+        "problem": "a server of it needs people of the building" if stuck else "",
+        "remedy": f"Tell them, or `seed claim release {claim.name}`." if stuck else "",
+    }
 
 
 def _ssh_user(parts: Here, name: str) -> str:

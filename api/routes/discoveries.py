@@ -4,7 +4,7 @@ from typing import Annotated
 from uuid import UUID
 
 from fastapi import APIRouter
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+from pydantic import BaseModel, ConfigDict, Field, StrictBool, StringConstraints
 
 from api.auth import Insider, Operator
 from api.parts import Here
@@ -41,7 +41,7 @@ class DiscoveryAsk(BaseModel):
     credential: str | None = None
     rate: float = DEFAULT_RATE
     mac: Range = ""
-    defaults: bool = False
+    defaults: StrictBool = False
 
 
 @router.post("/v1/discoveries", status_code=202)

@@ -2,6 +2,7 @@
 
 import asyncio
 import time
+from asyncio import sleep
 from datetime import datetime
 from typing import Annotated, Final
 

@@ -4,16 +4,16 @@ from datetime import datetime, timedelta
 from typing import Annotated, Final
 
 from fastapi import APIRouter, Request
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+from pydantic import BaseModel, ConfigDict, Field, StrictInt, StringConstraints
 from sqlalchemy import ColumnElement
 from sqlmodel import Session, and_, col, or_, select
 
 from api.auth import TokenMaker
 from api.parts import Here
 from api.roles import Caller, Role, within
-from provisioning import projects, tokens
+from provisioning import break_glass, projects, tokens
 from provisioning.errors import Conflict, Forbidden, Invalid, NotFound
-from provisioning.models import HostLabel, Name, Token, now
+from provisioning.models import HostLabel, NewName, Token, now
 from provisioning.secrets import digest, new_token
 from provisioning.store import record
 from provisioning.tenants import User
@@ -37,10 +37,10 @@ class TokenIn(BaseModel):
         },
     )
 
-    name: Name
+    name: NewName
     roles: Annotated[list[Role], Field(min_length=1, max_length=4)]
     project: HostLabel = projects.DEFAULT
-    days: Annotated[int, Field(ge=1, le=366)] | None = None
+    days: Annotated[StrictInt, Field(ge=1, le=366)] | None = None
     scopes: Annotated[list[Scope], Field(max_length=32)] = []
 
 
@@ -115,6 +115,7 @@ def revoke_token(name: str, caller: TokenMaker, parts: Here) -> None:
         if not token.user:  # what a user made ends with the user, not with a session
             ended += tokens.end_with(session, name, token.project, token.roles)
         for one in ended:
+            break_glass.end(session, one, caller.name, "its token was revoked")
             record(session, "token.revoked", one, "no longer valid", who=caller.name)
 
 

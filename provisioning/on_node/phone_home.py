@@ -43,17 +43,23 @@ def nics() -> list[dict[str, Any]]:
 
 
 def disks() -> list[dict[str, Any]]:
-    found = run("lsblk", "-J", "-b", "-d", "-o", "NAME,SERIAL,WWN,SIZE,TYPE")
+    found = run("lsblk", "-J", "-b", "-o", "NAME,SERIAL,WWN,SIZE,TYPE,MOUNTPOINT")
     return [
         {
             "name": d["name"],
             "serial": d.get("serial") or "",
             "wwn": d.get("wwn") or "",
             "size_bytes": int(d.get("size") or 0),
+            "root": holds_root(d),
         }
         for d in found.get("blockdevices", [])
         if d.get("type") == "disk"
     ]
+
+
+def holds_root(device: dict[str, Any]) -> bool:
+    """The image is on it: "/" is on it or on what is made of it."""
+    return device.get("mountpoint") == "/" or any(map(holds_root, device.get("children", [])))
 
 
 def cloud_init() -> dict[str, Any]:

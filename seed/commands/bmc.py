@@ -1,16 +1,14 @@
 """seed bmc ..."""
 
-import os
 import time
-from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from seed import show
-from seed.client import REFUSED, TOO_LONG, USAGE, Client, err, fail, part
+from seed.client import Seed
 from seed.commands import bmc_show
-from seed.config import settings
+from seed.commands.door import REFUSED, TOO_LONG, USAGE, client, err, fail, part
 
 app = typer.Typer(no_args_is_help=True, help="The BMCs that were found.")
 COLUMNS = {
@@ -18,11 +16,6 @@ COLUMNS = {
     "health": "HEALTH", "serial": "SERIAL", "node": "NODE", "model": "MODEL",
 }  # fmt: skip
 LOOK_SECONDS = 120.0  # one BMC's whole conversation, and a little
-
-
-def client() -> Client:
-    """Of a Seed elsewhere, if $SEED_SERVER names one: then this machine needs no settings."""
-    return Client(Path() if os.environ.get("SEED_SERVER") else settings().api_socket)
 
 
 @app.command("list")
@@ -88,7 +81,7 @@ def locate(
         show.one(found, output)
 
 
-def _awaited(api: Client, address: str, flag: str, what: str) -> dict[str, Any]:
+def _awaited(api: Seed, address: str, flag: str, what: str) -> dict[str, Any]:
     """The BMC once the reconciler has done what was asked."""
     until = time.monotonic() + LOOK_SECONDS
     with err.status(f"{address} {what}"):
@@ -134,9 +127,13 @@ def accept(
 
 
 @app.command()
-def forget(address: str, output: show.Output = show.Format.TABLE) -> None:
+def forget(
+    address: str,
+    why: Annotated[str, typer.Option(help="Kept in the event.")] = "",
+    output: show.Output = show.Format.TABLE,
+) -> None:
     """This server is not ours any more; its power and its disks stay as they are.
 
     Example: seed bmc forget 172.22.1.11
     """
-    show.rows([client().post(f"/bmcs/{part(address)}:forget")], COLUMNS, output)
+    show.rows([client().post(f"/bmcs/{part(address)}:forget", {"why": why})], COLUMNS, output)

@@ -7,8 +7,7 @@ import typer
 
 from provisioning.image import Image
 from seed import show
-from seed.client import err, part
-from seed.commands.bmc import client
+from seed.commands.door import client, err, part
 from seed.config import settings
 
 app = typer.Typer(no_args_is_help=True, help="What is written to disks.")

@@ -6,8 +6,7 @@ from typing import Annotated, Any
 import typer
 
 from seed import show
-from seed.client import USAGE, err, fail
-from seed.commands.bmc import client
+from seed.commands.door import USAGE, client, err, fail
 
 packing = typer.Typer(no_args_is_help=True, help="What vendors say they sent.")
 observed = typer.Typer(no_args_is_help=True, help="Every server that anybody saw or announced.")

@@ -213,18 +213,12 @@ class Demo:
         claim = self.ask("claim", "show", name)
         nodes = claim["handout"]["nodes"]
         self.known_hosts.write_text(
-            "".join(
-                f"{address} {key}\n"
-                for n in nodes
-                for address in n["addresses"].values()
-                for key in n["host_keys"]
-            )
+            "".join(f"{n['address']} {key}\n" for n in nodes for key in n["host_keys"])
         )
         options = f"-i {self.key} -o IdentitiesOnly=yes -o UserKnownHostsFile={self.known_hosts}"
         return [
-            f"ip netns exec {self.namespace} ssh {options} {n['ssh_user']}@{address}"
+            f"ip netns exec {self.namespace} ssh {options} {n['ssh_user']}@{n['address']}"
             for n in nodes
-            for address in n["addresses"].values()
         ]
 
     def table(self) -> Table:

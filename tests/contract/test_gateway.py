@@ -35,7 +35,7 @@ PROOF = {
     "token": TOKEN,
     "hostname": "web-0",
     "nics": [{"name": "enp1s0", "mac": MAC, "addresses": [f"{ADDRESS}/24", "fd00::1/64"]}],
-    "disks": [{"name": "sda", "serial": "S1", "wwn": None, "size_bytes": 12 * 2**30}],
+    "disks": [{"name": "sda", "serial": "S1", "wwn": None, "size_bytes": 12 * 2**30, "root": True}],
     "cloud_init": {"status": "done", "errors": []},
     "boot_id": "0c5f4ec0-7c1b-4f0e-9f6e-3a5d0f4d1c11",
     "host_keys": ["ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIExample root@web-0"],
@@ -603,6 +603,15 @@ def test_the_script_on_the_server_speaks_this_shape() -> None:
     told = PROOF | {name: value for name, value in found.items() if value}
     assert PhoneHome.model_validate(told)
     assert set(Proof.model_fields) == set(PROOF) - {"token"}
+
+
+def test_the_script_names_the_disk_that_the_system_is_on() -> None:
+    script = runpy.run_path(str(Path(provisioning.on_node.__file__).with_name("phone_home.py")))
+    root = script["holds_root"]
+    below = {"name": "md0", "children": [{"name": "lv", "mountpoint": "/"}]}
+    assert root({"name": "sda", "mountpoint": None, "children": [{"name": "sda1"}, below]})
+    assert not root({"name": "sdb", "children": [{"name": "sdb1", "mountpoint": "/srv"}]})
+    assert not root({"name": "sdc", "mountpoint": None})
 
 
 @pytest.mark.parametrize(

@@ -523,9 +523,9 @@ def test_an_answer_that_lasts_can_ask_whether_its_caller_is_still_known(
 
     @router.get("/v1/lasting")
     async def lasting(caller: Anyone, request: Request) -> str:
-        await request.state.again()
+        await request.state.identify()
         assert room.root.delete("/v1/tokens/ci").status_code == 204
-        await request.state.again()
+        await request.state.identify()
         return "still there"
 
     monkeypatch.setattr(api_app, "ROUTERS", (*api_app.ROUTERS, router))

@@ -10,13 +10,13 @@ from sqlmodel import select
 
 from api.routes import nodes
 from provisioning import classify, drift, reclass, reinspect
-from provisioning.claims import rejects
 from provisioning.errors import Conflict, NotFound, SeedError
 from provisioning.ironic import Node
 from provisioning.models import Bmc, Claim, Event, Hold, now
 from provisioning.states import BmcGoal
 from tests.fakes.hardware import GB, a_class, an_inventory
 from tests.fakes.ironic import FakeIronic
+from tests.fakes.pool import why_not as pool_says
 from tests.fakes.store import new_store
 
 MISSING = "drives: 3 x ssd 960 GB, class wants 4"
@@ -70,7 +70,7 @@ class Room:
     def why_not(self, name: str = "r1", resource_class: str = "storage") -> str:
         claim = Claim(name="web", image="debian", resource_class=resource_class)
         with self.store.read() as session:
-            return rejects(session, claim, self.node(name))
+            return pool_says(session, claim, self.node(name))
 
     def node(self, name: str = "r1") -> Node:
         return next(n for n in self.ironic.nodes() if n.name == name)

@@ -9,9 +9,9 @@ from provisioning import rack_file, rack_plan
 from provisioning.errors import SeedError
 from provisioning.rack_plan import Place, Rack
 
-CSV = """site,row,rack,unit,height,serial,bmc mac,class,technician,NIC1,NIC 2
-ams,b,r3,17,2,SN17,52-54-00-12-34-56,compute,ann,leaf1:18,leaf2:18
-ams,b,r3,U19,,SN19,,,,,-
+CSV = """site,row,rack,unit,height,serial,bmc mac,class,technician,Feed,NIC1,NIC 2
+ams,b,r3,17,2,SN17,52-54-00-12-34-56,compute,ann,A,leaf1:18,leaf2:18
+ams,b,r3,U19,,SN19,,,,,,-
 """
 
 
@@ -36,7 +36,8 @@ def test_a_sheet() -> None:
     first, second = read(CSV)
     assert (first.rack, first.unit, first.height) == (Rack("ams", "b", "r3"), 17, 2)
     assert (first.serial, first.bmc_mac) == ("SN17", "52:54:00:12:34:56")
-    assert (first.resource_class, first.technician) == ("compute", "ann")
+    assert (first.resource_class, first.technician, first.feed) == ("compute", "ann", "A")
+    assert second.feed == ""
     assert nics(first) == {"NIC1": "leaf1:18", "NIC2": "leaf2:18"}
     assert (second.unit, second.height, second.serial, second.ports) == (19, 1, "SN19", {})
 
@@ -77,6 +78,7 @@ YAML = """
 - rack: r4
   site: ams
   technician: ann
+  feed: B-2
   slots:
     - {unit: 1, serial: SN1}
     - {unit: 2, bmc_mac: 525400123456, nics: {NIC1: {switch: leaf1, port: 7}}}
@@ -90,6 +92,7 @@ def test_yaml(text: str) -> None:
     first, second, third = read(text, "yaml")
     assert (first.serial, nics(first)) == ("0123", {"NIC1": "leaf1:18", "eno2": "1:20"})
     assert [(s.rack, s.technician) for s in (second, third)] == [(Rack("ams", "", "r4"), "ann")] * 2
+    assert (first.feed, second.feed, third.feed) == ("", "B-2", "B-2")
     assert (third.bmc_mac, nics(third)) == ("52:54:00:12:34:56", {"NIC1": "leaf1:7"})
 
 

@@ -16,7 +16,7 @@ from cryptography.x509.oid import NameOID
 from pydantic import SecretStr
 from sqlmodel import Session, select
 
-from provisioning import authority, claims, discovery, logins, pinning, rotation
+from provisioning import authority, discovery, logins, pinning, rotation
 from provisioning.acceptance import OnAccept, accept
 from provisioning.authority import fingerprint
 from provisioning.bmc import Access, Contact, Identity, Lengths
@@ -44,6 +44,7 @@ from provisioning.states import ClaimState, Login, RotationStep
 from provisioning.store import Store
 from tests.fakes.crashing import NoWire, an_image
 from tests.fakes.ironic import FakeIronic
+from tests.fakes.pool import why_not
 from tests.fakes.store import new_store
 
 ADDRESS, FACTORY = "192.0.2.7", "factory"
@@ -471,7 +472,7 @@ def test_nobody_else_logs_in_meanwhile(room: Room) -> None:
             room.parts.login(room.row())
         with room.parts.store.write() as session:
             claim = Claim(name="c", image="debian")
-            why = claims.rejects(session, claim, room.ironic.nodes()[0])
+            why = why_not(session, claim, room.ironic.nodes()[0])
         assert why in ("its BMC's login is being changed", "it was not provided")
 
     room.bmc.during = others

@@ -1,0 +1,292 @@
+"""Which nodes a claim may have, which it gets, and why it does not get the others.
+
+Every rule is one line: whether it is broken, what people of the building are told, and what a
+claimer is told, who must not learn of others' claims nor of BMCs. Rules that will hold at another
+time (held, reserved, in maintenance) are told apart from those that never will (class, traits).
+"""
+
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import Final
+from uuid import UUID
+
+from provisioning import root_device
+from provisioning.hardware import Inventory
+from provisioning.models import ClaimSpec
+from provisioning.pool import Candidate, Pool
+from provisioning.states import BmcGoal
+
+NOT_NOW: Final = "it is not in service at the moment"
+GIB = 2**30
+
+
+@dataclass(frozen=True)
+class Wish:
+    """A claim, and when.
+
+    begin, end: of the lease; None: open. now: it begins at once, so that the present counts.
+    kept:       nodes that claims ahead of it in the queue wait for.
+    parts:      BMC -> what its server consists of; only filled where the claim asks for sizes.
+    min_disk_gib: what the image needs.
+    """
+
+    claim: ClaimSpec
+    begin: datetime
+    end: datetime | None
+    now: bool
+    own: UUID | None = None
+    kept: frozenset[UUID] = frozenset()
+    parts: Mapping[UUID, Inventory | None] = field(default_factory=dict)
+    min_disk_gib: int = 0
+
+    @property
+    def needs_parts(self) -> bool:
+        claim = self.claim
+        return bool(claim.cpus or claim.memory_gib or claim.disk_gib or claim.root_device)
+
+    @property
+    def lasts(self) -> timedelta | None:
+        return None if self.end is None else self.end - self.begin
+
+
+@dataclass(frozen=True, slots=True)
+class Broken:
+    """A rule that keeps a node from a claim. lasting: waiting does not help."""
+
+    why: str
+    public: str
+    lasting: bool = True
+
+
+Rule = Callable[[Candidate, Wish], Iterable[Broken]]
+
+
+def _enrolled(c: Candidate, w: Wish) -> Iterable[Broken]:
+    if not c.known:
+        yield Broken("Seed did not enroll it", NOT_NOW)
+    elif c.goal is not BmcGoal.AVAILABLE:
+        yield Broken("it was not provided", NOT_NOW)
+
+
+def _class(c: Candidate, w: Wish) -> Iterable[Broken]:
+    has = c.facts["resource_class"]
+    if has != w.claim.resource_class:
+        yield _same(f"its class is {has}")
+    if c.becomes:
+        yield Broken(f"its class becomes {c.becomes}", NOT_NOW, lasting=False)
+
+
+def _words(c: Candidate, w: Wish) -> Iterable[Broken]:
+    if missing := sorted(set(w.claim.traits) - set(c.facts.get("traits") or ())):
+        yield _same(f"it has not the trait {', '.join(missing)}")
+    for key, value in sorted(w.claim.labels.items()):
+        if c.labels.get(key) != value:
+            has = c.labels.get(key)
+            yield _same(f"its label {key} is {has}" if has else f"it has no label {key}")
+
+
+def _named(c: Candidate, w: Wish) -> Iterable[Broken]:
+    if w.claim.nodes and not {c.name, str(c.uuid)} & set(w.claim.nodes):
+        yield _same("it is not one of the nodes that were named")
+
+
+def _place(c: Candidate, w: Wish) -> Iterable[Broken]:
+    if w.claim.racks and not any(c.place.is_in(rack) for rack in w.claim.racks):
+        yield _same(f"it is in rack {c.place.where}" if c.place.rack else NOT_PLANNED)
+    apart = DOMAINS[w.claim.spread](c) if w.claim.spread else None
+    if apart is not None and not apart:
+        yield _same(f"nobody planned which {w.claim.spread} it is on")
+    if w.claim.pack and not c.place.rack:
+        yield _same(NOT_PLANNED)
+
+
+NOT_PLANNED: Final = "the rack plan does not have it"
+
+
+def _sizes(c: Candidate, w: Wish) -> Iterable[Broken]:
+    if not w.needs_parts or c.bmc_id is None:
+        return
+    seen = w.parts.get(c.bmc_id)
+    if seen is None:
+        yield _same("nobody told yet what it consists of")
+        return
+    if seen.cpu_threads < w.claim.cpus:
+        yield _same(f"it has {seen.cpu_threads} CPU threads of {w.claim.cpus}")
+    if -(-seen.memory_mib // 1024) < w.claim.memory_gib:
+        yield _same(f"it has {-(-seen.memory_mib // 1024)} GiB of memory of {w.claim.memory_gib}")
+    yield from _disks(seen, w)
+
+
+def _disks(seen: Inventory, w: Wish) -> Iterable[Broken]:
+    hints = root_device.effective(w.claim.root_device, w.claim.disk_gib)
+    if not hints:
+        return
+    fitting = root_device.matching(hints, seen.drives)
+    if not fitting:
+        has = ", ".join(
+            f"{d.model or d.media or 'disk'} {d.size_bytes // GIB} GiB" for d in seen.drives[:4]
+        )
+        yield _same(f"no disk of it fits {root_device.in_words(hints)}; it has {has or 'none'}")
+        return
+    needed = max(w.claim.disk_gib, w.min_disk_gib)
+    smallest = min(d.size_bytes for d in fitting) // GIB
+    if smallest < needed:
+        yield _same(f"the image may go to a disk of {smallest} GiB, it needs {needed}")
+
+
+def _others(c: Candidate, w: Wish) -> Iterable[Broken]:
+    """Held or reserved by others, for any part of the time asked for."""
+    if w.now and c.claim_id is not None and c.claim_id != w.own:
+        yield Broken("it is held by another claim", "another claim has it", lasting=False)
+    elif not free_at(c, w, w.begin):
+        yield Broken("it is reserved by another claim", "another claim has it", lasting=False)
+    if c.uuid in w.kept:
+        yield Broken(
+            "it is kept for claims that wait longer", "claims that wait longer get it first",
+            lasting=False,
+        )  # fmt: skip
+
+
+def _present(c: Candidate, w: Wish) -> Iterable[Broken]:
+    if w.now and c.claim_id is None and c.facts["provision_state"] != "available":
+        state = c.facts["provision_state"]
+        yield Broken(f"it is {state}", NOT_NOW, lasting=False)
+    if w.now and c.moving:
+        yield Broken("its BMC's login is being changed", NOT_NOW, lasting=False)
+    if c.facts["maintenance"]:
+        yield Broken("it is in maintenance", NOT_NOW, lasting=False)
+    if c.problem:
+        yield Broken(f"it is stuck: {c.problem}", NOT_NOW, lasting=False)
+    if c.misfit:
+        yield Broken(f"it is not as its class says: {'; '.join(c.misfit)}", NOT_NOW, lasting=False)
+
+
+RULES: Final[tuple[Rule, ...]] = (
+    _enrolled, _class, _named, _words, _place, _sizes, _others, _present,
+)  # fmt: skip
+
+DOMAINS: Final[Mapping[str, Callable[[Candidate], frozenset[str]]]] = {
+    "rack": lambda c: frozenset({c.place.where} if c.place.rack else ()),
+    "feed": lambda c: frozenset(f.strip() for f in c.place.feed.split("+") if f.strip()),
+    "switch": lambda c: c.place.switches,
+}
+
+
+def _same(why: str) -> Broken:
+    return Broken(why, why)
+
+
+def broken(c: Candidate, w: Wish) -> list[Broken]:
+    """Every rule that keeps this node from this claim."""
+    return [b for rule in RULES for b in rule(c, w)]
+
+
+# --- time ---------------------------------------------------------------------------------------
+
+
+def free_at(c: Candidate, w: Wish, begin: datetime) -> bool:
+    """Is it free from `begin` on, as long as the claim lasts? Its own bookings do not count."""
+    if w.own and (w.own in c.booked or c.claim_id == w.own):
+        return True
+    end = None if w.lasts is None else begin + w.lasts
+    return not any(
+        (end is None or start < end) and (stop is None or stop > begin) for start, stop in c.busy
+    )
+
+
+def earliest(c: Candidate, w: Wish, after: datetime) -> datetime | None:
+    """From when on it is free for as long as the claim lasts; None: nobody knows."""
+    times = sorted({after, *(stop for _, stop in c.busy if stop and stop > after)})
+    return next((t for t in times if free_at(c, w, t)), None)
+
+
+def nearest_time(
+    pool: Pool, w: Wish, rejected: Mapping[UUID, list[Broken]] | None = None
+) -> datetime | None:
+    """When the whole gang could begin, if nobody else comes; None: nobody knows.
+
+    rejected: as choose() told it, where it was asked already.
+    """
+    rules = choose(pool, w).rejected if rejected is None else rejected
+    fitting = [c for c in pool.candidates if not any(b.lasting for b in rules.get(c.uuid, ()))]
+    begin = max(w.begin, pool.at)
+    froms = {c.uuid: earliest(c, w, begin) for c in fitting}
+    times = sorted({t for t in froms.values() if t})
+    for t in times[_enough(froms.values(), w.claim.count) :][:LOOKS]:
+        if len(seat(w.claim, [c for c in fitting if free_at(c, w, t)])) == w.claim.count:
+            return t
+    return None
+
+
+LOOKS: Final = 200
+
+
+def _enough(froms: Iterable[datetime | None], count: int) -> int:
+    """Before the `count`-th node is free nobody needs to look: the index of its time."""
+    known = sorted(t for t in froms if t)
+    if len(known) < count:
+        return len(known)
+    return sorted(set(known)).index(known[count - 1])
+
+
+# --- together -----------------------------------------------------------------------------------
+
+
+def seat(claim: ClaimSpec, fitting: list[Candidate], own: UUID | None = None) -> list[Candidate]:
+    """The nodes it gets, at most `count`: its own bookings, then those that nobody booked."""
+    order = sorted(fitting, key=lambda c: (own not in c.booked, bool(c.booked), c.name))
+    if claim.pack:
+        return _packed(claim, order)
+    if claim.spread:
+        return _spread(claim, order)
+    return order[: claim.count]
+
+
+def _packed(claim: ClaimSpec, order: list[Candidate]) -> list[Candidate]:
+    """The fullest rack that is enough, so that larger gaps stay whole."""
+    racks: dict[str, list[Candidate]] = defaultdict(list)
+    for c in order:
+        racks[c.place.where].append(c)
+    enough = [r for r in racks.values() if len(_spread_if(claim, r)) >= claim.count]
+    best = min(enough, key=len) if enough else max(racks.values(), key=len, default=[])
+    return _spread_if(claim, best)[: claim.count]
+
+
+def _spread_if(claim: ClaimSpec, order: list[Candidate]) -> list[Candidate]:
+    return _spread(claim, order) if claim.spread else order
+
+
+def _spread(claim: ClaimSpec, order: list[Candidate]) -> list[Candidate]:
+    """No two on one domain. Exact where each node is on one; those on several come last."""
+    domain = DOMAINS[claim.spread]
+    used: set[str] = set()
+    chosen: list[Candidate] = []
+    for c in sorted(order, key=lambda c: len(domain(c))):
+        if not domain(c) & used:
+            chosen.append(c)
+            used |= domain(c)
+    return chosen[: claim.count]
+
+
+@dataclass(frozen=True)
+class Choice:
+    """chosen: fewer than asked for means that it cannot be had."""
+
+    chosen: list[Candidate]
+    rejected: dict[UUID, list[Broken]]
+    fitting: int
+
+
+def choose(pool: Pool, w: Wish) -> Choice:
+    """Look at every node once."""
+    rejected = {c.uuid: rules for c in pool.candidates if (rules := broken(c, w))}
+    fitting = [c for c in pool.candidates if c.uuid not in rejected]
+    return Choice(seat(w.claim, fitting, w.own), rejected, len(fitting))
+
+
+def kept(pool: Pool, w: Wish, already: frozenset[UUID]) -> frozenset[UUID]:
+    """The free nodes that a claim in the queue waits for: those behind it do not overtake it."""
+    free = [c for c in pool.candidates if c.uuid not in already and not broken(c, w)]
+    return frozenset(c.uuid for c in seat(w.claim, free))

@@ -1,0 +1,204 @@
+"""The pool: every node with what decides whether a claim may have it, read in one look.
+
+Light on purpose: a claim is answered from here without a call to Ironic, and a thousand of them
+share one look. What a server consists of is read only for wishes that ask for it.
+"""
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import Any
+from uuid import UUID
+
+from sqlmodel import Session, col, select
+
+from provisioning import classify, drift
+from provisioning.hardware import Inventory
+from provisioning.models import Bmc, Booking, Claim, Hold
+from provisioning.room import Rotation, Slot
+from provisioning.sight import Sight
+from provisioning.states import MOVING, BmcGoal, ClaimState, Wanted
+
+Span = tuple[datetime, datetime | None]
+"""From, until; None: nobody knows until when."""
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where the rack plan has a server."""
+
+    site: str = ""
+    row: str = ""
+    rack: str = ""
+    feed: str = ""
+    switches: frozenset[str] = frozenset()
+
+    @property
+    def where(self) -> str:
+        return "/".join(filter(None, (self.site, self.row, self.rack)))
+
+    def is_in(self, rack: str) -> bool:
+        """`rack` as people say it: "r3", "row/r3", "site/row/r3"."""
+        words = rack.lower().split("/")
+        return bool(self.rack) and self.where.lower().split("/")[-len(words) :] == words
+
+
+NOWHERE = Place()
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """One node.
+
+    known:    Seed enrolled it. becomes: the class that Ironic is still to be told, if any.
+    project:  whose claim holds it. busy: when it is not free, by holds and bookings.
+    booked:   the claims it is booked for.
+    """
+
+    uuid: UUID
+    name: str
+    facts: Mapping[str, Any]
+    place: Place = NOWHERE
+    bmc_id: UUID | None = None
+    goal: BmcGoal = BmcGoal.OBSERVED
+    becomes: str = ""
+    problem: str = ""
+    misfit: tuple[str, ...] = ()
+    labels: Mapping[str, str] = field(default_factory=dict)
+    moving: bool = False
+    claim_id: UUID | None = None
+    project: str = ""
+    busy: tuple[Span, ...] = ()
+    booked: frozenset[UUID] = frozenset()
+
+    @property
+    def known(self) -> bool:
+        return self.bmc_id is not None
+
+
+@dataclass(frozen=True)
+class Pool:
+    """As of one moment. at: that moment."""
+
+    at: datetime
+    candidates: tuple[Candidate, ...]
+    turnaround: timedelta
+
+    def classes(self) -> list[str]:
+        return sorted({c.facts["resource_class"] for c in self.candidates} - {""})
+
+
+COLUMNS: tuple[Any, ...] = (
+    Bmc.id, Bmc.node_name, Bmc.goal, Bmc.resource_class, Bmc.hardware_class, Bmc.problem,
+    Bmc.misfit, Bmc.labels, Bmc.serial, Bmc.manager_mac, Hold.claim_id, Hold.node_uuid,
+)  # fmt: skip
+
+
+def look(session: Session, at: datetime, turnaround: timedelta) -> Pool:
+    """All nodes that Ironic has, by name."""
+    rows = session.execute(
+        select(Sight.node_uuid, Sight.facts, *COLUMNS)
+        .join(Bmc, col(Bmc.node_uuid) == col(Sight.node_uuid), isouter=True)
+        .join(Hold, col(Hold.node_uuid) == col(Sight.node_uuid), isouter=True)
+    ).all()
+    holders = {c.id: c for c in session.exec(select(Claim).where(col(Claim.ended_at).is_(None)))}
+    booked: dict[UUID, list[Booking]] = defaultdict(list)
+    for booking in session.exec(select(Booking)).all():
+        booked[booking.node_uuid].append(booking)
+    busy_logins = set(
+        session.exec(select(Rotation.bmc_id).where(col(Rotation.step).in_(MOVING))).all()
+    )
+    places = Places(session.exec(select(Slot)).all())
+    found = []
+    for uuid, facts, *told in rows:
+        row = dict(zip((c.key for c in COLUMNS), told, strict=True))
+        bookings = booked.get(uuid, ())
+        holder = holders.get(row["claim_id"]) if row["claim_id"] else None
+        busy = [(b.starts_at, _after(b.ends_at, turnaround)) for b in bookings]
+        if row["claim_id"]:
+            busy.append((datetime.min.replace(tzinfo=at.tzinfo), until(holder, at, turnaround)))
+        found.append(
+            Candidate(
+                uuid=uuid,
+                name=row["node_name"] or facts["name"],
+                facts=facts,
+                place=places.of(row["serial"], row["manager_mac"]),
+                bmc_id=row["id"] if row["node_uuid"] else None,
+                goal=row["goal"] or BmcGoal.OBSERVED,
+                becomes=_becomes(row, facts),
+                problem=row["problem"] or "",
+                misfit=_misfit(session, row),
+                labels=row["labels"] or {},
+                moving=row["id"] in busy_logins,
+                claim_id=row["claim_id"],
+                project=holder.project if holder else "",
+                busy=tuple(sorted(busy, key=lambda span: span[0])),
+                booked=frozenset(b.claim_id for b in bookings),
+            )
+        )
+    return Pool(at, tuple(sorted(found, key=lambda c: c.name)), turnaround)
+
+
+def _misfit(session: Session, row: Mapping[str, Any]) -> tuple[str, ...]:
+    """As judged last; one that did not fit is looked at again: its part may be right by now."""
+    if not row["misfit"]:
+        return ()
+    return tuple(classify.present_misfit(session, session.get_one(Bmc, row["id"])))
+
+
+def until(holder: Claim | None, at: datetime, turnaround: timedelta) -> datetime | None:
+    """When a claim's nodes are free again; None: nobody knows."""
+    if holder is None:
+        return None
+    going = holder.state in (ClaimState.RELEASING, ClaimState.CLEANING)
+    if going or holder.wanted is Wanted.RELEASED:
+        return at + turnaround
+    if holder.lease_end is None or holder.protected:
+        return None
+    return max(at, holder.lease_end + timedelta(seconds=holder.grace_seconds)) + turnaround
+
+
+def _after(end: datetime | None, turnaround: timedelta) -> datetime | None:
+    return None if end is None else end + turnaround
+
+
+def _becomes(row: Mapping[str, Any], facts: Mapping[str, Any]) -> str:
+    """Rows say another class already; Ironic will hear of it."""
+    wanted: str = row["resource_class"] or ""
+    return wanted if row["hardware_class"] and wanted != facts["resource_class"] else ""
+
+
+class Places:
+    """Where the rack plan has each server, by serial or by its BMC's MAC."""
+
+    def __init__(self, slots: Iterable[Slot]) -> None:
+        self._by: dict[str, Place] = {}
+        for slot in slots:
+            switches = frozenset(n["switch"] for n in slot.nics if n.get("switch"))
+            place = Place(slot.site, slot.row, slot.rack, slot.feed, switches)
+            for key in (slot.serial.lower(), slot.bmc_mac):
+                if key:
+                    self._by[key] = place
+
+    def of(self, serial: str | None, bmc_mac: str | None) -> Place:
+        by_serial = self._by.get((serial or "").lower())
+        return by_serial or self._by.get(bmc_mac or "") or NOWHERE
+
+
+class Inventories:
+    """What servers consist of, kept until it is told anew."""
+
+    def __init__(self) -> None:
+        self._kept: dict[UUID, tuple[tuple[Any, ...], Inventory | None]] = {}
+
+    def of(self, session: Session, bmc_ids: Iterable[UUID]) -> dict[UUID, Inventory | None]:
+        wanted = list(bmc_ids)
+        marks = session.execute(
+            select(Bmc.id, Bmc.inventory_at, Bmc.ramdisk_at).where(col(Bmc.id).in_(wanted))
+        ).all()
+        stale = [i for i, *mark in marks if self._kept.get(i, ((), None))[0] != tuple(mark)]
+        for bmc in session.exec(select(Bmc).where(col(Bmc.id).in_(stale))).all():
+            mark = (bmc.inventory_at, bmc.ramdisk_at)
+            self._kept[bmc.id] = (mark, drift.present(bmc))
+        return {i: self._kept[i][1] for i in wanted if i in self._kept}

@@ -1,0 +1,90 @@
+"""Why a claim is refused, and when it could be had: for people, and for claimers who see less."""
+
+from collections.abc import Iterable
+from dataclasses import replace
+from datetime import datetime
+from typing import Final
+from uuid import UUID
+
+from provisioning import choosing
+from provisioning.choosing import Broken, Choice, Wish
+from provisioning.errors import NoCapacity
+from provisioning.models import ClaimSpec
+from provisioning.pool import Candidate, Pool
+from provisioning.states import BmcGoal
+
+NEAREST: Final = 5
+
+
+def could_ever(seen: Pool, w: Wish, count: int) -> bool:
+    """Is it worth waiting: would it fit if all nodes were free?"""
+    fitting = [c for c in seen.candidates if not any(b.lasting for b in choosing.broken(c, w))]
+    return len(choosing.seat(w.claim, fitting)) >= count
+
+
+def refusal(seen: Pool, w: Wish, choice: Choice, project: str, insider: bool) -> NoCapacity:
+    """Which rule rejected each node, what is nearest, and when it could be had."""
+    visible = {c.uuid: c for c in seen.candidates if is_visible(c, project, insider)}
+    rejected = {u: rules for u, rules in choice.rejected.items() if u in visible}
+    reasons = {visible[u].name: whys(rules, insider)[0] for u, rules in rejected.items()}
+    fewest = sorted(rejected.items(), key=lambda item: (len(item[1]), visible[item[0]].name))
+    claim = w.claim
+    return NoCapacity(
+        f"claim {claim.name} wants {claim.count} of class {claim.resource_class}"
+        f"{_apart(claim)}, free are {len(choice.chosen) if _apart(claim) else choice.fitting}"
+        f"{_other_classes(claim, seen, visible)}",
+        "Ask for fewer, wait in the queue (--queue), or see why: `seed claim explain`.",
+        reasons,
+        choosing.nearest_time(seen, w, choice.rejected),
+        {visible[u].name: whys(rules, insider) for u, rules in fewest[:NEAREST]},
+    )
+
+
+def _apart(claim: ClaimSpec) -> str:
+    together = f" in one {claim.pack}" if claim.pack else ""
+    return f"{together} on different {claim.spread}s" if claim.spread else together
+
+
+def is_visible(c: Candidate, project: str, insider: bool) -> bool:
+    """A claimer sees what is in the pool, and its own: nothing of others' claims."""
+    mine = c.claim_id is None or c.project == project
+    return insider or (c.goal is BmcGoal.AVAILABLE and c.known and mine)
+
+
+def whys(rules: Iterable[Broken], insider: bool) -> list[str]:
+    return list(dict.fromkeys(b.why if insider else b.public for b in rules))
+
+
+def _other_classes(claim: ClaimSpec, seen: Pool, visible: dict[UUID, Candidate]) -> str:
+    """Most wrong classes are typing errors: say which there are."""
+    classes = sorted({c.facts["resource_class"] for c in visible.values()} - {""})
+    if claim.resource_class in classes:
+        return ""
+    return f"; the classes are: {', '.join(classes)}" if classes else "; there are no nodes at all"
+
+
+def expected(seen: Pool, queue: Iterable[tuple[UUID, Wish]]) -> dict[UUID, datetime | None]:
+    """Go through the queue as if nobody else came and every lease ended in time."""
+    found: dict[UUID, datetime | None] = {}
+    for identity, w in queue:
+        at = choosing.nearest_time(seen, w)
+        found[identity] = at
+        if at is not None:
+            seen = _as_if_taken(seen, w, at)
+    return found
+
+
+def _as_if_taken(seen: Pool, w: Wish, at: datetime) -> Pool:
+    fitting = [
+        c
+        for c in seen.candidates
+        if choosing.free_at(c, w, at) and not any(b.lasting for b in choosing.broken(c, w))
+    ]
+    gone = {c.uuid for c in choosing.seat(w.claim, fitting)}
+    span = (at, None if w.lasts is None else at + w.lasts + seen.turnaround)
+    return replace(
+        seen,
+        candidates=tuple(
+            replace(c, busy=(*c.busy, span)) if c.uuid in gone else c for c in seen.candidates
+        ),
+    )
