@@ -1,5 +1,6 @@
 """The API of one door, put together."""
 
+import re
 from collections.abc import Iterable, Iterator
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any, Final
@@ -13,7 +14,7 @@ from api.idempotency import Idempotency
 from api.ironic_door import IronicDoor, closing
 from api.limits import Limits
 from api.parts import Door, Parts
-from api.problems import Safety, install
+from api.problems import Path, Safety, install
 from api.rates import Failing, PerCaller
 from api.representation import Representation
 from api.routes import (
@@ -91,6 +92,10 @@ def create_app(parts: Parts, door: Door) -> FastAPI:
         lifespan=closing(ironic),
     )
     app.state.parts, app.state.ironic, app.state.door = parts, ironic, door
+    app.state.paths = [
+        (Path(route.path_regex, len(re.sub(r"{.*?}", "", route.path))), route.methods or set())
+        for route in _routes(routers)
+    ]
     install(app)
     for router in routers:
         app.include_router(router)

@@ -1,11 +1,11 @@
 """Nodes: Ironic's, with what Seed knows beside."""
 
 from datetime import datetime
-from typing import Any
+from typing import Annotated, Any
 from uuid import UUID
 
 from fastapi import APIRouter
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 from sqlmodel import Session, col, select
 
 from api.auth import Destroyer, Insider, Operator
@@ -61,7 +61,7 @@ class Names(BaseModel):
     """Which nodes; no word means all of them."""
 
     model_config = ConfigDict(extra="forbid")
-    nodes: list[str]
+    nodes: Annotated[list[str], Field(json_schema_extra={"minItems": 1})]
 
 
 class ProvideAsk(Names):
