@@ -508,6 +508,26 @@ def test_a_persons_own_maintenance_stays(room: Room) -> None:
     assert room.ironic.nodes()[0].maintenance_reason == "new fan"
 
 
+def test_a_persons_maintenance_is_waited_for(room: Room) -> None:
+    uuid = room.ironic.nodes()[0].uuid
+    room.ironic.set_maintenance(uuid, True, "new fan")
+    result = Enrollment(room.parts)._onward(room.row(), room.ironic.node(uuid))
+    assert isinstance(result, Stuck)
+    assert result.problem == "node-7 is in maintenance: new fan"
+    assert room.ironic.node(uuid).maintenance_reason == "new fan"
+
+
+@pytest.mark.parametrize(
+    ("reason", "fault"), [(REASON, ""), ("the BMC refused its login", ""), ("", "clean failure")]
+)
+def test_a_maintenance_of_seeds_or_ironics_own_ends(room: Room, reason: str, fault: str) -> None:
+    uuid = room.ironic.nodes()[0].uuid
+    room.ironic.change(uuid, maintenance=True, maintenance_reason=reason, fault=fault)
+    with suppress(SeedError):  # what comes next is not looked at here
+        Enrollment(room.parts)._onward(room.row(), room.ironic.node(uuid))
+    assert not room.ironic.node(uuid).maintenance
+
+
 def test_only_accepted_bmcs_with_a_login_that_works(room: Room) -> None:
     with room.parts.store.write() as session:
         stranger = Bmc(address="192.0.2.8", protocol="redfish")
