@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from ipaddress import IPv4Address, IPv4Interface, ip_address
 from pathlib import Path
@@ -31,6 +31,7 @@ from provisioning.errors import (
     NotFound,
     SeedError,
 )
+from provisioning.image import Image
 from provisioning.logins import Trust, trust_of
 from provisioning.models import Bmc, Claim, Credential, Discovery, Event, Hold, now
 from provisioning.networks import Pool
@@ -523,8 +524,14 @@ def test_a_persons_maintenance_is_waited_for(room: Room) -> None:
 def test_a_maintenance_of_seeds_or_ironics_own_ends(room: Room, reason: str, fault: str) -> None:
     uuid = room.ironic.nodes()[0].uuid
     room.ironic.change(uuid, maintenance=True, maintenance_reason=reason, fault=fault)
-    with suppress(SeedError):  # what comes next is not looked at here
-        Enrollment(room.parts)._onward(room.row(), room.ironic.node(uuid))
+
+    def unpublished(name: str) -> Image:
+        raise NotFound(f"there is no image {name}", "seed image build ramdisk")
+
+    with pytest.raises(NotFound):  # it goes on, and gets as far as that
+        Enrollment(replace(room.parts, image=unpublished))._onward(
+            room.row(), room.ironic.node(uuid)
+        )
     assert not room.ironic.node(uuid).maintenance
 
 
