@@ -85,7 +85,7 @@ class Reconciler:
     def _wind_up(self, pools: list[ThreadPoolExecutor]) -> bool:
         """Log out of BMCs that are only read; let all else end, as far as it does in time."""
         self.finder.stopping.set()
-        for pool in pools:
+        for pool in [self.parts.gang, *pools]:
             pool.shutdown(wait=False, cancel_futures=True)
         until = time.monotonic() + STOP_SECONDS
         while going := [step for step in tuple(self._going) if not step.done()]:
