@@ -74,6 +74,7 @@ class Site:
     ironic: Ironic
     client: httpx.Client
     reconciler: subprocess.Popen[bytes]
+    password: str
     made: int = 0
 
     def cpu(self) -> tuple[float, float]:
@@ -108,7 +109,7 @@ def a_site() -> Iterator[Site]:
         try:
             yield Site(
                 settings, here, store, ironic, ironic_client(settings.ironic_url, password),
-                process,
+                process, password,
             )  # fmt: skip
         finally:
             process.terminate()
@@ -185,14 +186,14 @@ def peer(site: Site, of_class: str) -> float:
             "image_disk_format": "qcow2", "image_type": "whole-disk",
         }  # fmt: skip
         patch = [{"op": "add", "path": "/instance_info", "value": image}]
-        client.patch(f"/nodes/{uuid}", json=patch).raise_for_status()
+        until_free(lambda: client.patch(f"/nodes/{uuid}", json=patch))
         drive = {
             "meta_data": {"uuid": uuid, "name": name, "hostname": name, "public_keys": {"0": KEY}},
             "network_data": {"links": [], "networks": [], "services": []},
             "user_data": "#cloud-config\n{}\n", "vendor_data": {"cloud-init": "#" * 3000},
         }  # fmt: skip
         asked = {"target": "active", "configdrive": drive}
-        client.put(f"/nodes/{uuid}/states/provision", json=asked).raise_for_status()
+        until_free(lambda: client.put(f"/nodes/{uuid}/states/provision", json=asked))
 
     def all_of_them() -> float:
         begin = time.monotonic()
@@ -204,6 +205,13 @@ def peer(site: Site, of_class: str) -> float:
         return time.monotonic() - begin
 
     return netns.call(site.namespace, all_of_them)
+
+
+def until_free(ask: Callable[[], httpx.Response]) -> None:
+    """Ironic answers 409 while it works on the node itself; openstacksdk asks again, too."""
+    while (answer := ask()).status_code == httpx.codes.CONFLICT:
+        time.sleep(0.2)
+    answer.raise_for_status()
 
 
 @contextmanager
