@@ -64,7 +64,7 @@ def create(
 @app.command("list")
 def listed(output: show.Output = show.Format.TABLE) -> None:
     """Every token; never its secret."""
-    show.rows(client().get("/tokens"), COLUMNS, output)
+    show.rows(list(client().pages("/tokens")), COLUMNS, output)
 
 
 @app.command()
