@@ -1,5 +1,6 @@
 """Sessions: a user's name and password become a token for eight hours."""
 
+import asyncio
 import time
 from asyncio import sleep
 from datetime import datetime
@@ -55,7 +56,7 @@ async def log_in(asked: SessionIn, parts: Here) -> SessionOut:
     try:
         return await run_in_threadpool(_log_in, asked, parts)
     except SeedError:
-        await sleep(max(0.0, began + REFUSAL_SECONDS - time.monotonic()))
+        await asyncio.sleep(max(0.0, began + REFUSAL_SECONDS - time.monotonic()))
         raise
 
 
