@@ -2,7 +2,6 @@
 
 import asyncio
 import time
-from asyncio import sleep
 from datetime import datetime
 from typing import Annotated, Final
 
