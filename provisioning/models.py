@@ -9,7 +9,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Annotated, Any
 from uuid import UUID, uuid4
 
-from pydantic import AfterValidator, StringConstraints
+from pydantic import AfterValidator, StrictBool, StrictInt, StringConstraints
 from sqlalchemy import JSON, Column, DateTime, Index, LargeBinary, text
 from sqlalchemy.types import TypeDecorator
 from sqlmodel import Field, SQLModel
@@ -239,7 +239,7 @@ class ClaimSpec(SQLModel):
 
     name: NewHostLabel
     resource_class: Name = "baremetal"
-    count: int = Field(default=1, ge=1, le=500)
+    count: StrictInt = Field(default=1, ge=1, le=500)
     image: Name
     ssh_keys: list[str] = stored_json(default=[])
     user_data: str = Field(default="", max_length=48 * 1024)
@@ -247,19 +247,19 @@ class ClaimSpec(SQLModel):
     labels: dict[str, str] = stored_json(default={})
     racks: list[str] = stored_json(default=[])
     nodes: list[str] = stored_json(default=[])
-    cpus: int = Field(default=0, ge=0, le=2**20)
-    memory_gib: int = Field(default=0, ge=0, le=2**20)
-    disk_gib: int = Field(default=0, ge=0, le=2**24)
+    cpus: StrictInt = Field(default=0, ge=0, le=2**20)
+    memory_gib: StrictInt = Field(default=0, ge=0, le=2**20)
+    disk_gib: StrictInt = Field(default=0, ge=0, le=2**24)
     spread: str = ""
     pack: str = ""
     root_device: dict[str, Any] = stored_json(default={})
     hostnames: str = ""
-    protected: bool = False
+    protected: StrictBool = False
     if_full: IfFull = IfFull.REFUSE
-    priority: int = Field(default=0, ge=0, le=100)
+    priority: StrictInt = Field(default=0, ge=0, le=100)
     starts_at: datetime | None = stored_time(default=None)
     ends_at: datetime | None = stored_time(default=None)
-    lease_seconds: int | None = Field(default=None, ge=60, le=10 * 365 * 86400)
+    lease_seconds: StrictInt | None = Field(default=None, ge=60, le=10 * 365 * 86400)
 
 
 class Claim(ClaimSpec, table=True):

@@ -115,7 +115,7 @@ class AcceptAsk(BaseModel):
     keep_login: StrictBool = False
 
 
-class ForgetAsk(BaseModel):
+class ForgetBmcAsk(BaseModel):
     """why: kept in the event."""
 
     model_config = ConfigDict(extra="forbid")
@@ -193,7 +193,7 @@ def locate_bmc(address: str, ask: LocateAsk, caller: Operator, parts: Here) -> B
 
 @router.post("/v1/bmcs/{address}:forget", status_code=202)
 def forget_bmc(
-    address: str, caller: Destroyer, parts: Here, ask: ForgetAsk | None = None
+    address: str, caller: Destroyer, parts: Here, ask: ForgetBmcAsk | None = None
 ) -> BmcOut:
     """This server is not ours any more. Its power and its disks stay as they are."""
     with parts.store.write() as session:

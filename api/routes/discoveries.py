@@ -4,7 +4,7 @@ from typing import Annotated
 from uuid import UUID
 
 from fastapi import APIRouter
-from pydantic import BaseModel, ConfigDict, Field, StrictBool, StringConstraints
+from pydantic import BaseModel, ConfigDict, Field, StrictBool, StrictFloat, StringConstraints
 
 from api.auth import Insider, Operator
 from api.parts import Here
@@ -39,7 +39,7 @@ class DiscoveryAsk(BaseModel):
     ranges: list[Range] = Field(max_length=256)
     exclude: list[Range] = Field(default_factory=list, max_length=256)
     credential: str | None = None
-    rate: float = DEFAULT_RATE
+    rate: StrictFloat = DEFAULT_RATE
     mac: Range = ""
     defaults: StrictBool = False
 

@@ -8,7 +8,7 @@ from datetime import datetime
 from typing import Annotated, Any, Final
 
 from fastapi import APIRouter, Header, Query, Request
-from pydantic import BaseModel, PlainSerializer
+from pydantic import BaseModel, PlainSerializer, WithJsonSchema
 from sse_starlette import EventSourceResponse, ServerSentEvent
 from sse_starlette.sse import SendTimeoutError
 from starlette.types import Receive, Scope, Send
@@ -35,7 +35,11 @@ FRESH_SECONDS: Final = 1.0
 RETRY_MS: Final = 2000
 
 Number = Annotated[int | None, Query(ge=0, le=2**63 - 1)]
-At = Annotated[datetime, PlainSerializer(chain.in_words, when_used="json")]
+At = Annotated[
+    datetime,
+    PlainSerializer(chain.in_words, when_used="json"),
+    WithJsonSchema({"type": "string", "format": "date-time"}),
+]
 
 
 class EventOut(BaseModel):

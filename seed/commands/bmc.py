@@ -21,7 +21,7 @@ LOOK_SECONDS = 120.0  # one BMC's whole conversation, and a little
 @app.command("list")
 def listed(output: show.Output = show.Format.TABLE) -> None:
     """Every BMC ever found. HEALTH is the BMC's word; "silent": it could not be asked last time."""
-    found = client().get("/bmcs")
+    found = list(client().pages("/bmcs"))
     if output is show.Format.TABLE:
         found = [b | ({"health": "silent"} if b["survey_problem"] else {}) for b in found]
     show.rows(found, COLUMNS, output)

@@ -27,7 +27,7 @@ AnyNodes = Annotated[
 @app.command("list")
 def listed(output: show.Output = show.Format.TABLE) -> None:
     """Every class."""
-    show.rows(client().get("/classes"), COLUMNS, output)
+    show.rows(list(client().pages("/classes")), COLUMNS, output)
 
 
 @app.command("show")

@@ -70,7 +70,7 @@ def published(
 @app.command("list")
 def listed(output: show.Output = show.Format.TABLE) -> None:
     """Published images."""
-    found = client().get("/images")
+    found = list(client().pages("/images"))
     show.rows([_flat(i) for i in found] if output is show.Format.TABLE else found, COLUMNS, output)
 
 

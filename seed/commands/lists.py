@@ -58,7 +58,7 @@ def import_list(
 @packing.command("list")
 def lists(output: show.Output = show.Format.TABLE) -> None:
     """Every packing list and imported file."""
-    show.rows(client().get("/packing-lists"), LISTS, output)
+    show.rows(list(client().pages("/packing-lists")), LISTS, output)
 
 
 @packing.command()
@@ -117,7 +117,7 @@ def _called(boxes: list[dict[str, Any]]) -> list[dict[str, Any]]:
 @observed.command("list")
 def boxes(output: show.Output = show.Format.TABLE) -> None:
     """One row per server, whoever told of it."""
-    show.rows(_called(client().get("/observations")), BOXES, output)
+    show.rows(_called(list(client().pages("/observations"))), BOXES, output)
 
 
 @observed.command("show")

@@ -83,7 +83,7 @@ def confirmed(sentence: str, count: str, yes: bool) -> None:
 @app.command("list")
 def listed(output: show.Output = show.Format.TABLE) -> None:
     """Every planned rack: slots planned, servers found, slots right and wrong."""
-    show.rows(client().get("/racks"), COLUMNS, output)
+    show.rows(list(client().pages("/racks")), COLUMNS, output)
 
 
 @app.command("show")

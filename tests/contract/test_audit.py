@@ -178,7 +178,7 @@ def test_provide_is_recorded_with_who_why_plan_and_request(
     house: House, steps: StepParts, web: TestClient, destroyer: dict[str, str]
 ) -> None:
     uuid = UUID(next(iter(house.ironic.by_uuid)))
-    house.ironic.change(uuid, provision_state="manageable")
+    house.ironic.change(uuid, provision_state="manageable", inspected_at="2026-11-20")
     with house.store.write() as session:
         session.exec(select(Bmc)).one().goal = BmcGoal.MANAGED
     names = {"nodes": ["sn-0001"]}

@@ -94,6 +94,19 @@ def test_a_claim_and_where_its_servers_are(desk: Desk) -> None:
     assert "theirs" not in desk.said("claim", "list")
 
 
+def test_a_long_name_hides_no_column(desk: Desk) -> None:
+    name = "a-rather-long-name-of-a-claim-with-much-to-say-about-it"
+    an_active_claim(desk.parts.store, name, 1, resource_class="gpu-large-nvme", project="long",
+                    ends_at=now() + timedelta(days=3, hours=1))  # fmt: skip
+    everybody = desk.folder / "viewer"
+    everybody.write_text(a_token(desk.parts, "viewer", Role.VIEWER))
+    text = replace(desk, env=desk.env | {"SEED_TOKEN_FILE": str(everybody)}).said("claim", "list")
+    assert fits(text)
+    heads, *rows = text.splitlines()
+    assert heads.split() == ["CLAIM", "STATE", "NODES", "CLASS", "IMAGE", "ENDS"]
+    assert any("gpu-large-nvme" in row and "in 3 d" in row for row in rows), text
+
+
 def test_renew_protect_and_back(desk: Desk) -> None:
     text = desk.said("claim", "renew", "web", "--for", "3d")
     end = desk.claim().lease_end

@@ -318,11 +318,9 @@ def test_a_server_that_is_told_to_stop_is_not_kept_by_its_streams(tmp_path: Path
             with client.stream("GET", "http://seed/v1/events", headers=STREAM) as answer:
                 lines = answer.iter_lines()
                 next(lines)
-                begin = time.monotonic()
                 os.kill(server.pid, signal.SIGTERM)
-                list(lines)  # ends well: the answer is closed, not cut
-                server.wait(20)
-        assert time.monotonic() - begin < 1.9
+                list(lines)  # raises if it was cut, as it is when the grace is over
+        assert server.wait(60) == 0
     finally:
         server.kill()
         server.wait()

@@ -83,6 +83,26 @@ def test_verify_prints_the_head_and_takes_it(parts: Parts, seed: Verb, tmp_path:
     assert (wrong.exit_code, "no head of the chain" in wrong.stderr) == (1, True)
 
 
+def test_the_documents_own_check(parts: Parts, seed: Verb) -> None:
+    """docs/events.md: what verifies the chain elsewhere, run as it stands there."""
+    text = (Path(__file__).resolve().parents[2] / "docs" / "events.md").read_text()
+    program = text.split("```python\n")[1].split("```")[0]
+    happen(parts, "a", "ü", "c")
+    told = seed("event", "list", "-o", "json").stdout
+
+    def check(answer: str) -> subprocess.CompletedProcess[str]:
+        argv = [sys.executable, "-c", program]
+        return subprocess.run(argv, input=answer, capture_output=True, text=True, check=False)
+
+    good = check(told)
+    assert good.returncode == 0, good.stderr
+    assert good.stdout.strip() == json.loads(told)[-1]["hash"]
+    for change in (("ada", "bob"), ('"id": 2', '"id": 7')):
+        assert "event" in check(told.replace(*change)).stderr
+    cut = json.dumps([e for e in json.loads(told) if e["id"] != 2])
+    assert "event 3 is not as it was written" in check(cut).stderr
+
+
 def test_watch_ends_after_a_count(parts: Parts, seed: Verb) -> None:
     happen(parts, "a", "b", "c")
     done = seed("event", "watch", "--after", "1", "--count", "2", "-o", "json")

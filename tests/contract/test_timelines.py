@@ -18,6 +18,7 @@ from provisioning import holding, orders
 from provisioning.models import Bmc, Claim, Hold, now
 from provisioning.states import ClaimState, OrderKind
 from provisioning.store import record
+from provisioning.tenants import Project
 from seed.cli import app
 from tests.fakes.api import a_token, bearer, some_parts
 from tests.fakes.ironic import FakeIronic
@@ -38,6 +39,8 @@ def house(parts: Parts) -> House:
     house = House(parts.store, FakeIronic())
     house.add("sn-0001")
     house.add("sn-0002")
+    with parts.store.write() as session:
+        session.add_all([Project(name="red"), Project(name="blue")])
     return house
 
 

@@ -177,6 +177,14 @@ class FakeIronic:
         self._change(node_uuid, allocation=f"allocation of {name}")
         return "active", ""
 
+    def allocations(self, resource_class: str) -> dict[str, tuple[str, str, str]]:
+        known = {name: self.by_uuid[uuid] for name, uuid in self.allocations.items()}
+        return {
+            name: ("active", node.uuid, "")
+            for name, node in known.items()
+            if node.resource_class == resource_class
+        }
+
     def drop_allocation(self, name: str) -> None:
         self.refused.pop(name, None)
         if name not in self.allocations:

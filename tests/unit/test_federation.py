@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from joserfc import jws
 from joserfc.jwk import KeySet
 from pydantic import ValidationError
 
@@ -169,6 +170,13 @@ def forged() -> dict[str, str]:
 def test_a_forged_token_is_refused(name: str) -> None:
     with pytest.raises(Unauthenticated):
         checked(forged()[name])
+
+
+def test_a_payload_too_deep_to_parse_is_refused_though_it_is_signed() -> None:
+    head = {"alg": "RS256", "kid": "rsa"}
+    for payload in (b"[" * 9000, "[]".encode("utf-16"), b"[1]", b"7", b"\xff"):
+        with pytest.raises(Unauthenticated):
+            checked(jws.serialize_compact(head, payload, issuer.KEYS["RS256"]))
 
 
 ANY_JSON = st.recursive(
