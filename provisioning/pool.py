@@ -53,7 +53,7 @@ class Candidate:
 
     known:    Seed enrolled it. becomes: the class that Ironic is still to be told, if any.
     project:  whose claim holds it. busy: when it is not free, by holds and bookings.
-    booked:   the claims it is booked for.
+    booked:   the claims it is booked for. bookers: their projects.
     """
 
     uuid: UUID
@@ -71,6 +71,7 @@ class Candidate:
     project: str = ""
     busy: tuple[Span, ...] = ()
     booked: frozenset[UUID] = frozenset()
+    bookers: frozenset[str] = frozenset()
 
     @property
     def known(self) -> bool:
@@ -135,6 +136,9 @@ def look(session: Session, at: datetime, turnaround: timedelta) -> Pool:
                 project=holder.project if holder else "",
                 busy=tuple(sorted(busy, key=lambda span: span[0])),
                 booked=frozenset(b.claim_id for b in bookings),
+                bookers=frozenset(
+                    holders[b.claim_id].project for b in bookings if b.claim_id in holders
+                ),
             )
         )
     return Pool(at, tuple(sorted(found, key=lambda c: c.name)), turnaround)

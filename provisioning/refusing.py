@@ -47,7 +47,7 @@ def _apart(claim: ClaimSpec) -> str:
 
 def is_visible(c: Candidate, project: str, insider: bool) -> bool:
     """A claimer sees what is in the pool, and its own: nothing of others' claims."""
-    mine = c.claim_id is None or c.project == project
+    mine = (c.claim_id is None or c.project == project) and c.bookers <= {project}
     return insider or (c.goal is BmcGoal.AVAILABLE and c.known and mine)
 
 

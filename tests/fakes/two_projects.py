@@ -13,6 +13,8 @@ from pathlib import Path
 from typing import Any
 from uuid import UUID
 
+from sqlmodel import select
+
 from api.parts import Parts
 from api.roles import Role
 from provisioning.hooks import Webhook
@@ -26,14 +28,15 @@ from provisioning.models import (
     Event,
     Hold,
     Order,
+    Token,
     now,
 )
 from provisioning.room import HardwareClass, Observation, Slot
-from provisioning.sight import Sight
 from provisioning.states import BmcGoal, ClaimState, Login, OrderKind
 from provisioning.tenants import BreakGlass, KeptAnswer, Project, Quota, User
 from tests.fakes.api import Asked, a_token, empty_ironic, ironic_double, some_parts
 from tests.fakes.hardware import a_class, an_inventory
+from tests.fakes.pool import see
 
 OWN, OTHER = "own", "canary-project"
 NODES = {
@@ -50,7 +53,8 @@ CANARIES = ("canary", "cacacaca", "10.66.6.", "10.88.8.", "66:66:66")
 """In lower case; and COUNT. UUIDs begin with cacacaca, BMCs' addresses with 10.66.6., MACs with
 66:66:66; the other project's servers are at 10.88.8."""
 NAMES = (
-    OWN, "own-claim", str(OWN_CLAIM), "own-node", "own-user", "own.token", "debian", "baremetal",
+    OWN, "own-claim", str(OWN_CLAIM), "own-node", "own-user", "own.token", "own-hook", "debian",
+    "baremetal", "swagger-ui.css",
     OTHER, "canary-claim", str(OTHER_CLAIM), "canary-node", str(NODES["canary-node"]),
     "canary-user", "canary-token", "canary-login", "canary-hook", "canary-rack", "10.66.6.2",
     str(DISCOVERY), "no-such",
@@ -82,7 +86,7 @@ def two_projects(base: Path) -> Iterator[World]:
         empty = empty_ironic(ironic)
 
         def answer(asked: Asked) -> tuple[int, dict[str, str], Any]:
-            if asked.path.startswith("/v1/nodes/detail"):
+            if asked.path.startswith(("/v1/nodes/detail", "/v1/nodes?")):
                 return 200, {}, {"nodes": [_of_ironic(name) for name in NODES]}
             if asked.path.endswith("/inventory"):
                 return 200, {}, {"inventory": {"disks": []}, "plugin_data": {}}
@@ -95,6 +99,7 @@ def two_projects(base: Path) -> Iterator[World]:
         current.mkdir(parents=True)
         (current / "manifest.json").write_text(json.dumps(IMAGE))
         _fill(parts)
+        see(parts.store, parts.desk.ironic)
         a_token(parts, "canary-token", Role.CLAIMER, project=OTHER)
         a_token(parts, "canary-admin", *Role, project=OTHER)
         yield World(
@@ -107,10 +112,6 @@ def two_projects(base: Path) -> Iterator[World]:
 
 
 def _scoped(parts: Parts) -> str:
-    from sqlmodel import select
-
-    from provisioning.models import Token
-
     secret = a_token(parts, "own.scoped", Role.CLAIMER, project=OWN)
     with parts.store.write() as session:
         row = session.exec(select(Token).where(Token.name == "own.scoped")).one()
@@ -119,13 +120,13 @@ def _scoped(parts: Parts) -> str:
 
 
 def _of_ironic(name: str) -> dict[str, Any]:
-    state = "available" if name == "free-node" else "active"
+    state = "available" if name in ("free-node", "canary-soon") else "active"
     return {
         "uuid": str(NODES[name]), "name": name, "provision_state": state, "driver": "redfish",
         "target_provision_state": None, "power_state": "power on", "resource_class": "baremetal",
         "last_error": None, "maintenance": False, "maintenance_reason": None,
-        "allocation_uuid": None, "reservation": None, "properties": {}, "extra": {},
-        "updated_at": None, "inspection_finished_at": "then",
+        "instance_uuid": None, "traits": [], "fault": None, "reservation": None, "properties": {},
+        "extra": {}, "updated_at": None, "inspection_finished_at": "then",
         "driver_info": {"redfish_address": "https://10.66.6.9"},
     }  # fmt: skip
 
@@ -147,19 +148,19 @@ def _fill(parts: Parts) -> None:
         for name, uuid in NODES.items():
             session.add(Hold(node_uuid=uuid, claim_id=holders.get(name)))
             session.add(_order(name))
-            session.add(Sight(node_uuid=uuid, facts={"name": name}))
         session.add_all(_others())
         session.add_all(_events())
 
 
 def _bmc(name: str, number: int, login: UUID) -> Bmc:
     serial = "CANARY" if name.startswith("canary") else "OWN"
+    free = name in ("free-node", "canary-soon")
     return Bmc(
         address=f"10.66.6.{number}", protocol="redfish", login=Login.OK, credential_id=login,
         fingerprint="cacacaca" * 8, serial=f"{serial}-{number}", system_uuid=str(NODES[name]),
         manager_mac=f"66:66:66:00:00:0{number}", inventory=an_inventory(),
         node_uuid=NODES[name], node_name=name, goal=BmcGoal.AVAILABLE,
-        problem="" if name == "free-node" else f"BMC 10.66.6.{number} does not answer",
+        problem="" if free else f"BMC 10.66.6.{number} does not answer",
         remedy=f"seed bmc show 10.66.6.{number}", accepted_by="canary-admin",
         macs=[] if name.startswith("own") else [f"66:66:66:11:11:0{number}"],
     )  # fmt: skip
@@ -194,6 +195,7 @@ def _others() -> list[Any]:
         Quota(project=OWN, resource_class="baremetal", nodes=50),
         User(name="own-user", password_hash="$x", roles=["claimer"], project=OWN),
         User(name="canary-user", password_hash="$canary", roles=["claimer"], project=OTHER),
+        Webhook(name="own-hook", project=OWN, url="https://own-hook.example", sealed=b"own"),
         Webhook(name="canary-hook", project=OTHER, url="https://canary-hook.example", sealed=b"c"),
         BreakGlass(who="canary-admin", why="canary-reason", until=later),
         KeptAnswer(caller="canary-token", key="k", request="0" * 64, status=200, body=b"canary"),
