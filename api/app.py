@@ -1,5 +1,6 @@
 """The API of one door, put together."""
 
+import re
 from collections.abc import Iterable, Iterator
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any, Final
@@ -13,7 +14,7 @@ from api.idempotency import Idempotency
 from api.ironic_door import IronicDoor, closing
 from api.limits import Limits
 from api.parts import Door, Parts
-from api.problems import Safety, install
+from api.problems import Path, Safety, install
 from api.rates import Failing, PerCaller
 from api.representation import Representation
 from api.roles import noun_of
@@ -112,6 +113,10 @@ def create_app(parts: Parts, door: Door) -> FastAPI:
     )
     app.state.parts, app.state.ironic, app.state.door = parts, ironic, door
     app.state.nouns = {noun_of(path) for _, path in paths}  # what a token's scopes may name
+    app.state.paths = [
+        (Path(route.path_regex, len(re.sub(r"{.*?}", "", route.path))), route.methods or set())
+        for route in _routes(routers)
+    ]
     install(app)
     for router in routers:
         app.include_router(router)

@@ -26,7 +26,11 @@ PUBLIC: Final = frozenset(
 
 
 class Authenticate:
-    """Nobody gets past it unknown, or beyond a token's scopes: also where no route is."""
+    """Nobody gets past it unknown, or beyond a token's scopes: also where no route is.
+
+    Routes find in `request.state`: `caller`; and `identify()` for answers that last, which raises
+    Unauthenticated once the caller's key is revoked or has expired.
+    """
 
     def __init__(self, app: ASGIApp, door: Door, parts: Parts) -> None:
         self.app, self.door, self.parts = app, door, parts

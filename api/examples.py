@@ -79,7 +79,9 @@ VALUES: Final[dict[str, tuple[Any, ...]]] = {
     "subject": (_UUID,),
     "system_uuid": (_UUID,),
     "technician": ("sam",),
-    "text": ("name: web-gen10\nmatch:\n  model: ProLiant DL360 Gen10\n",),
+    "text": (
+        "name: web-gen10\nresource_class: baremetal\nmatch:\n  model: ProLiant DL360 Gen10\n",
+    ),
     "token": ("the-secret-is-shown-here-once",),
     "traits": ("CUSTOM_NVME",),
     "unit": (12,),

@@ -114,7 +114,7 @@ def _key(scope: Scope) -> str | None:
     given = [value for name, value in scope["headers"] if name == b"idempotency-key"]
     if not given:
         return None
-    text: str = given[0].decode("latin-1").strip()
+    text: str = given[0].decode("latin-1").strip(" \t")
     if len(text) > 1 and text[0] == text[-1] == '"':  # the draft's form: a quoted string
         text = text[1:-1]
     if len(given) > 1 or not _KEY.fullmatch(text):

@@ -93,12 +93,14 @@ class IronicDoor:
         except httpx.HTTPError as error:
             raise IronicUnavailable("Ironic does not answer", _REMEDY) from error
         if answer.status_code >= 500 or answer.status_code == 401:
+            # It may repeat the body, and a rescue password in it. Its own log has it all.
+            said = content[:500].decode(errors="replace") if body is None else ""
             log.warning(
                 "ironic.failed",
                 status=answer.status_code,
                 path=path,
                 ironic=answer.headers.get("x-openstack-request-id", ""),
-                body=content[:500],
+                body=said,
             )
             raise IronicUnavailable(f"Ironic failed with {answer.status_code}", "seed logs ironic")
         kept = {name: answer.headers[name] for name in _DOWN if name in answer.headers}

@@ -49,7 +49,10 @@ class Maintenance(BaseModel):
 
 
 class Op(BaseModel):
-    """One of RFC 6902. `from` is not here: move and copy could carry any field into a shown one."""
+    """One of RFC 6902. `from` is not here: move and copy could carry any field into a shown one.
+
+    Ironic 39.0.0 takes add, replace and remove (common/args.py), and answers the others with 400.
+    """
 
     model_config = ConfigDict(extra="forbid", strict=True)
 

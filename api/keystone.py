@@ -25,7 +25,7 @@ from provisioning.secrets import digest
 TOKEN: Final = re.compile(r"[\x21-\x7e]{8,4096}")
 KEPT: Final = 2000  # answers at once; the oldest goes first
 AT_ONCE: Final = 8  # calls
-ASK_SECONDS: Final = 15.0  # to be told of one token, waiting for others' calls included
+ASK_SECONDS: Final = 30.0  # to be told of one token, waiting for others' calls included
 REFUSED_SECONDS: Final = 30.0  # our login is not tried again so soon: Keystone may lock our user
 _EARLY_SECONDS: Final = 60.0  # our own token is renewed before it ends
 _REMEDY: Final = "openstack token issue"

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Any, ClassVar
 from uuid import uuid4
@@ -176,11 +177,33 @@ def _http(request: Request, error: HTTPException) -> JSONResponse:
         405: f"{request.url.path} does not know {request.method}",
     }.get(error.status_code, f"the request cannot be read: {error.detail}")
     headers = dict(error.headers or {})
+    if error.status_code == HTTPStatus.METHOD_NOT_ALLOWED:
+        headers["Allow"] = ", ".join(sorted(_methods(request)))
     return problem(request.state.request_id, error.status_code, code, detail, _SPEC, headers)
+
+
+def _methods(request: Request) -> set[str]:
+    """What this very path knows: of routes that match it, those that spell most of it out.
+
+    `/v1/bmcs/{address}` matches `/v1/bmcs/x:inspect`, too, but does not mean it.
+    """
+    found: dict[int, set[str]] = {}
+    for path, methods in request.app.state.paths:
+        if path.regex.fullmatch(request.url.path):
+            found.setdefault(path.literal, set()).update(methods)
+    return found[max(found)] if found else set()
 
 
 def _seed(request: Request, error: SeedError) -> JSONResponse:
     return of_error(request.state.request_id, error)
+
+
+@dataclass(frozen=True)
+class Path:
+    """A route's path, and how much of it is no argument."""
+
+    regex: re.Pattern[str]
+    literal: int
 
 
 Handler = Callable[[Request, Any], JSONResponse | Awaitable[JSONResponse]]

@@ -23,7 +23,7 @@ from provisioning.errors import Forbidden, SeedError
 from provisioning.store import Store
 from provisioning.tenants import Project
 
-CALL_SECONDS: Final = 8.0  # one call from first to last byte, whatever the other side does
+CALL_SECONDS: Final = 15.0  # one call from first to last byte, whatever the other side does
 ANSWER_CAP: Final = 512 * 1024
 _NAME_LENGTH: Final = 64
 _DOCTOR: Final = (

@@ -40,6 +40,9 @@ TAGS: Final = {
     "adoptions": "Taking over nodes of another Ironic.",
     "claims": "N nodes with an image on them, for a project.",
     "racks": "The rack plan, and the work in it.",
+    "inventory": "What was handed out, as OpenSSH, Ansible and Prometheus read it.",
+    "break-glass": "Raw Ironic for half an hour, on record.",
+    "login": "How people log in here: what a client needs to know beforehand.",
 }
 _PROBLEMS: Final = {
     400: ("malformed", "the body nests deeper than 25 levels", "send a flatter JSON document"),
@@ -58,6 +61,7 @@ _PROBLEMS: Final = {
 }  # fmt: skip
 """status -> code, detail and remedy of the example."""
 _READING = (400, 401, 403, 404, 409, 422, 429, 503)
+_LOGIN = (400, 401, 409, 412, 413, 415, 422, 429, 503)
 _WRITING = tuple(sorted({*_READING, 412, 413, 415}))
 _HEADERS: Final = {
     "ETag": "SHA-256 of this body; for If-Match and If-None-Match.",
@@ -124,7 +128,8 @@ def _complete(
         _complete_body(body, models)
     if (method, route.path) in PUBLIC:
         operation["security"] = []
-        answers["503"] = {"$ref": "#/components/responses/Problem503"}
+        for status in _LOGIN if method in CHANGING else (503,):
+            answers[str(status)] = {"$ref": f"#/components/responses/Problem{status}"}
         return
     for status in _WRITING if method in CHANGING else _READING:
         answers[str(status)] = {"$ref": f"#/components/responses/Problem{status}"}

@@ -138,7 +138,7 @@ class Desk:
 
     def explain(self, spec: ClaimSpec, project: str, insider: bool) -> Explained:
         """What request() would do with it now, and why. Nothing is written."""
-        wishes.check(spec)
+        wishes.check(spec, keys=bool(spec.ssh_keys))  # who only asks may leave them out
         wishes.check_times(spec, now())
         image = self.image(spec.image)
         with self.store.read() as session:

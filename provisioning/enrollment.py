@@ -54,6 +54,9 @@ class Enrollment:
             )
         if bmc.goal is BmcGoal.ADOPTED:
             return self._adopt(bmc, self._find(bmc))
+        seen = self.parts.watch.seen(bmc.node)
+        if seen and seen.provision_state in WORKING and bmc.told_ironic == bmc.credential_id:
+            return self._working(bmc, seen)  # nothing but to wait
         node = self._find(bmc) if bmc.told_ironic else None
         return self._onward(bmc, node) if node else self._enroll(bmc)
 
@@ -211,7 +214,7 @@ class Enrollment:
         with self.parts.store.read() as session:
             order = orders.open_for(session, bmc.node)
         if order and order.alarm:
-            return stop(self.parts, order, node)
+            return stop(self.parts, order, self.parts.ironic.node(bmc.node))
         return Wait(waiting_for(node, order), 2.0)
 
     def _failed(self, bmc: Bmc, node: Node) -> Result:

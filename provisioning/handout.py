@@ -12,7 +12,7 @@ from uuid import UUID
 from pydantic import BaseModel
 from sqlmodel import Session, col, select
 
-from provisioning import seats
+from provisioning import racks, seats
 from provisioning.models import Address, Bmc, Claim, Hold, Order
 from provisioning.rack_plan import Place
 from provisioning.seats import HandOutDisk, HandOutNic
@@ -153,6 +153,7 @@ class _Known:
         order = self._deploys.get((hold.node_uuid, hold.generation))
         proof: dict[str, Any] = (order.proof if order else None) or {}
         place = self._places.get(hold.node_uuid)
+        told = racks.told_of(bmc)
         addresses = self._handed(hold.node_uuid)
         return HandOutNode(
             name=claim.hostname(hold.position),
@@ -164,9 +165,9 @@ class _Known:
             addresses=addresses,
             ssh_user=ssh_user,
             host_keys=list(proof.get("host_keys", [])),
-            nics=seats.nics(bmc, place, proof, {a.mac: a.network for a in addresses}),
-            disks=seats.disks(bmc, proof),
-            **seats.sizes(bmc),
+            nics=seats.nics(bmc, told, place, proof, {a.mac: a.network for a in addresses}),
+            disks=seats.disks(told, proof),
+            **seats.sizes(told),
             **_where(place),
             resource_class=bmc.resource_class,
             labels=dict(bmc.labels),

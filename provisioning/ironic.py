@@ -3,6 +3,7 @@
 Every call has a timeout; openstacksdk's default has none. Foreign errors are translated here.
 """
 
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -25,6 +26,7 @@ log = structlog.get_logger()
 CALL_TIMEOUT = 60  # seconds; a deploy request with a config drive takes a few
 # Ironic's own server resets a connection now and then under load (cheroot's backlog of 5).
 _retried = stamina.retry(on=IronicUnavailable, attempts=4, timeout=30.0, wait_initial=0.2)
+CLIENTS = 8  # at once: above, it resets connections all the time
 MICROVERSION = "1.95"
 FORGETTING = "being forgotten"  # the maintenance in which Ironic forgets any node
 PAGE = 1000  # Ironic's own limit of one answer
@@ -76,15 +78,21 @@ class Ironic:
         self._username = username
         self._password = password
         self._kept: Connection | None = None
+        self._turns = threading.BoundedSemaphore(CLIENTS)
         self.touched: dict[str, float] = {}
         """By UUID: when we last changed this node, time.monotonic(). What was read before is old.
         """
 
     @contextmanager
+    def _asking(self, doing: str) -> Iterator[None]:
+        with self._turns, _translated(doing):
+            yield
+
+    @contextmanager
     def _touching(self, uuid: object, doing: str) -> Iterator[None]:
         """Errors as in _translated; after one nobody knows what came of it."""
         try:
-            with _translated(doing):
+            with self._asking(doing):
                 yield
         finally:
             self.touched[str(uuid)] = time.monotonic()
@@ -122,7 +130,7 @@ class Ironic:
         Raises NotFound where that one is gone.
         """
         marker = f"&marker={after}" if after else ""
-        with _translated("listing the nodes"):
+        with self._asking("listing the nodes"):
             return [
                 _node(n) for n in self._get(f"/nodes?limit={PAGE}&fields={FIELDS}{marker}")["nodes"]
             ]
@@ -135,7 +143,7 @@ class Ironic:
         them, and neither is what was deleted.
         """
         limit = min(PAGE, max(2, expected))
-        with _translated("listing what changed"):
+        with self._asking("listing what changed"):
             while True:
                 query = f"limit={limit}&sort_key=updated_at&sort_dir=desc"
                 page = [_node(n) for n in self._get(f"/nodes/detail?{query}")["nodes"]]
@@ -148,7 +156,7 @@ class Ironic:
 
     @_retried
     def node(self, uuid: object) -> Node:
-        with _translated(f"reading node {uuid}"):
+        with self._asking(f"reading node {uuid}"):
             return _node(self._get(f"/nodes/{uuid}"))
 
     def _get(self, path: str) -> dict[str, Any]:
@@ -224,14 +232,14 @@ class Ironic:
     @_retried
     def ports(self, uuid: object) -> dict[str, bool]:
         """MAC -> may it network-boot."""
-        with _translated(f"reading the ports of {uuid}"):
+        with self._asking(f"reading the ports of {uuid}"):
             found = self._get(f"/ports?node={uuid}&fields=address,pxe_enabled")["ports"]
             return {p["address"].lower(): bool(p["pxe_enabled"]) for p in found}
 
     @_retried
     def create_port(self, uuid: object, mac: str, **more: Any) -> None:
         try:
-            with _translated(f"adding port {mac}"):
+            with self._asking(f"adding port {mac}"):
                 self._post("/ports", {"node_uuid": str(uuid), "address": mac, **more})
         except Conflict:
             if mac not in self.ports(uuid):
@@ -241,7 +249,7 @@ class Ironic:
     def inventory(self, uuid: object) -> dict[str, Any] | None:
         """What the ramdisk saw ("inventory", "plugin_data"), or None before any inspection."""
         try:
-            with _translated(f"reading the inventory of {uuid}"):
+            with self._asking(f"reading the inventory of {uuid}"):
                 return self._get(f"/nodes/{uuid}/inventory")
         except NotFound:
             return None
@@ -270,14 +278,38 @@ class Ironic:
                 found = self._post("/allocations", wanted)
             except os_exc.ConflictException:  # by an earlier call
                 found = self._get(f"/allocations/{name}")
-        if found["state"] == "active" and found["node_uuid"] != str(node_uuid):
-            return "error", "the allocation of an earlier choice still locks another node"
-        return str(found["state"]), str(found["last_error"] or "")
+        return locked(node_uuid, found["state"], found["node_uuid"], found["last_error"])
+
+    @_retried
+    def allocations(self, resource_class: str) -> dict[str, tuple[str, str, str]]:
+        """name -> (state, its node's UUID, last error), of all of this class: one call for many."""
+        found: list[dict[str, Any]] = []
+        fields = "uuid,name,state,node_uuid,last_error"
+        with self._asking("listing the allocations"):
+            while True:
+                marker = f"&marker={found[-1]['uuid']}" if found else ""
+                query = f"resource_class={resource_class}&fields={fields}&limit={PAGE}{marker}"
+                page = self._get(f"/allocations?{query}")["allocations"]
+                found += page
+                if len(page) < PAGE:
+                    break
+        return {
+            a["name"]: (a["state"], a["node_uuid"] or "", a["last_error"] or "")
+            for a in found
+            if a["name"]
+        }
 
     @_retried
     def drop_allocation(self, name: str) -> None:
-        with _translated(f"dropping allocation {name}"):
+        with self._asking(f"dropping allocation {name}"):
             self._baremetal.delete_allocation(name, ignore_missing=True)
+
+
+def locked(wanted: object, state: str, node_uuid: str, error: str | None) -> tuple[str, str]:
+    """(state, last error) of an allocation that is to lock the node `wanted`."""
+    if state == "active" and node_uuid != str(wanted):
+        return "error", "the allocation of an earlier choice still locks another node"
+    return str(state), str(error or "")
 
 
 def _node(n: dict[str, Any]) -> Node:

@@ -96,7 +96,7 @@ class Reconciler:
         self.finder.stopping.set()
         if self.courier:
             self.courier.stopping.set()
-        for pool in pools:
+        for pool in [self.parts.gang, *pools]:
             pool.shutdown(wait=False, cancel_futures=True)
         until = time.monotonic() + STOP_SECONDS
         while going := [step for step in tuple(self._going) if not step.done()]:

@@ -125,7 +125,6 @@ def host_vars(node: HandOutNode) -> dict[str, Any]:
     bifrost = {
         "ansible_host": _address(node),
         "ansible_user": node.ssh_user if _USER.fullmatch(node.ssh_user) else "",
-        "name": node.name,
         "uuid": str(node.node_uuid),
         "ipv4_address": "" if ":" in node.address else _address(node),
         "nics": [{"mac": nic.mac} for nic in node.nics],

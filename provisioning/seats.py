@@ -13,7 +13,7 @@ from sqlalchemy import func, or_
 from sqlmodel import Session, col, select
 
 from provisioning import cabling, racks
-from provisioning.cabling import Jack, Port, Ports
+from provisioning.cabling import Jack, Port, Ports, Told
 from provisioning.hardware import Drive
 from provisioning.identity import serial_key
 from provisioning.models import Bmc
@@ -89,19 +89,23 @@ def _by_cables(session: Session, bmcs: Sequence[Bmc]) -> dict[UUID, Place]:
 
 
 def nics(
-    bmc: Bmc, place: Place | None, proof: Mapping[str, Any], networks: Mapping[str, str]
+    bmc: Bmc,
+    told: Sequence[Told],
+    place: Place | None,
+    proof: Mapping[str, Any],
+    networks: Mapping[str, str],
 ) -> list[HandOutNic]:
     """Those that the system has, then those that only BMC or ramdisk know. Never the BMC's own.
 
     networks: MAC -> the network it was given an address of.
     """
     planned = place.ports if place else {}
-    told = racks.told_of(bmc)
     heard = [n for t in told for nic in t.inventory.nics for n in nic.neighbours]
     jacks = cabling.jacks(told, Ports(planned.values(), heard))
     by_mac = {jack.mac: (number, jack) for number, jack in enumerate(jacks, 1)}
     own = {nic["mac"]: nic for nic in proof.get("nics", [])}
-    never = _bmc_macs(bmc, place)
+    never = {t.inventory.bmc_mac.lower() for t in told} | {bmc.manager_mac.lower()}
+    never |= {place.bmc_mac} if place else set()
     return [
         HandOutNic(
             mac=mac,
@@ -113,11 +117,6 @@ def nics(
         for mac in dict.fromkeys([*own, *by_mac])
         if mac not in never
     ]
-
-
-def _bmc_macs(bmc: Bmc, place: Place | None) -> set[str]:
-    told = {t.inventory.bmc_mac.lower() for t in racks.told_of(bmc)}
-    return told | {bmc.manager_mac.lower(), place.bmc_mac if place else ""}
 
 
 def _of_bmc(interface: str, bmc: Bmc) -> bool:
@@ -136,22 +135,22 @@ def _cable(
     return {}
 
 
-def disks(bmc: Bmc, proof: Mapping[str, Any]) -> list[HandOutDisk]:
+def disks(told: Sequence[Told], proof: Mapping[str, Any]) -> list[HandOutDisk]:
     """As the running system sees them, else as the ramdisk did."""
     if "disks" not in proof:
-        inventory = next((t.inventory for t in racks.told_of(bmc) if t.source == "in band"), None)
+        inventory = next((t.inventory for t in told if t.source == "in band"), None)
         return [_unproved(drive) for drive in (inventory.drives if inventory else ())]
-    told: list[dict[str, Any]] = proof["disks"]
-    known = len(told) == 1 or any(disk.get("root") for disk in told)
+    own: list[dict[str, Any]] = proof["disks"]
+    known = len(own) == 1 or any(disk.get("root") for disk in own)
     return [
         HandOutDisk(
             name=disk["name"],
             serial=disk.get("serial") or "",
             wwn=disk.get("wwn") or "",
             size_bytes=disk["size_bytes"],
-            role=_role(disk, alone=len(told) == 1) if known else "",
+            role=_role(disk, alone=len(own) == 1) if known else "",
         )
-        for disk in told
+        for disk in own
     ]
 
 
@@ -163,10 +162,9 @@ def _unproved(drive: Drive) -> HandOutDisk:
     return HandOutDisk(**drive.model_dump(include={"name", "serial", "wwn", "size_bytes"}))
 
 
-def sizes(bmc: Bmc) -> dict[Literal["cpus", "memory_mib", "cpu_arch"], Any]:
+def sizes(told: Sequence[Told]) -> dict[Literal["cpus", "memory_mib", "cpu_arch"], Any]:
     """By its ramdisk, and what that does not tell by its BMC."""
-    told = sorted(racks.told_of(bmc), key=lambda t: t.source)  # in band first
-    kinds = [t.inventory for t in told]
+    kinds = [t.inventory for t in sorted(told, key=lambda t: t.source)]  # in band first
     return {
         "cpus": next((i.cpu_threads for i in kinds if i.cpu_threads), 0),
         "memory_mib": next((i.memory_mib for i in kinds if i.memory_mib), 0),

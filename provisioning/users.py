@@ -9,8 +9,9 @@ from datetime import datetime, timedelta
 from secrets import token_hex
 from typing import Final
 
+import structlog
 from argon2 import PasswordHasher
-from argon2.exceptions import VerifyMismatchError
+from argon2.exceptions import InvalidHashError, VerifyMismatchError
 from sqlmodel import Session, col, select
 
 from provisioning.errors import Conflict, Invalid, NotFound, TooMany, Unauthenticated
@@ -18,6 +19,8 @@ from provisioning.models import Token, now
 from provisioning.secrets import digest, new_token
 from provisioning.store import Store, record
 from provisioning.tenants import User
+
+log = structlog.get_logger()
 
 SHORTEST: Final = 12  # characters; NIST SP 800-63B asks for 8 at least, and for no other rule
 MOST_BYTES: Final = 1024
@@ -92,6 +95,8 @@ class Porter:
         with self._turn():
             user = self._counted(name)
             if not _right(user.password_hash if user else _NOBODYS, password) or user is None:
+                if user:  # other names may be passwords, typed one field too early
+                    log.info("login.refused", user=user.name, failed=user.failed)
                 raise Unauthenticated("this user and password are not known here", "`seed login`")
             if user.disabled_at is not None:
                 raise Unauthenticated(
@@ -158,7 +163,7 @@ class Porter:
 def _right(kept: str, password: str) -> bool:
     try:
         return _HASHER.verify(kept, _one_form(password))
-    except VerifyMismatchError:
+    except (VerifyMismatchError, InvalidHashError):  # one that is no hash fits no password
         return False
 
 

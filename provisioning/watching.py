@@ -6,6 +6,7 @@ them. What that call cannot tell (a node is gone, a clock was set back) the pass
 after page, so that no look at changes waits for a whole pass.
 """
 
+import threading
 import time
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
@@ -45,6 +46,7 @@ class Watch:
     def __init__(self, store: Store, ironic: Ironic) -> None:
         self.store, self.ironic = store, ironic
         self._nodes: dict[str, Node] = {}
+        self._looking = threading.Lock()
         self._forget()
 
     def _forget(self) -> None:
@@ -77,11 +79,20 @@ class Watch:
 
         busy: something is under way. Raises IronicUnavailable: then all that was seen gets older.
         """
-        try:
-            return self._look(busy)
-        except BaseException:
-            self._forget()
-            raise
+        with self._looking:
+            try:
+                return self._look(busy)
+            except BaseException:
+                self._forget()
+                raise
+
+    def catch_up(self) -> None:
+        """See what is now, unless somebody did so since this was asked for."""
+        asked = time.monotonic()
+        with self._looking:
+            done = self._as_of >= asked
+        if not done:
+            self.look(busy=True)
 
     def _look(self, busy: bool) -> float:
         began, at = time.monotonic(), now()

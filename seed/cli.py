@@ -12,10 +12,12 @@ from seed.commands import (
     break_glass,
     claim,
     discover,
+    door,
     event,
     hardware_class,
     host,
     image,
+    inventory,
     lists,
     login,
     node,
@@ -34,6 +36,7 @@ app = typer.Typer(
     help="Seed: the one box that starts a room of blank servers.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
+    cls=door.Verbs,
     epilog="First: seed init, seed up, seed discover RANGE, seed bmc accept, seed claim create.",
 )
 host.add_to(app)
@@ -53,6 +56,7 @@ node.app.command("timeline")(timeline.of_node)
 app.add_typer(node.app, name="node")
 app.add_typer(hardware_class.app, name="class")
 app.add_typer(claim.app, name="claim")
+app.command("inventory")(inventory.inventory)
 app.add_typer(image.app, name="image")
 app.add_typer(token.app, name="token")
 app.add_typer(event.app, name="event")
@@ -67,9 +71,9 @@ app.add_typer(lab.app, name="lab")
 
 
 def main() -> None:
-    """Run one verb. Exit codes: seed/client.py."""
+    """Run one verb. Exit codes: seed/commands/door.py."""
     log.configure(sys.stderr)
-    from seed.client import fail
+    from seed.commands.door import fail
 
     try:
         app()

@@ -1,202 +1,334 @@
-"""The few lines behind every verb that talks to the API: one call, one problem sentence, one exit.
+"""Seed's API, typed, for programs in Python; the CLI's verbs are written with it.
 
-Exit codes: 0 done, 1 refused (the sentence and its remedy are on stderr), 2 wrong usage,
-3 Seed or something it needs does not answer, 4 waited too long, 130 ended by Ctrl-C.
+    from seed.client import Seed
+
+    with Seed("https://172.22.9.1:8443", token=secret, ca="seed-ca.pem") as seed:
+        seed.claims.create(name="web", image="debian", count=2, ssh_keys=[key])
+        for node in seed.claims.wait("web").handout.nodes:
+            print(node.name, node.address)
+
+Without an address it talks to the socket of this machine's Seed. Every call has a timeout. What
+fails raises a ClientError. Only what is safe to repeat is repeated: reads, PUT, what never reached
+Seed or was told to come later, and a POST that makes something, under one Idempotency-Key.
 """
 
-import os
-import re
-import weakref
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
-from ipaddress import ip_address
-from pathlib import Path
-from typing import Any, NoReturn
-from urllib.parse import urlsplit
+import time
+from collections.abc import Callable, Iterator
+from datetime import datetime
+from importlib import import_module
+from typing import TYPE_CHECKING, Any, Final
 
 import httpx
-import typer
-from rich.console import Console
 
-REFUSED, USAGE, UNAVAILABLE, TOO_LONG = 1, 2, 3, 4
-UPLOAD_TIMEOUT = 600.0  # seconds; 100,000 passwords are sealed in some 15 s of CPU
-CALL_TIMEOUT = 90.0  # seconds; a claim of many nodes reads each one's inventory
-STREAM_SILENCE = 40.0  # seconds; there is a heartbeat every 15
+from seed.calls import (
+    Calls,
+    ClientError,
+    Misconfigured,
+    Refused,
+    Stuck,
+    TooLong,
+    Unavailable,
+    given,
+    segment,
+)
 
-_PART = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,79}")
+if TYPE_CHECKING:
+    from api import node_list as of_node_list
+    from api.routes import claims as of_claims
+    from api.routes import events as of_events
+    from api.routes import nodes as of_nodes
+    from api.routes import tokens as of_tokens
+    from provisioning import image as of_images
+    from provisioning import plans as of_plans
+    from provisioning import renderings as of_renderings
+else:  # they take two seconds to load, and most verbs only print
 
-err = Console(stderr=True, highlight=False)
+    class _Later:
+        def __init__(self, name: str) -> None:
+            self._name = name
+
+        def __getattr__(self, attribute: str) -> Any:  # noqa: ANN401
+            return getattr(import_module(self._name), attribute)
+
+    of_claims, of_events, of_nodes, of_tokens = (
+        _Later(f"api.routes.{noun}") for noun in ("claims", "events", "nodes", "tokens")
+    )
+    of_node_list = _Later("api.node_list")
+    of_images, of_plans, of_renderings = (
+        _Later(f"provisioning.{noun}") for noun in ("image", "plans", "renderings")
+    )
+
+__all__ = [
+    "ClientError", "Misconfigured", "Refused", "Seed", "Stuck", "TooLong", "Unavailable", "segment",
+]  # fmt: skip
+
+LOOK_SECONDS: Final = 1.0
+PATIENCE: Final = 300.0  # seconds that Seed may be gone while something is waited for
+LONGEST_PAUSE: Final = 15.0  # seconds between two tries to go on with a stream
 
 
-def fail(what: str, remedy: str, code: int = REFUSED) -> NoReturn:
-    err.print(f"[red]error:[/red] {_plain(what)}", soft_wrap=True)
-    if remedy:
-        err.print(f"  try: {_plain(remedy)}", soft_wrap=True)
-    raise typer.Exit(code)
+class Seed(Calls):
+    """One Seed, by nouns. get, pages, post, create, put, delete: what no noun here has."""
+
+    @property
+    def claims(self) -> "Claims":
+        return Claims(self)
+
+    @property
+    def nodes(self) -> "Nodes":
+        return Nodes(self)
+
+    @property
+    def events(self) -> "Events":
+        return Events(self)
+
+    @property
+    def images(self) -> "Images":
+        return Images(self)
+
+    @property
+    def tokens(self) -> "Tokens":
+        return Tokens(self)
+
+    @property
+    def inventory(self) -> "Inventory":
+        return Inventory(self)
+
+    @property
+    def projects(self) -> "Plain":
+        return Plain(self, "/projects")
+
+    @property
+    def users(self) -> "Plain":
+        return Plain(self, "/users")
+
+    @property
+    def webhooks(self) -> "Plain":
+        return Plain(self, "/webhooks")
 
 
-def part(text: str) -> str:
-    """A name or address as one segment of a path; ends the program for what leads elsewhere."""
-    with suppress(ValueError):
-        return str(ip_address(text.partition("%")[0]))  # IPv6 in its one form
-    if not _PART.fullmatch(text):
-        fail(
-            f"{text!r} is no name or address",
-            "Letters, digits, '.', '-' and '_', at most 80, a letter or digit first.",
-        )
-    return text
+class Noun:
+    def __init__(self, calls: Calls) -> None:
+        self._calls = calls
 
 
-def _plain(text: str) -> str:
-    return text.replace("[", r"\[")
+class Claims(Noun):
+    """Servers with an image on them. A claim is named by its name or its id."""
+
+    def explain(self, **wishes: Any) -> "of_claims.ExplainOut":
+        """What would become of such a claim: per node the rules that keep it away."""
+        told = self._calls.post("/claims:explain", _wishes(wishes))
+        return of_claims.ExplainOut.model_validate(told)
+
+    def create(self, **wishes: Any) -> "of_claims.ClaimOut":
+        """wishes: ClaimSpec's fields. Raises Refused with `reasons` when it cannot be had."""
+        return _claim(self._calls.create("/claims", _wishes(wishes)))
+
+    def put(self, **wishes: Any) -> "of_claims.ClaimOut":
+        """The same, and the same wish under the same name is the same claim."""
+        return _claim(self._calls.put(f"/claims/{segment(wishes['name'])}", _wishes(wishes)))
+
+    def show(self, name: str) -> "of_claims.ClaimOut":
+        return _claim(self._calls.get(f"/claims/{segment(name)}"))
+
+    def list(self, **filters: Any) -> Iterator["of_claims.ClaimOut"]:
+        return map(_claim, self._calls.pages("/claims", **filters))
+
+    def wait(
+        self,
+        name: str,
+        state: str = "active",
+        timeout: float = 7200.0,
+        on_look: Callable[["of_claims.ClaimOut"], None] = lambda _: None,
+    ) -> "of_claims.ClaimOut":
+        """Until it is in this state. Raises Stuck, TooLong; Seed may be restarted meanwhile."""
+        deadline = time.monotonic() + timeout
+        for claim in self._looks(name, deadline):
+            on_look(claim)
+            if claim.state == state:
+                return claim
+            if claim.problem:
+                raise Stuck(claim.problem, claim.remedy)
+            if claim.ended_at:
+                raise Stuck(f"claim {claim.name} was {claim.state}", "`seed claim list --ended`")
+            if time.monotonic() > deadline:
+                raise TooLong(
+                    f"claim {claim.name} is still {claim.state} after {timeout:.0f} s",
+                    f"`seed claim show {claim.name}`",
+                )
+        raise AssertionError("looks end by raising")
+
+    def _looks(self, name: str, deadline: float) -> Iterator["of_claims.ClaimOut"]:
+        seen = time.monotonic()
+        while True:
+            try:
+                yield self.show(name)
+                seen = time.monotonic()
+            except Unavailable:
+                if time.monotonic() > min(deadline, seen + PATIENCE):
+                    raise
+            time.sleep(LOOK_SECONDS)
+
+    def renew(
+        self, name: str, ends_at: datetime | None = None, lease_seconds: int | None = None
+    ) -> "of_claims.ClaimOut":
+        """Another end, or so long from now. ends_at has a time zone."""
+        until = ends_at.isoformat() if ends_at else None
+        return self._act(name, "renew", given({"ends_at": until, "lease_seconds": lease_seconds}))
+
+    def protect(self, name: str, why: str = "") -> "of_claims.ClaimOut":
+        return self._act(name, "protect", {"why": why})
+
+    def unprotect(self, name: str, why: str = "") -> "of_claims.ClaimOut":
+        return self._act(name, "unprotect", {"why": why})
+
+    def prioritize(self, name: str, priority: int) -> "of_claims.ClaimOut":
+        return self._act(name, "prioritize", {"priority": priority})
+
+    def plan_release(self, name: str) -> "of_plans.PlanOut":
+        """What a release would erase: `release` wants its hash."""
+        told = self._calls.post(f"/claims/{segment(name)}:plan-release")
+        return of_plans.PlanOut.model_validate(told)
+
+    def release(
+        self, name: str, plan: str, now: bool = False, why: str = ""
+    ) -> "of_claims.ClaimOut":
+        """Off at once, erased when the undo window is over; now: there is none."""
+        return self._act(name, "release", {"plan": plan, "now": now, "why": why})
+
+    def undo(self, name: str) -> "of_claims.ClaimOut":
+        """Take a release back while the disks are untouched."""
+        return self._act(name, "undo", {})
+
+    def known_hosts(self, name: str) -> str:
+        return self._calls.text(f"/claims/{segment(name)}/known_hosts")
+
+    def ssh_config(self, name: str) -> str:
+        return self._calls.text(f"/claims/{segment(name)}/ssh_config")
+
+    def inventory(self, name: str) -> dict[str, Any]:
+        return dict(self._calls.get(f"/claims/{segment(name)}/inventory"))
+
+    def _act(self, name: str, verb: str, body: dict[str, Any]) -> "of_claims.ClaimOut":
+        return _claim(self._calls.post(f"/claims/{segment(name)}:{verb}", body))
 
 
-class Client:
-    """$SEED_SERVER (https://..., with $SEED_TOKEN_FILE and $SEED_CA), or the local socket.
+def _claim(told: Any) -> "of_claims.ClaimOut":  # noqa: ANN401
+    return of_claims.ClaimOut.model_validate(told)
 
-    token: the one to show; empty: none; None: that of $SEED_TOKEN_FILE, else of `seed login`.
-    """
 
-    def __init__(self, socket: Path, token: str | None = None) -> None:
-        server = os.environ.get("SEED_SERVER", "")
-        if server:
-            self._http = httpx.Client(
-                base_url=server,
-                headers=_showing(_token() if token is None else token),
-                verify=_trust(),
-                timeout=CALL_TIMEOUT,
-            )
-        else:
-            self._http = httpx.Client(
-                base_url="http://seed",
-                transport=httpx.HTTPTransport(uds=str(socket)),
-                timeout=CALL_TIMEOUT,
-            )
-        self._where = server or str(socket)
-        weakref.finalize(self, self._http.close)
+def _wishes(wishes: dict[str, Any]) -> dict[str, Any]:
+    return {
+        name: value.isoformat() if isinstance(value, datetime) else value
+        for name, value in wishes.items()
+        if value is not None
+    }
 
-    def get(self, path: str, **params: Any) -> Any:  # noqa: ANN401
-        """A noun, or a whole list: its pages are put together."""
-        params = {k: v for k, v in params.items() if v is not None}
-        answer = self._answer("GET", f"/v1{path}", params=params)
-        found = _content(answer)
-        while isinstance(found, list) and "limit" not in params and "next" in answer.links:
-            answer = self._answer("GET", answer.links["next"]["url"])
-            found += _content(answer)
-        return found
 
-    def patch(self, path: str, body: Any) -> Any:  # noqa: ANN401
-        return self._call("PATCH", path, json=body)
+class Nodes(Noun):
+    def list(self, **filters: Any) -> Iterator["of_node_list.NodeOut"]:
+        return map(of_node_list.NodeOut.model_validate, self._calls.pages("/nodes", **filters))
 
-    def post(self, path: str, body: Any = None) -> Any:  # noqa: ANN401
-        return self._call("POST", path, json=body if body is not None else {})
+    def show(self, name: str) -> "of_nodes.NodeFull":
+        return of_nodes.NodeFull.model_validate(self._calls.get(f"/nodes/{segment(name)}"))
 
-    def upload(self, path: str, content: bytes, **params: Any) -> Any:  # noqa: ANN401
-        """A file as it is."""
-        return self._call(
-            "POST",
-            path,
-            content=content,
-            params={k: v for k, v in params.items() if v is not None},
-            timeout=UPLOAD_TIMEOUT,
-        )
 
-    def put(self, path: str, body: Any) -> Any:  # noqa: ANN401
-        return self._call("PUT", path, json=body)
+class Images(Noun):
+    def list(self) -> Iterator["of_images.Image"]:
+        return map(of_images.Image.model_validate, self._calls.pages("/images"))
 
-    def delete(self, path: str, **params: Any) -> Any:  # noqa: ANN401
-        return self._call("DELETE", path, params=params)
+    def show(self, name: str) -> "of_images.Image":
+        return of_images.Image.model_validate(self._calls.get(f"/images/{segment(name)}"))
 
-    @contextmanager
-    def stream(self, path: str, **kwargs: Any) -> Iterator[httpx.Response]:
-        """An answer that is read as it comes. What is silent for longer than two heartbeats ends.
 
-        Raises httpx.TransportError when it is cut, httpx.HTTPStatusError while Seed is down; ends
-        the program when it is refused.
+class Tokens(Noun):
+    def list(self) -> Iterator["of_tokens.TokenOut"]:
+        return map(of_tokens.TokenOut.model_validate, self._calls.pages("/tokens"))
+
+    def create(self, **asked: Any) -> "of_tokens.TokenMade":
+        """The one answer with the secret in it."""
+        return of_tokens.TokenMade.model_validate(self._calls.create("/tokens", asked))
+
+    def revoke(self, name: str) -> None:
+        self._calls.delete(f"/tokens/{segment(name)}")
+
+
+class Inventory(Noun):
+    def ansible(self, project: str | None = None) -> dict[str, Any]:
+        """What an Ansible inventory program prints for --list."""
+        return dict(self._calls.get("/inventory", project=project))
+
+    def targets(self, port: int = 9100, project: str | None = None) -> list["of_renderings.Target"]:
+        told = self._calls.get("/prometheus-targets", port=port, project=project)
+        return [of_renderings.Target.model_validate(target) for target in told]
+
+
+class Plain(Noun):
+    """A noun whose answers are taken as they come."""
+
+    def __init__(self, calls: Calls, path: str) -> None:
+        super().__init__(calls)
+        self._path = path
+
+    def list(self, **filters: Any) -> Iterator[dict[str, Any]]:
+        return self._calls.pages(self._path, **filters)
+
+    def show(self, name: str) -> dict[str, Any]:
+        return dict(self._calls.get(f"{self._path}/{segment(name)}"))
+
+    def create(self, **asked: Any) -> dict[str, Any]:
+        return dict(self._calls.create(self._path, asked))
+
+    def delete(self, name: str) -> None:
+        self._calls.delete(f"{self._path}/{segment(name)}")
+
+
+class Events(Noun):
+    """What happened, oldest first."""
+
+    def list(self, after: int = 0, subject: str | None = None) -> Iterator["of_events.EventOut"]:
+        """Those after the one numbered `after`, to the last one there is."""
+        while True:
+            told = self._calls.get("/events", after=after, subject=subject, limit=1000)
+            for event in map(of_events.EventOut.model_validate, told):
+                after = event.id
+                yield event
+            if not told:
+                return
+
+    def follow(self, after: int = 0, subject: str | None = None) -> Iterator["of_events.EventOut"]:
+        """Those after `after`, then each as it happens (server-sent events); never ends by itself.
+
+        A stream that breaks goes on after the last event that was given. Raises Unavailable when
+        there was none for PATIENCE seconds.
         """
-        with self._http.stream(
-            "GET", f"/v1{path}", timeout=httpx.Timeout(CALL_TIMEOUT, read=STREAM_SILENCE), **kwargs
-        ) as answer:
-            if answer.status_code in (502, 503, 504):
-                answer.raise_for_status()
-            if not answer.is_success:
-                answer.read()
-                self._refused(answer)
-            yield answer
+        pause, heard = 0.5, time.monotonic()
+        while True:
+            try:
+                for event in self._streamed(after, subject):
+                    after, pause, heard = event.id, 0.5, time.monotonic()
+                    yield event
+                heard = time.monotonic()  # it was there, and ended in peace
+            except Unavailable:
+                if time.monotonic() > heard + PATIENCE:
+                    raise
+            time.sleep(pause)
+            pause = min(LONGEST_PAUSE, pause * 2)
 
-    def _call(self, verb: str, path: str, **kwargs: Any) -> Any:  # noqa: ANN401
-        return _content(self._answer(verb, f"/v1{path}", **kwargs))
-
-    def _answer(self, verb: str, path: str, **kwargs: Any) -> httpx.Response:
-        with self._reachable():
-            answer = self._http.request(verb, path, **kwargs)
-        if answer.is_success:
-            return answer
-        self._refused(answer)
-
-    @staticmethod
-    def _refused(answer: httpx.Response) -> NoReturn:
-        problem = _problem(answer)
-        reasons = problem.get("reasons") or {}
-        for name, why in reasons.items():
-            err.print(f"  {_plain(name)}: {_plain(why)}", soft_wrap=True)
-        code = UNAVAILABLE if answer.status_code in (502, 503, 504) else REFUSED
-        fail(
-            str(problem.get("detail") or problem.get("title")), str(problem.get("remedy", "")), code
-        )
-
-    @contextmanager
-    def _reachable(self) -> Iterator[None]:
-        try:
-            yield
-        except httpx.TimeoutException:
-            fail(f"Seed at {self._where} did not answer in time", "`seed status`", UNAVAILABLE)
-        except (httpx.TransportError, OSError):
-            fail(
-                f"Seed does not answer at {self._where}",
-                "Is it up? `seed status`, then `seed up`. Not root? You must be in the group seed.",
-                UNAVAILABLE,
-            )
+    def _streamed(self, after: int, subject: str | None) -> Iterator["of_events.EventOut"]:
+        headers = {"Accept": "text/event-stream", "Last-Event-ID": str(after)}
+        params = given({"after": after, "subject": subject})
+        with self._calls.stream("/events", params, headers) as answer:
+            for data in _data(answer):
+                yield of_events.EventOut.model_validate_json(data)
 
 
-def _content(answer: httpx.Response) -> Any:  # noqa: ANN401
-    return answer.json() if answer.content else None
-
-
-def _problem(answer: httpx.Response) -> dict[str, Any]:
-    try:
-        found = answer.json()
-        return found if isinstance(found, dict) else {"title": str(found)}
-    except ValueError:
-        return {"title": f"HTTP {answer.status_code}", "remedy": "`seed logs seed-api`"}
-
-
-def session_file() -> Path:
-    """Where `seed login` keeps the session at $SEED_SERVER; another server is never shown it."""
-    server = urlsplit(os.environ.get("SEED_SERVER", "")).netloc.rpartition("@")[2]
-    return Path.home() / ".config" / "seed" / f"session-{re.sub(r'[^A-Za-z0-9.]', '-', server)}"
-
-
-def _showing(token: str) -> dict[str, str]:
-    return {"Authorization": f"Bearer {token}"} if token else {}
-
-
-def _token() -> str:
-    path = os.environ.get("SEED_TOKEN_FILE", "") or str(session_file())
-    if path == str(session_file()) and not session_file().exists():
-        fail(
-            "no token",
-            "Log in: `seed login`; or set SEED_TOKEN_FILE to the file `seed token create` printed.",
-            USAGE,
-        )
-    try:
-        return Path(path).read_text().strip()
-    except OSError as problem:
-        fail(f"cannot read the token file {path}: {problem.strerror}", f"ls -l {path}", USAGE)
-
-
-def _trust() -> Any:  # noqa: ANN401
-    import ssl
-
-    ca = os.environ.get("SEED_CA", "")
-    return ssl.create_default_context(cafile=ca) if ca else ssl.create_default_context()
+def _data(answer: httpx.Response) -> Iterator[str]:
+    """The data of each event of a stream (HTML Living Standard, 9.2.6)."""
+    lines: list[str] = []
+    for line in answer.iter_lines():
+        if not line and lines:
+            yield "\n".join(lines)
+            lines = []
+        elif line.startswith("data:"):
+            lines.append(line[5:].removeprefix(" "))

@@ -32,11 +32,11 @@ def rows(data: list[dict[str, Any]], columns: dict[str, str], output: Format) ->
 
 
 def group(data: list[dict[str, Any]], columns: dict[str, str]) -> Group:
-    """A table that fits 80 columns: empty columns are left out, only the last one may wrap."""
+    """A table that fits 80 columns: empty ones are left out, only the first and last may wrap."""
     filled = [key for key in columns if any(row.get(key) for row in data)]
     table = Table(box=None, pad_edge=False, header_style="bold")
     for key in filled:
-        table.add_column(columns[key], no_wrap=key != filled[-1], overflow="fold")
+        table.add_column(columns[key], no_wrap=key not in (filled[0], filled[-1]), overflow="fold")
     for row in data:
         table.add_row(*(cell(row.get(key)) for key in filled))
     lines: list[RenderableType] = [table]

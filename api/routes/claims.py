@@ -6,7 +6,7 @@ from typing import Any, Final
 from uuid import UUID
 
 from fastapi import APIRouter, Request, Response
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, StrictBool
 from sqlmodel import col, select
 
 from api.auth import Anyone, Claimer, Operator
@@ -110,7 +110,7 @@ class ReleaseAsk(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
     plan: str = Field(default="", max_length=64)
-    now: bool = False
+    now: StrictBool = False
     why: str = Field(default="", max_length=500)
 
 

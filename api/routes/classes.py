@@ -4,7 +4,7 @@ from datetime import datetime
 from typing import Any
 
 from fastapi import APIRouter
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, StrictBool
 from sqlmodel import Session, col, select
 
 from api.auth import Insider, Operator
@@ -51,7 +51,7 @@ class ApplyNames(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
     nodes: list[str] = Field(default=[], max_length=10_000)
-    every: bool = False
+    every: StrictBool = False
 
 
 class ApplyAsk(ApplyNames):

@@ -12,7 +12,7 @@ from api.auth import Insider, Operator
 from api.parts import Here, Parts, Secret
 from api.roles import Caller
 from provisioning.errors import Conflict, NotFound
-from provisioning.models import Credential, Name
+from provisioning.models import Credential, Name, NewName
 from provisioning.store import record
 
 router = APIRouter(prefix="/v1/credentials", tags=["credentials"])
@@ -26,7 +26,7 @@ class Login(BaseModel):
 
 
 class CredentialIn(Login):
-    name: Name
+    name: NewName
 
 
 class CredentialOut(BaseModel):
@@ -65,7 +65,7 @@ def create_credential(login: CredentialIn, caller: Operator, parts: Here) -> Cre
 
 
 @router.put("/{name}", response_model=CredentialOut)
-def put_credential(name: Name, login: Login, caller: Operator, parts: Here) -> Credential:
+def put_credential(name: NewName, login: Login, caller: Operator, parts: Here) -> Credential:
     """Make it, or replace its login. BMCs that use it keep using it."""
     with parts.store.write() as session:
         return _keep(session, parts, caller, name, login)

@@ -135,10 +135,10 @@ def _stuck(session: Session) -> GaugeMetricFamily:
 
 def _sight(session: Session) -> Iterator[GaugeMetricFamily]:
     """Absent until the reconciler has read all nodes once."""
-    at = session.execute(select(col(Pass.at))).scalar()
+    at = session.execute(select(func.max(col(Pass.at)))).scalar()
     if at is not None:
         yield GaugeMetricFamily(
-            "seed_sight_age_seconds", "Since every node was read from Ironic.",
+            "seed_sight_age_seconds", "Since Ironic was asked last what its nodes are.",
             max(0.0, (now() - at).total_seconds()),
         )  # fmt: skip
 

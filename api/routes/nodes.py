@@ -41,7 +41,7 @@ class Names(BaseModel):
     """Which nodes; no word means all of them."""
 
     model_config = ConfigDict(extra="forbid")
-    nodes: list[str]
+    nodes: Annotated[list[str], Field(json_schema_extra={"minItems": 1})]
 
 
 class Labels(RootModel[dict[Key, Value]]):

@@ -4,7 +4,7 @@ from datetime import datetime
 from typing import Annotated, Any, Final
 
 from fastapi import APIRouter, Path
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 from sqlmodel import Session, col, select
 
 from api.auth import Anyone, Operator
@@ -25,6 +25,13 @@ MAX_NODES: Final = 2**31 - 1
 Class = Annotated[str, Path(pattern=r"^(\*|[A-Za-z0-9][A-Za-z0-9._-]{0,79})$")]
 
 
+def _one_line(text: str) -> str:
+    """What a terminal shows as it was written: no line ends, escapes or changes of direction."""
+    if len(text) > 255 or not text.isprintable():
+        raise ValueError("it takes one line of printable text, 255 characters at most")
+    return text
+
+
 class ProjectChange(BaseModel):
     """What is left out stays. max_lease_seconds 0: claims may be held as long as they like."""
 
@@ -33,7 +40,7 @@ class ProjectChange(BaseModel):
         json_schema_extra={"example": {"max_priority": 10, "max_lease_seconds": 604800}},
     )
 
-    description: Annotated[str, Field(max_length=255)] | None = None
+    description: Annotated[str, AfterValidator(_one_line)] | None = None
     max_priority: Annotated[int, Field(ge=0, le=100)] | None = None
     max_lease_seconds: Annotated[int, Field(ge=0, le=MAX_LEASE)] | None = None
 

@@ -1,10 +1,10 @@
 """Sessions: a user's name and password become a token for eight hours."""
 
+import asyncio
 import time
 from datetime import datetime
 from typing import Annotated, Final
 
-from anyio import sleep
 from fastapi import APIRouter
 from fastapi.concurrency import run_in_threadpool
 from pydantic import BaseModel, ConfigDict, Field
@@ -55,7 +55,7 @@ async def log_in(asked: SessionIn, parts: Here) -> SessionOut:
     try:
         return await run_in_threadpool(_log_in, asked, parts)
     except SeedError:
-        await sleep(max(0.0, began + REFUSAL_SECONDS - time.monotonic()))
+        await asyncio.sleep(max(0.0, began + REFUSAL_SECONDS - time.monotonic()))
         raise
 
 

@@ -4,7 +4,7 @@ from datetime import datetime, timedelta
 from typing import Annotated, Final
 
 from fastapi import APIRouter, Request
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+from pydantic import BaseModel, ConfigDict, Field, StrictInt, StringConstraints
 from sqlalchemy import ColumnElement
 from sqlmodel import Session, and_, col, or_, select
 
@@ -13,7 +13,7 @@ from api.parts import Here
 from api.roles import Caller, Role, within
 from provisioning import break_glass, projects, tokens
 from provisioning.errors import Conflict, Forbidden, Invalid, NotFound
-from provisioning.models import HostLabel, Name, Token, now
+from provisioning.models import HostLabel, NewName, Token, now
 from provisioning.secrets import digest, new_token
 from provisioning.store import record
 from provisioning.tenants import User
@@ -37,10 +37,10 @@ class TokenIn(BaseModel):
         },
     )
 
-    name: Name
+    name: NewName
     roles: Annotated[list[Role], Field(min_length=1, max_length=4)]
     project: HostLabel = projects.DEFAULT
-    days: Annotated[int, Field(ge=1, le=366)] | None = None
+    days: Annotated[StrictInt, Field(ge=1, le=366)] | None = None
     scopes: Annotated[list[Scope], Field(max_length=32)] = []
 
 

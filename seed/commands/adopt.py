@@ -5,8 +5,7 @@ from typing import Annotated, Any
 import typer
 
 from seed import show
-from seed.client import err
-from seed.commands.bmc import client
+from seed.commands.door import client, err
 
 COLUMNS = {
     "action": "ACTION", "name": "NODE", "state": "STATE THERE", "bmc": "BMC", "uuid": "UUID",

@@ -1,16 +1,14 @@
 """seed bmc ..."""
 
-import os
 import time
-from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from seed import show
-from seed.client import REFUSED, TOO_LONG, USAGE, Client, err, fail, part
+from seed.client import Seed
 from seed.commands import bmc_show
-from seed.config import settings
+from seed.commands.door import REFUSED, TOO_LONG, USAGE, client, err, fail, part
 
 app = typer.Typer(no_args_is_help=True, help="The BMCs that were found.")
 COLUMNS = {
@@ -20,15 +18,10 @@ COLUMNS = {
 LOOK_SECONDS = 120.0  # one BMC's whole conversation, and a little
 
 
-def client() -> Client:
-    """Of a Seed elsewhere, if $SEED_SERVER names one: then this machine needs no settings."""
-    return Client(Path() if os.environ.get("SEED_SERVER") else settings().api_socket)
-
-
 @app.command("list")
 def listed(output: show.Output = show.Format.TABLE) -> None:
     """Every BMC ever found. HEALTH is the BMC's word; "silent": it could not be asked last time."""
-    found = client().get("/bmcs")
+    found = list(client().pages("/bmcs"))
     if output is show.Format.TABLE:
         found = [b | ({"health": "silent"} if b["survey_problem"] else {}) for b in found]
     show.rows(found, COLUMNS, output)
@@ -88,7 +81,7 @@ def locate(
         show.one(found, output)
 
 
-def _awaited(api: Client, address: str, flag: str, what: str) -> dict[str, Any]:
+def _awaited(api: Seed, address: str, flag: str, what: str) -> dict[str, Any]:
     """The BMC once the reconciler has done what was asked."""
     until = time.monotonic() + LOOK_SECONDS
     with err.status(f"{address} {what}"):

@@ -8,8 +8,7 @@ import typer
 from rich.markup import escape
 
 from seed import show
-from seed.client import err
-from seed.commands.bmc import client
+from seed.commands.door import client, err
 
 app = typer.Typer(no_args_is_help=True, help="Raw Ironic past Seed's rules, for half an hour.")
 COLUMNS = {"who": "WHO", "until": "UNTIL", "why": "WHY"}

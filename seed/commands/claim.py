@@ -1,63 +1,103 @@
 """seed claim ..."""
 
-import time
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from seed import show
-from seed.client import REFUSED, TOO_LONG, USAGE, Client, err, fail, part
-from seed.commands.bmc import client
+from seed import known_hosts as known
+from seed import show, when
+from seed.client import Seed
 from seed.commands.confirm import confirm
+from seed.commands.door import REFUSED, USAGE, client, err, fail, part
+from seed.commands.wishes import text_of, wishing
 
 app = typer.Typer(no_args_is_help=True, help="Servers with an image on them, for you.")
 COLUMNS = {
     "name": "CLAIM", "state": "STATE", "count": "NODES", "resource_class": "CLASS",
-    "image": "IMAGE", "detail": "NOW",
+    "image": "IMAGE", "ends": "ENDS", "detail": "NOW",
 }  # fmt: skip
+WHY = {"node": "NODE", "why": "WHY NOT"}
+SHOWN_NODES = 40
 WaitFlag = Annotated[bool, typer.Option("--wait", help="Follow it to the end.")]
 Timeout = Annotated[int, typer.Option(min=1, help="Seconds to wait at most.")]
+Why = Annotated[str, typer.Option(help="Kept with who did it and when.")]
+Keys = Annotated[list[Path], typer.Option(help="Public key file; may be repeated.")]
 
 
 @app.command()
+@wishing
 def create(
     name: str,
-    image: Annotated[str, typer.Option(help="Published image, see `seed image list`.")],
-    ssh_key: Annotated[list[Path], typer.Option(help="Public key file; may be repeated.")],
-    count: Annotated[int, typer.Option(min=1, max=500)] = 1,
-    resource_class: Annotated[str, typer.Option(help="See `seed node list`.")] = "baremetal",
-    user_data: Annotated[Path | None, typer.Option(help="cloud-init user-data file.")] = None,
+    ssh_key: Keys,
+    wishes: dict[str, Any],
     wait: WaitFlag = False,
     timeout: Timeout = 7200,
     output: show.Output = show.Format.TABLE,
 ) -> None:
-    """Ask for COUNT servers with IMAGE on them. Safe to repeat: the same wish is the same claim.
+    """Ask for servers with IMAGE on them. Safe to repeat: the same wish is the same claim.
 
     Example: seed claim create web --image debian --count 2 --ssh-key ~/.ssh/id_ed25519.pub --wait
     """
     api = client()
-    body = {
-        "name": name,
-        "image": image,
-        "count": count,
-        "resource_class": resource_class,
-        "ssh_keys": [_read(path).strip() for path in ssh_key],
-        "user_data": _read(user_data) if user_data else "",
-    }
+    body = {**wishes, "name": name, "ssh_keys": [text_of(path).strip() for path in ssh_key]}
     claim = api.put(f"/claims/{part(name)}", body)
     if wait:
         claim = follow(api, claim["id"], "active", timeout)
     _print(claim, output)
 
 
+@app.command()
+@wishing
+def explain(
+    wishes: dict[str, Any],
+    name: Annotated[str, typer.Argument(help="As it would be called.")] = "explained",
+    ssh_key: Annotated[list[Path] | None, typer.Option(help="Public key file.")] = None,
+    output: show.Output = show.Format.TABLE,
+) -> None:
+    """What would become of such a claim: which rule keeps which node away. Nothing is held.
+
+    Ends with 1 when it cannot be had now.
+
+    Example: seed claim explain --image debian --count 8 --spread rack --memory 256
+    """
+    keys = [text_of(path).strip() for path in ssh_key or ()]
+    found = client().post("/claims:explain", {**wishes, "name": name, "ssh_keys": keys})
+    if output is show.Format.TABLE:
+        _explained(found)
+    else:
+        show.one(found, output)
+    if not found["fits"]:
+        raise typer.Exit(REFUSED)
+
+
+def _explained(found: dict[str, Any]) -> None:
+    show.out.print(show.cell(found["sentence"]), soft_wrap=True)
+    if found["fits"]:
+        show.out.print(f"it would get: {show.cell(found['chosen'])}", soft_wrap=True)
+    elif found["free_at"]:
+        far = when.short(found["free_at"])
+        show.out.print(f"it could be had about {when.local(found['free_at'])}, {far}")
+    whys = found["nearest"] | {node: why for node, why in found["nodes"].items() if why}
+    rows = [{"node": node, "why": "; ".join(why)} for node, why in whys.items()]
+    if rows:
+        show.out.print(show.group(rows[:SHOWN_NODES], WHY))
+    if len(rows) > SHOWN_NODES:
+        show.out.print(f"and {len(rows) - SHOWN_NODES} more: -o json")
+
+
 @app.command("list")
 def listed(
     ended: Annotated[bool, typer.Option(help="Released ones too.")] = False,
+    state: Annotated[str | None, typer.Option(help="Only those: active, queued, ...")] = None,
     output: show.Output = show.Format.TABLE,
 ) -> None:
-    """Your project's claims."""
-    show.rows(client().get("/claims", ended=ended), COLUMNS, output)
+    """Your project's claims. ENDS: when the lease is over."""
+    found = list(client().pages("/claims", ended=ended, state=state))
+    if output is show.Format.TABLE:
+        found = [c | {"ends": when.short(c["lease_end"]) if not c["ended_at"] else ""}
+                 for c in found]  # fmt: skip
+    show.rows(found, COLUMNS, output)
 
 
 @app.command("show")
@@ -70,10 +110,65 @@ def shown(name: str, output: show.Output = show.Format.TABLE) -> None:
 
 
 @app.command()
+def renew(
+    name: str,
+    ends: Annotated[
+        str | None, typer.Option(help="2026-12-01 08:00 in your time zone, or 3d from now.")
+    ] = None,
+    lasts: Annotated[str | None, typer.Option("--for", help="So long from now: 12h, 3d.")] = None,
+    output: show.Output = show.Format.TABLE,
+) -> None:
+    """Keep a claim longer, or shorter.
+
+    Example: seed claim renew web --for 3d
+    """
+    if (ends is None) == (lasts is None):
+        fail("neither or both of --ends and --for", f"seed claim renew {name} --for 3d", USAGE)
+    body = (
+        {"ends_at": when.moment(ends).isoformat()}
+        if ends
+        else {"lease_seconds": when.seconds(lasts or "")}
+    )
+    _print(client().post(f"/claims/{part(name)}:renew", body), output)
+
+
+@app.command()
+def protect(name: str, why: Why = "", output: show.Output = show.Format.TABLE) -> None:
+    """Neither released by mistake, nor by the end of its lease.
+
+    Example: seed claim protect web
+    """
+    _print(client().post(f"/claims/{part(name)}:protect", {"why": why}), output)
+
+
+@app.command()
+def unprotect(name: str, why: Why = "", output: show.Output = show.Format.TABLE) -> None:
+    """It can be released again, and its lease counts again.
+
+    Example: seed claim unprotect web
+    """
+    _print(client().post(f"/claims/{part(name)}:unprotect", {"why": why}), output)
+
+
+@app.command()
+def prioritize(
+    name: str,
+    priority: Annotated[int, typer.Argument(min=0, max=100, help="Higher comes first.")],
+    output: show.Output = show.Format.TABLE,
+) -> None:
+    """Where a claim stands in the queue.
+
+    Example: seed claim prioritize web 50
+    """
+    _print(client().post(f"/claims/{part(name)}:prioritize", {"priority": priority}), output)
+
+
+@app.command()
 def release(
     name: str,
     now: Annotated[bool, typer.Option("--now", help="No undo window.")] = False,
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+    why: Why = "",
     wait: WaitFlag = False,
     timeout: Timeout = 7200,
     output: show.Output = show.Format.TABLE,
@@ -88,7 +183,8 @@ def release(
     if claim["wanted"] != "released":
         plan = api.post(f"/claims/{claim['id']}:plan-release")
         confirm(plan, yes)
-    claim = api.post(f"/claims/{claim['id']}:release", {"plan": plan["hash"], "now": now})
+    body = {"plan": plan["hash"], "now": now, "why": why}
+    claim = api.post(f"/claims/{claim['id']}:release", body)
     if wait:
         claim = follow(api, claim["id"], "released", timeout)
     _print(claim, output)
@@ -103,42 +199,63 @@ def undo(name: str, output: show.Output = show.Format.TABLE) -> None:
     _print(client().post(f"/claims/{part(name)}:undo"), output)
 
 
-def follow(api: Client, identity: str, state: str, timeout: int) -> dict[str, Any]:
-    """Until the claim is in `state`; ends the program when it is stuck or takes too long."""
-    deadline = time.monotonic() + timeout
-    with err.status("...") as progress:
-        while True:
-            claim: dict[str, Any] = api.get(f"/claims/{identity}")
-            progress.update(f"{claim['name']} {claim['state']}: {show.cell(claim['detail'])}")
-            if claim["state"] == state:
-                return claim
-            if claim["problem"]:
-                fail(claim["problem"], claim["remedy"], REFUSED)
-            if time.monotonic() > deadline:
-                fail(
-                    f"claim {claim['name']} is still {claim['state']} after {timeout} s",
-                    f"seed claim show {claim['name']}",
-                    TOO_LONG,
-                )
-            time.sleep(1)
+@app.command("ssh-config")
+def ssh_config(name: str) -> None:
+    """Host blocks for ~/.ssh/config, one per server of an active claim.
+
+    Example: seed claim ssh-config web >~/.ssh/seed-web.conf
+    """
+    typer.echo(client().claims.ssh_config(name), nl=False)
 
 
-def _read(path: Path) -> str:
+@app.command("known-hosts")
+def known_hosts(
+    name: str,
+    write: Annotated[
+        bool, typer.Option("--write", help="Put them into FILE; stale lines of them go.")
+    ] = False,
+    file: Annotated[Path, typer.Option(help="Where to.")] = Path("~/.ssh/known_hosts"),
+) -> None:
+    """The SSH host keys that a claim's servers reported themselves; printed, unless told to write.
+
+    Example: seed claim known-hosts web --write
+    """
+    lines = client().claims.known_hosts(name)
+    if not write:
+        typer.echo(lines, nl=False)
+        return
     try:
-        return path.expanduser().read_text()
-    except OSError as problem:
-        fail(f"cannot read {path}: {problem.strerror}", f"ls -l {path}", USAGE)
-    except UnicodeDecodeError:
-        fail(f"{path} is not a text file", f"file {path}", USAGE)
+        stale = known.refresh(file.expanduser(), lines)
+    except (OSError, UnicodeDecodeError) as problem:
+        fail(f"cannot write {file}: {problem}", f"ls -l {file}", USAGE)
+    gone = f", {stale} stale removed" if stale else ""
+    err.print(f"{len(lines.splitlines())} host keys are in {show.cell(file)}{gone}")
+
+
+def follow(api: Seed, identity: str, state: str, timeout: int) -> dict[str, Any]:
+    """Until the claim is in `state`; ends the program when it is stuck or takes too long."""
+    with err.status("...") as progress:
+        claim = api.claims.wait(
+            identity,
+            state,
+            timeout,
+            lambda c: progress.update(f"{c.name} {c.state}: {show.cell(c.detail)}"),
+        )
+    return claim.model_dump(mode="json")
 
 
 def _print(claim: dict[str, Any], output: show.Format) -> None:
     if output is not show.Format.TABLE:
         show.one(claim, output)
         return
-    shown = {k: claim[k] for k in ("name", "project", "state", "since", "image", "resource_class")}
-    shown |= {k: claim[k] for k in ("detail", "problem", "remedy", "undo_until")}
-    show.fields(shown)
+    names = (
+        "name", "project", "state", "since", "image", "resource_class", "starts_at", "lease_end",
+        "expected_at", "detail", "problem", "remedy", "undo_until",
+    )  # fmt: skip
+    facts = {name: claim.get(name) for name in names}
+    facts = when.shown(facts, "since", "starts_at", "lease_end", "expected_at", "undo_until")
+    show.fields(facts | ({"protected": "yes"} if claim.get("protected") else {}))
     for node in (claim["handout"] or {}).get("nodes", []):
-        addresses = ", ".join(node["addresses"].values())
-        show.out.print(f"  {node['name']}  {node['ssh_user']}@{addresses}  on {node['node_name']}")
+        place = f", {node['rack']}u{node['unit']}" if node["rack"] else ""
+        login = f"{node['ssh_user']}@{node['address']}"
+        show.out.print(f"  {node['name']}  {login}  on {node['node_name']}{place}")

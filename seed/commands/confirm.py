@@ -5,7 +5,7 @@ from typing import Any
 import typer
 
 from seed import show
-from seed.client import err
+from seed.commands.door import err
 
 
 def confirm(plan: dict[str, Any], yes: bool) -> None:

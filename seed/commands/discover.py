@@ -8,8 +8,9 @@ import typer
 
 from provisioning.sweep import Pace
 from seed import show
-from seed.client import REFUSED, TOO_LONG, USAGE, Client, err, fail, part
+from seed.client import Seed
 from seed.commands import bmc
+from seed.commands.door import REFUSED, TOO_LONG, USAGE, client, err, fail, part
 from seed.config import settings
 from seed.host import arp
 
@@ -39,7 +40,7 @@ def discover(
 
     Example: seed discover 172.22.1.0/24 --username admin --password-stdin < password
     """
-    api = bmc.client()
+    api = client()
     if username:
         credential = _keep_login(api, username, password_stdin)
     elif password_stdin:
@@ -60,7 +61,7 @@ def discover(
         raise typer.Exit(REFUSED)
 
 
-def _one_by_one(api: Client, asked: dict[str, Any]) -> None:
+def _one_by_one(api: Seed, asked: dict[str, Any]) -> None:
     """Take each BMC that gets the address in turn, until interrupted."""
     if len(asked["ranges"]) != 1:
         fail("one by one means one address", "seed discover 192.168.0.120 --one-by-one", USAGE)
@@ -86,7 +87,7 @@ def _what_next(address: str, mac: str, done: bool) -> str:
     return f"{mac} is done: give it another address, or unplug it, then plug in the next one"
 
 
-def _swept(api: Client, asked: dict[str, Any]) -> dict[str, Any]:
+def _swept(api: Seed, asked: dict[str, Any]) -> dict[str, Any]:
     """One sweep to its end; what a person must know is printed."""
     row = api.post("/discoveries", asked)
     seconds = row["options"]["seconds"]
@@ -98,7 +99,7 @@ def _swept(api: Client, asked: dict[str, Any]) -> dict[str, Any]:
     return row
 
 
-def _followed(api: Client, row: dict[str, Any], seconds: float) -> dict[str, Any]:
+def _followed(api: Seed, row: dict[str, Any], seconds: float) -> dict[str, Any]:
     """The sweep when it has ended; meanwhile its progress is shown."""
     with err.status(row["state"]) as progress:
         until = time.monotonic() + 3 * seconds + SLOWEST
@@ -115,7 +116,7 @@ def _duration(seconds: float) -> str:
     return f"{seconds:.0f} s" if seconds < 120 else f"{seconds / 60:.0f} min"
 
 
-def _keep_login(api: Client, username: str, password_stdin: bool) -> str:
+def _keep_login(api: Seed, username: str, password_stdin: bool) -> str:
     if not password_stdin:
         fail("a user name without a password", "Add --password-stdin.", USAGE)
     password = sys.stdin.readline().rstrip("\n")

@@ -6,12 +6,11 @@ from collections.abc import Iterator
 from datetime import datetime
 from typing import Annotated, Any
 
-import httpx
 import typer
 
 from seed import show
-from seed.client import REFUSED, Client, err, fail
-from seed.commands.bmc import client
+from seed.client import Seed, Unavailable
+from seed.commands.door import REFUSED, client, err, fail
 
 app = typer.Typer(no_args_is_help=True, help="What happened, and whether all of it is still there.")
 COLUMNS = {"id": "ID", "when": "WHEN", "kind": "KIND", "who": "WHO", "what": "WHAT"}
@@ -92,7 +91,7 @@ def verify(
         )
 
 
-def follow(api: Client, params: dict[str, Any], after: int | None) -> Iterator[dict[str, Any]]:
+def follow(api: Seed, params: dict[str, Any], after: int | None) -> Iterator[dict[str, Any]]:
     """Events without end. What was cut is taken up after the last one that came."""
     last, tries = after, 0
     while True:
@@ -101,7 +100,7 @@ def follow(api: Client, params: dict[str, Any], after: int | None) -> Iterator[d
                 last, tries = number, 0
                 if event:
                     yield event
-        except (httpx.TransportError, httpx.HTTPStatusError, OSError):
+        except Unavailable:
             pass
         pause = PATIENCE[min(tries, len(PATIENCE) - 1)]
         tries += 1
@@ -110,14 +109,14 @@ def follow(api: Client, params: dict[str, Any], after: int | None) -> Iterator[d
 
 
 def _stream(
-    api: Client, params: dict[str, Any], last: int | None
+    api: Seed, params: dict[str, Any], last: int | None
 ) -> Iterator[tuple[int, dict[str, Any] | None]]:
     """(number, event) of one connection; the first has a number only: where it begins."""
     headers = {"Accept": "text/event-stream"}
     if last is not None:
         headers["Last-Event-ID"] = str(last)
     number = last or 0
-    with api.stream("/events", headers=headers, params=params) as answer:
+    with api.stream("/events", params, headers) as answer:
         for line in answer.iter_lines():
             name, _, value = line.partition(": ")
             if name == "id":

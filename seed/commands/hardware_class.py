@@ -7,9 +7,8 @@ from typing import Annotated, Any
 import typer
 
 from seed import show
-from seed.client import REFUSED, USAGE, err, fail, part
-from seed.commands.bmc import client
 from seed.commands.confirm import confirm_change
+from seed.commands.door import REFUSED, USAGE, client, err, fail, part
 from seed.commands.node import COLUMNS as NODE_COLUMNS
 
 app = typer.Typer(no_args_is_help=True, help="Kinds of servers, and what they consist of.")
@@ -28,7 +27,7 @@ AnyNodes = Annotated[
 @app.command("list")
 def listed(output: show.Output = show.Format.TABLE) -> None:
     """Every class."""
-    show.rows(client().get("/classes"), COLUMNS, output)
+    show.rows(list(client().pages("/classes")), COLUMNS, output)
 
 
 @app.command("show")

@@ -7,8 +7,7 @@ import typer
 
 from provisioning.image import Image
 from seed import show
-from seed.client import err, part
-from seed.commands.bmc import client
+from seed.commands.door import client, err, part
 from seed.config import settings
 
 app = typer.Typer(no_args_is_help=True, help="What is written to disks.")
@@ -71,7 +70,7 @@ def published(
 @app.command("list")
 def listed(output: show.Output = show.Format.TABLE) -> None:
     """Published images."""
-    found = client().get("/images")
+    found = list(client().pages("/images"))
     show.rows([_flat(i) for i in found] if output is show.Format.TABLE else found, COLUMNS, output)
 
 

@@ -6,8 +6,7 @@ from typing import Annotated, Any
 import typer
 
 from seed import show
-from seed.client import USAGE, err, fail
-from seed.commands.bmc import client
+from seed.commands.door import USAGE, client, err, fail
 
 packing = typer.Typer(no_args_is_help=True, help="What vendors say they sent.")
 observed = typer.Typer(no_args_is_help=True, help="Every server that anybody saw or announced.")
@@ -59,7 +58,7 @@ def import_list(
 @packing.command("list")
 def lists(output: show.Output = show.Format.TABLE) -> None:
     """Every packing list and imported file."""
-    show.rows(client().get("/packing-lists"), LISTS, output)
+    show.rows(list(client().pages("/packing-lists")), LISTS, output)
 
 
 @packing.command()
@@ -118,7 +117,7 @@ def _called(boxes: list[dict[str, Any]]) -> list[dict[str, Any]]:
 @observed.command("list")
 def boxes(output: show.Output = show.Format.TABLE) -> None:
     """One row per server, whoever told of it."""
-    show.rows(_called(client().get("/observations")), BOXES, output)
+    show.rows(_called(list(client().pages("/observations"))), BOXES, output)
 
 
 @observed.command("show")

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from seed import show
-from seed.client import REFUSED, TOO_LONG, Client, err, fail, part
-from seed.commands.bmc import COLUMNS, client
+from seed.client import Seed
+from seed.commands.bmc import COLUMNS
+from seed.commands.door import REFUSED, TOO_LONG, client, err, fail, part
 from seed.config import settings
 
 if TYPE_CHECKING:
@@ -104,7 +105,7 @@ def _revealed(kept: "Kept", access: "Callable[[Credential], Access]") -> dict[st
     return {"username": login.username, "password": password, "what": kept.what}
 
 
-def _look(api: Client, addresses: list[str]) -> list[dict[str, Any]]:
+def _look(api: Seed, addresses: list[str]) -> list[dict[str, Any]]:
     return [api.get(f"/bmcs/{part(address)}") for address in addresses]
 
 

@@ -11,8 +11,7 @@ import typer
 import yaml
 
 from seed import netbox, show
-from seed.client import REFUSED, USAGE, err, fail
-from seed.commands.bmc import client
+from seed.commands.door import REFUSED, USAGE, client, err, fail
 
 app = typer.Typer(no_args_is_help=True, help="A plan from NetBox, and what was found back to it.")
 COLUMNS = {

@@ -7,9 +7,8 @@ import typer
 from rich.live import Live
 
 from seed import show
-from seed.client import REFUSED, TOO_LONG, USAGE, err, fail, part
-from seed.commands.bmc import client
 from seed.commands.confirm import confirm, confirm_change
+from seed.commands.door import REFUSED, TOO_LONG, USAGE, client, err, fail, part
 
 app = typer.Typer(no_args_is_help=True, help="The accepted servers.")
 COLUMNS = {
@@ -106,7 +105,7 @@ def watch(
     deadline = time.monotonic() + timeout
     with Live(console=err, refresh_per_second=4) as live:
         while True:
-            rows = [n for n in api.get("/nodes") if not names or n["name"] in names]
+            rows = [n for n in api.pages("/nodes") if not names or n["name"] in names]
             live.update(show.group(rows, COLUMNS))
             if until and rows and all(reached(n, until) for n in rows):
                 return
@@ -170,7 +169,7 @@ def drift(
     Example: seed node drift sn-0001
     """
     api = client()
-    found = [api.get(f"/nodes/{part(name)}")] if name else api.get("/nodes")
+    found = [api.get(f"/nodes/{part(name)}")] if name else list(api.pages("/nodes"))
     changed = [{"name": n["name"], "drift": n["drift"]} for n in found if n["drift"]]
     show.rows(changed, {"name": "NODE", "drift": "CHANGED"}, output)
 

@@ -7,6 +7,7 @@ this machine (RFC 8252, with PKCE: RFC 7636). Whom to ask is told by the API.
 import json
 import os
 import secrets
+import ssl
 import tempfile
 import time
 from base64 import urlsafe_b64decode
@@ -18,7 +19,8 @@ from urllib.parse import urlsplit
 
 import typer
 
-from seed.client import REFUSED, TOO_LONG, UNAVAILABLE, USAGE, _problem, _trust, err, fail
+from seed.calls import _problem, _trust
+from seed.commands.door import REFUSED, TOO_LONG, UNAVAILABLE, USAGE, err, fail
 from seed.commands.token import HOME
 from seed.loopback import Loopback
 
@@ -69,7 +71,11 @@ def methods(server: str) -> dict[str, Any]:
     import httpx
 
     try:
-        answer = httpx.get(f"{server}/v1/login-methods", verify=_trust(), timeout=CALL_SECONDS)
+        answer = httpx.get(
+            f"{server}/v1/login-methods",
+            verify=_seeds_ca(),
+            timeout=CALL_SECONDS,
+        )
         found = answer.json() if answer.is_success else {}
     except (httpx.HTTPError, OSError, ValueError):
         fail(f"Seed does not answer at {server}", "Is it up, and is SEED_CA its CA?", UNAVAILABLE)
@@ -286,7 +292,7 @@ def _say(server: str, file: Path, token: str) -> None:
         answer = httpx.get(
             f"{server}/v1/images",
             headers={"Authorization": f"Bearer {token}"},
-            verify=_trust(),
+            verify=_seeds_ca(),
             timeout=CALL_SECONDS,
         )
     except (httpx.HTTPError, OSError):
@@ -297,3 +303,7 @@ def _say(server: str, file: Path, token: str) -> None:
             f"but Seed says: {problem.get('detail') or problem.get('title')}",
             str(problem.get("remedy", "")),
         )
+
+
+def _seeds_ca() -> ssl.SSLContext:
+    return _trust(os.environ.get("SEED_CA") or None)

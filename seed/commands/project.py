@@ -5,8 +5,7 @@ from typing import Annotated, Any
 import typer
 
 from seed import show
-from seed.client import USAGE, fail, part
-from seed.commands.bmc import client
+from seed.commands.door import USAGE, client, fail, part
 
 app = typer.Typer(no_args_is_help=True, help="Whose claims they are.")
 quota = typer.Typer(no_args_is_help=True, help="How many nodes a project may hold.")

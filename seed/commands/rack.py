@@ -1,6 +1,5 @@
 """seed rack ..."""
 
-import contextlib
 import re
 import sys
 import time
@@ -16,9 +15,9 @@ from rich.console import Group
 from rich.live import Live
 
 from seed import rack_text, show
-from seed.client import REFUSED, USAGE, Client, err, fail, part
+from seed.client import ClientError, Seed
 from seed.commands import netbox
-from seed.commands.bmc import client
+from seed.commands.door import REFUSED, USAGE, client, err, fail, part, say
 from seed.commands.lists import read_file
 
 app = typer.Typer(no_args_is_help=True, help="The rack plan, and what to do to get there.")
@@ -84,7 +83,7 @@ def confirmed(sentence: str, count: str, yes: bool) -> None:
 @app.command("list")
 def listed(output: show.Output = show.Format.TABLE) -> None:
     """Every planned rack: slots planned, servers found, slots right and wrong."""
-    show.rows(client().get("/racks"), COLUMNS, output)
+    show.rows(list(client().pages("/racks")), COLUMNS, output)
 
 
 @app.command("show")
@@ -167,12 +166,14 @@ def scan(
         return
     lit = ""
     for line in filter(str.strip, sys.stdin):
-        with contextlib.suppress(typer.Exit):  # it said why; the next label may be better
+        try:
             lit = _follow(api, _scanned(api, line.strip(), output)["address"], lit, blink)
+        except ClientError as error:  # the next label may be better
+            say(error)
     _follow(api, "", lit, blink)
 
 
-def _follow(api: Client, address: str, lit: str, blink: bool) -> str:
+def _follow(api: Seed, address: str, lit: str, blink: bool) -> str:
     """Blink `address` instead of `lit`; which one blinks now."""
     if blink and address != lit:
         for one, on in ((lit, False), (address, True)):
@@ -209,14 +210,14 @@ def report(
 # --- what verbs share -----------------------------------------------------------------------------
 
 
-def _rack(api: Client, name: str) -> Any:  # noqa: ANN401
+def _rack(api: Seed, name: str) -> Any:  # noqa: ANN401
     """ "r3", "row/r3" or "site/row/r3"."""
     words = [part(word) for word in name.split("/")]
     where = dict(zip(("row", "site"), reversed(words[:-1]), strict=False))
     return api.get(f"/racks/{words[-1]}", **where)
 
 
-def _of_line(api: Client, identity: str) -> list[str]:
+def _of_line(api: Seed, identity: str) -> list[str]:
     """Addresses of a line's BMCs; none if there is no such line."""
     for line in api.get("/racks:work"):
         if line["id"] == identity:
@@ -226,7 +227,7 @@ def _of_line(api: Client, identity: str) -> list[str]:
     return []
 
 
-def _in_slot(api: Client, label: str) -> list[str]:
+def _in_slot(api: Seed, label: str) -> list[str]:
     match = _SLOT.fullmatch(label)
     if not match:
         fail(f"there is no line {label!r}", "See the lines: `seed rack work`.")
@@ -239,7 +240,7 @@ def _in_slot(api: Client, label: str) -> list[str]:
     fail(f"nothing is planned in {label}", f"`seed rack show {match[1]}`")
 
 
-def _scanned(api: Client, label: str, output: show.Format) -> dict[str, Any]:
+def _scanned(api: Seed, label: str, output: show.Format) -> dict[str, Any]:
     found: dict[str, Any] = api.get("/racks:scan", text=label)
     if output is not show.Format.TABLE:
         show.one(found, output)
@@ -258,7 +259,7 @@ def _scanned(api: Client, label: str, output: show.Format) -> dict[str, Any]:
     return found
 
 
-def _blink(api: Client, address: str, on: bool) -> str:
+def _blink(api: Seed, address: str, on: bool) -> str:
     """Switch a locate LED, and wait until the BMC did. What went wrong, in words."""
     until = time.monotonic() + BLINK_SECONDS
     with err.status(f"{address}: locate LED"):
@@ -271,7 +272,7 @@ def _blink(api: Client, address: str, on: bool) -> str:
     return str(found["led_problem"])
 
 
-def _try_blink(api: Client, address: str, on: bool) -> None:
+def _try_blink(api: Seed, address: str, on: bool) -> None:
     """A server that does not blink is not the end of a scan."""
     if problem := _blink(api, address, on):
         err.print(f"[yellow]warning:[/yellow] {show.cell(problem)}", soft_wrap=True)

@@ -8,7 +8,9 @@ from typing import Annotated
 import typer
 
 from seed import show
-from seed.client import USAGE, Client, fail, session_file
+from seed.calls import session_file
+from seed.client import Seed
+from seed.commands.door import USAGE, fail
 
 
 def login(
@@ -40,8 +42,8 @@ def login(
         password = typer.prompt("Password", hide_input=True, err=True)
     if not password:
         fail("standard input held no password", "seed login --password-stdin < FILE", USAGE)
-    made = Client(Path(), token="").post("/sessions", {"user": user, "password": password})
-    file = session_file()
+    made = _there(None).post("/sessions", {"user": user, "password": password})
+    file = _file()
     file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     write_atomic(file, made["token"] + "\n", 0o600)
     show.one({**{k: v for k, v in made.items() if k != "token"}, "file": file}, output)
@@ -49,10 +51,19 @@ def login(
 
 def logout() -> None:
     """End the session at $SEED_SERVER, there and here."""
-    file = session_file()
+    file = _file()
     if not os.environ.get("SEED_SERVER") or not file.exists():
         fail("you are not logged in there", "seed login")
     token = file.read_text().strip()
     file.unlink()  # first: an expired session is refused, and forgotten all the same
-    Client(Path(), token=token).delete("/sessions/current")
+    _there(token).delete("/sessions/current")
     typer.echo("logged out")
+
+
+def _there(token: str | None) -> Seed:
+    server, ca = os.environ["SEED_SERVER"], os.environ.get("SEED_CA")
+    return Seed(server, token=token, ca=ca or None, tries=1)
+
+
+def _file() -> Path:
+    return session_file(os.environ.get("SEED_SERVER", ""))

@@ -4,8 +4,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from seed import show
-from seed.client import part
-from seed.commands.bmc import client
+from seed.commands.door import client, part
 
 STEPS = {"step": "STEP", "node": "NODE", "began": "BEGAN", "took": "TOOK"}
 ENTRIES = {"when": "WHEN", "node": "NODE", "kind": "KIND", "who": "WHO", "what": "WHAT"}

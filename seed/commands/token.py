@@ -7,8 +7,7 @@ from typing import Annotated, Any
 import typer
 
 from seed import show
-from seed.client import fail, part
-from seed.commands.bmc import client
+from seed.commands.door import client, fail, part
 from seed.config import settings
 
 app = typer.Typer(no_args_is_help=True, help="Keys for programs and people elsewhere.")

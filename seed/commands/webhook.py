@@ -8,8 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from seed import show
-from seed.client import REFUSED, TOO_LONG, USAGE, err, fail, part
-from seed.commands.bmc import client
+from seed.commands.door import REFUSED, TOO_LONG, USAGE, client, err, fail, part
 
 app = typer.Typer(no_args_is_help=True, help="Events posted to an address of yours, signed.")
 COLUMNS = {

@@ -10,10 +10,13 @@ from typing import Any
 
 import pytest
 from argon2 import extract_parameters
+from fastapi import APIRouter, Request
 from fastapi.testclient import TestClient
 from sqlmodel import select
 
+from api import app as api_app
 from api.app import create_app
+from api.auth import Anyone
 from api.parts import Door, Parts
 from api.roles import Role, allows, noun_of, within
 from provisioning import users
@@ -100,6 +103,9 @@ def test_a_project_from_creation_to_removal(room: Room) -> None:
         {"name": "ok", "max_lease_seconds": 2**63},
         {"name": "ok", "description": "x" * 256},
         {"name": "ok", "disabled_at": None},
+        {"name": "ok", "description": "two\nlines"},
+        {"name": "ok", "description": "\x1b[2J"},
+        {"name": "ok", "description": "\u202egnp.exe"},
     ],
 )
 def test_a_wrong_project_is_refused_and_not_made(room: Room, body: dict[str, object]) -> None:
@@ -508,6 +514,41 @@ def test_what_a_revoked_token_made_for_itself_is_revoked_too(room: Room) -> None
     assert room.web.delete("/v1/tokens/first", headers=first).status_code == 204
     for headers in (first, second, third):
         assert room.web.get("/v1/claims", headers=headers).status_code == 401
+
+
+def test_an_answer_that_lasts_can_ask_whether_its_caller_is_still_known(
+    room: Room, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    router = APIRouter()
+
+    @router.get("/v1/lasting")
+    async def lasting(caller: Anyone, request: Request) -> str:
+        await request.state.identify()
+        assert room.root.delete("/v1/tokens/ci").status_code == 204
+        await request.state.identify()
+        return "still there"
+
+    monkeypatch.setattr(api_app, "ROUTERS", (*api_app.ROUTERS, router))
+    ci = bearer(a_token(room.parts, "ci", C))
+    with TestClient(create_app(room.parts, Door.WEB)) as web:
+        assert web.get("/v1/lasting", headers=ci).status_code == 401
+
+
+def test_many_guesses_at_once_are_counted_before_they_are_made(room: Room) -> None:
+    room.user("alice", C)
+    statuses: list[int] = []
+
+    def guess() -> None:
+        statuses.append(room.tried("alice", OTHER))
+
+    while statuses.count(401) <= users.FREE_TRIES:
+        threads = [threading.Thread(target=guess) for _ in range(6)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    assert statuses.count(401) == users.FREE_TRIES + 1
+    assert room.tried("alice", PASSWORD) == 429
 
 
 def test_what_a_minter_made_for_others_goes_on(room: Room) -> None:

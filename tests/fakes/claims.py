@@ -10,7 +10,7 @@ from sqlmodel import Session, select
 from provisioning.hardware import Drive, Inventory, Neighbour, Nic
 from provisioning.models import Address, Bmc, Claim, Hold, Order
 from provisioning.room import Slot
-from provisioning.sight import Sight
+from provisioning.sight import FACTS, Sight
 from provisioning.states import BmcGoal, ClaimState, OrderKind
 from provisioning.store import Store
 
@@ -21,6 +21,12 @@ KEYS = (
     "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIOMqqnkVzrm0SdG6UOoqKLsabgH5C9okWi0dh2l9GKJl",
     "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIHhoUTfGdvtnGTYKN1q4AF1LvxRmdOf5mZAvqD7vHyTg",
 )
+SEEN: dict[str, Any] = dict.fromkeys(FACTS, "") | {
+    "provision_state": "active", "power_state": "power on", "resource_class": "baremetal",
+    "driver": "redfish", "maintenance": False, "inspected": True, "properties": {}, "extra": {},
+    "traits": ["CUSTOM_NVME"],
+}  # fmt: skip
+"""A node as Ironic tells it while it is handed out."""
 BMC_PASSWORD = "a-bmc-password"
 
 
@@ -56,7 +62,7 @@ def _node(session: Session, claim: Claim, position: int, number: int) -> None:
                     {"nic": "NIC2", "switch": "leaf2", "port": str(16 + number)},
                 ],
             ),
-            Sight(node_uuid=uuid, facts={"traits": ["CUSTOM_NVME"]}, seen_at=THEN),
+            Sight(node_uuid=uuid, facts=SEEN | {"name": f"sn-{number}"}, seen_at=THEN),
             Order(
                 node_uuid=uuid, kind=OrderKind.DEPLOY, generation=1, opened_at=THEN,
                 ironic_done_at=THEN + timedelta(seconds=60), closed_at=THEN + timedelta(seconds=90),

@@ -18,7 +18,6 @@ from tests.fakes.appliance import environments
 
 HERE = Path(__file__).parent
 PYTHON = environments() / "identity" / "bin" / "python"
-MANAGE = environments() / "identity" / "bin" / "keystone-manage"
 LOOPBACK = "http://127.0.0.1:1/callback"
 
 
@@ -38,7 +37,9 @@ class Certificate:
 
     def client(self, url: str) -> httpx.Client:
         trust = ssl.create_default_context(cafile=str(self.ca))
-        return httpx.Client(base_url=url, verify=trust, timeout=30, trust_env=False)
+        # A connection that is kept would hold the port of a server that was killed.
+        limits = httpx.Limits(max_keepalive_connections=0)
+        return httpx.Client(base_url=url, verify=trust, timeout=60, trust_env=False, limits=limits)
 
 
 def certificate(folder: Path) -> Certificate:
@@ -56,6 +57,7 @@ class Server:
     log: Path
     shown: Certificate
     argv: tuple[str, ...]
+    env: Mapping[str, str] = field(default_factory=dict)
     port: int = 0
     process: subprocess.Popen[str] | None = field(default=None, init=False)
 
@@ -65,8 +67,11 @@ class Server:
 
     def start(self) -> None:
         argv = [PYTHON, HERE / self.script, str(self.port), *self.shown.files, *self.argv]
+        env = os.environ | self.env
         with self.log.open("a") as log:
-            self.process = subprocess.Popen(argv, stdout=subprocess.PIPE, stderr=log, text=True)
+            self.process = subprocess.Popen(
+                argv, env=env, stdout=subprocess.PIPE, stderr=log, text=True
+            )
         assert self.process.stdout is not None
         said = self.process.stdout.readline()  # the test's own timeout ends a wait for ever
         assert said.strip().isdigit(), self.log.read_text()[-3000:]
@@ -155,22 +160,8 @@ def keystone_server(folder: Path, shown: Certificate, password: str, life: int =
     folder.mkdir(exist_ok=True)
     config = folder / "keystone.conf"
     config.write_text(KEYSTONE_CONF.format(folder=folder, life=life))
-    _manage(config, {}, "db_sync")
-    _manage(config, {}, "fernet_setup", "--keystone-user", "root", "--keystone-group", "root")
-    _manage(config, {"OS_BOOTSTRAP_PASSWORD": password}, "bootstrap")
-    return Server("keystone_process.py", folder / "process.log", shown, (str(config),))
-
-
-def _manage(config: Path, env: Mapping[str, str], *argv: str) -> None:
-    done = subprocess.run(
-        [MANAGE, "--config-file", config, *argv],
-        env=os.environ | env,
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr[-3000:]
+    env = {"OS_BOOTSTRAP_PASSWORD": password}
+    return Server("keystone_process.py", folder / "process.log", shown, (str(config),), env)
 
 
 class Admin:

@@ -31,7 +31,7 @@ class Hands:
     def __init__(self, site: Site) -> None:
         told = json.loads((site.folder / "store.json").read_text())
         self.site = site
-        parts = Parts(
+        self.parts = Parts(
             store=site.store,
             sealer=Sealer(site.folder / "master.pub"),
             ironic_url=told["ironic"],
@@ -40,13 +40,13 @@ class Hands:
             image_dir=site.folder,
             ca_pem=site.folder / "ca.pem",
         )
-        self.app = create_app(parts, Door.LOCAL)
         assert self._ask("POST", "/v1/break-glass", {"why": WHY}).status_code == 201
 
     def _ask(self, method: str, path: str, body: Any) -> Any:
         def ask() -> Any:
             headers = {"x-openstack-ironic-api-version": "1.95"}
-            with TestClient(self.app, client=("uid:0", 1)) as http:
+            app = create_app(self.parts, Door.LOCAL)  # its client of Ironic ends with each
+            with TestClient(app, client=("uid:0", 1)) as http:
                 return http.request(method, path, json=body, headers=headers)
 
         return self.site.inside(ask)

@@ -246,7 +246,7 @@ def test_while_keystone_is_down_a_token_is_a_503_and_seeds_own_work(
         assert answers(site.url, bearer("not-known")).status_code == 401
     finally:
         cloud.server.start()
-    until(lambda: site.ask(token).status_code == 200, 20, "Keystone's return")
+    until(lambda: site.ask(token).status_code == 200, 60, "Keystone's return")
 
 
 def test_a_wrong_password_of_seeds_own_is_said_and_not_tried_at_each_request(

@@ -243,7 +243,7 @@ def test_while_the_provider_is_down_known_keys_serve_and_unknown_ones_are_503(
         assert int(answer.headers["retry-after"]) > 0
         own.start()
         token = site.token("viewers")
-        until(lambda: site.ask(token).status_code == 200, 15, "the provider's return")
+        until(lambda: site.ask(token).status_code == 200, 60, "the provider's return")
         assert site.ask(early).status_code == 401  # its key is gone
         own.stop()
         assert site.ask(token).status_code == 200
@@ -262,10 +262,10 @@ def test_one_slow_provider_does_not_keep_others_waiting(base: Path, provider: Se
             waiting.start()
             heard, _ = silent.accept()
             with heard:
-                assert httpx.get(f"{site.url}/healthz", timeout=3).status_code == 200
+                assert httpx.get(f"{site.url}/healthz", timeout=10).status_code == 200
                 assert answers(site.url, bearer("seed-token")).status_code == 401
                 assert not got
-                waiting.join(30)
+                waiting.join(60)
                 assert got == [503]
 
 
@@ -347,7 +347,7 @@ def test_login_by_browser_keeps_a_token_that_seed_takes(site: Site, tmp_path: Pa
         httpx.get(logged_in(site.provider, url, "bob"), timeout=10)
         text, _ = process.communicate(timeout=60)
     assert process.returncode == 0, text
-    assert "logged in as bob, for 4 minutes" in text
+    assert re.search(r"logged in as bob, for [1-4] minutes", text)
     file = tmp_path / "token"
     assert file.stat().st_mode & 0o777 == 0o600
     assert (tmp_path / "token.refresh").stat().st_mode & 0o777 == 0o600
@@ -356,8 +356,9 @@ def test_login_by_browser_keeps_a_token_that_seed_takes(site: Site, tmp_path: Pa
     with login(site, tmp_path) as process:  # renewed, without a person
         text, _ = process.communicate(timeout=60)
     assert process.returncode == 0, text
+    assert "https://" not in text
     assert site.ask(file.read_text().strip()).status_code == 200
-    assert file.read_text() != before or "logged in as bob" in text
+    assert file.read_text() != before
 
 
 def test_login_by_code_asks_until_the_person_confirmed(base: Path, provider: Server) -> None:

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from joserfc import jws
 from joserfc.jwk import KeySet
 from pydantic import ValidationError
 
@@ -24,6 +25,7 @@ from provisioning.errors import Forbidden, Unauthenticated
 from provisioning.models import now
 from provisioning.store import Store
 from provisioning.tenants import Project
+from seed.host import sign_on, users
 from seed.host.setup import to_toml
 from seed.settings import Settings
 from tests.fakes import issuer
@@ -79,7 +81,7 @@ def test_eddsa_under_its_old_name_is_good() -> None:
         {"nbf": issuer.claims()["iat"] + 10},
         {"typ": "ID"},
     ],
-    ids=str,
+    ids=["audiences", "just over", "just begun", "typ"],
 )
 def test_these_are_good(changes: dict[str, Any]) -> None:
     assert checked(issuer.signed(issuer.claims(**changes)))
@@ -109,10 +111,10 @@ def test_these_are_good(changes: dict[str, Any]) -> None:
         {"nbf": 99999999999},
         {"typ": "Refresh"},
         {"typ": ["ID"]},
-        {"events": {"http://schemas.openid.net/event/backchannel-logout": {}}},
+        {"events": {"backchannel-logout": {}}},
         {"cnf": {"jkt": "x"}},
     ],
-    ids=str,
+    ids=lambda told: ",".join(told)[:30],
 )
 def test_these_claims_are_refused(changes: dict[str, Any]) -> None:
     with pytest.raises(Unauthenticated):
@@ -168,6 +170,13 @@ def forged() -> dict[str, str]:
 def test_a_forged_token_is_refused(name: str) -> None:
     with pytest.raises(Unauthenticated):
         checked(forged()[name])
+
+
+def test_a_payload_too_deep_to_parse_is_refused_though_it_is_signed() -> None:
+    head = {"alg": "RS256", "kid": "rsa"}
+    for payload in (b"[" * 9000, "[]".encode("utf-16"), b"[1]", b"7", b"\xff"):
+        with pytest.raises(Unauthenticated):
+            checked(jws.serialize_compact(head, payload, issuer.KEYS["RS256"]))
 
 
 ANY_JSON = st.recursive(
@@ -390,7 +399,7 @@ def test_nothing_granted_is_nobody(store: Store) -> None:
         ({}, "groups", []),
         ({"realm_access": {"roles": ["dc-ops"]}}, "realm_access.roles", [OPERATOR]),
         ({"realm_access": ["dc-ops"]}, "realm_access.roles", []),
-        ({"https://x.org/groups": ["dc-ops"]}, "https://x.org/groups", [OPERATOR]),
+        ({"https://example.org/groups": ["dc-ops"]}, "https://example.org/groups", [OPERATOR]),
     ],
 )
 def test_groups_are_read_where_the_settings_say(
@@ -475,7 +484,7 @@ def test_the_settings_are_written_and_read_back(tmp_path: Path) -> None:
         {"grants": [{"group": "a", "roles": ["claimer"]}]},
         {"secret": "x"},
     ],
-    ids=str,
+    ids=lambda told: ",".join(told)[:30],
 )
 def test_settings_that_cannot_be_meant_are_refused(told: dict[str, Any]) -> None:
     with pytest.raises(ValidationError):
@@ -497,3 +506,40 @@ def test_keystone_credentials_are_one_of_two_kinds(tmp_path: Path) -> None:
         credentials(tmp_path / "none")
     made = Credentials(application_credential_id="i", application_credential_secret="s")
     assert made.request()["auth"]["identity"]["methods"] == ["application_credential"]
+
+
+# On this machine
+
+
+def test_the_keystone_login_is_the_apis_alone(tmp_path: Path) -> None:
+    file = tmp_path / "keystone.toml"
+    told = some_settings(tmp_path, keystone={"url": "https://k/v3", "credentials_file": file})
+    (place,) = [place for place in users.files(told) if place.path == file]
+    assert (place.owner, place.group, place.mode) == ("seed-api", "seed-api", 0o600)
+    assert not any(p.path.name == "keystone.toml" for p in users.files(some_settings(tmp_path)))
+
+
+def test_doctor_asks_only_providers_that_are_configured(tmp_path: Path) -> None:
+    assert list(sign_on.findings(some_settings(tmp_path))) == []
+
+
+def test_doctor_says_what_is_wrong_with_a_provider(tmp_path: Path) -> None:
+    file = tmp_path / "keystone.toml"
+    file.write_text('username = "seed"\npassword = "the-secret"\n')
+    nobody = "https://127.0.0.1:9"
+    told = some_settings(
+        tmp_path,
+        namespace="",
+        oidc={"issuer": nobody, "client_id": "seed"},
+        keystone={"url": f"{nobody}/v3", "credentials_file": file},
+    )
+    found = list(sign_on.findings(told))
+    assert [finding.ok for finding in found] == [False] * 4
+    said = [finding.sentence for finding in found]
+    assert said[0].startswith(f"the OIDC provider at {nobody} does not answer (")
+    assert said[1] == f"nobody of {nobody} may do anything: no group or project is granted a role"
+    assert said[2].startswith(f"Keystone at {nobody}/v3 does not answer (")
+    assert all(finding.remedy for finding in found)
+    missing = told.model_copy(update={"oidc": settings(ca_file=str(tmp_path / "no.pem"))})
+    first = next(iter(sign_on.findings(missing)))
+    assert (first.ok, "no.pem" in first.sentence) == (False, True)

@@ -8,6 +8,7 @@ import structlog
 from hypothesis import given
 from hypothesis import strategies as st
 
+from provisioning.reconcile import Reconciler
 from provisioning.request_ids import HEADER, Headers, a_new_one, current, for_ironic
 
 # ID_FORMAT of oslo.middleware 8.1's request_id.py
@@ -65,4 +66,23 @@ def test_a_steps_id_ends_with_the_step() -> None:
         assert current() == first
     with a_new_one() as second:
         assert current() == second != first
+    assert current() == ""
+
+
+def test_each_step_of_the_reconciler_has_an_id_of_its_own_and_leaves_none_behind() -> None:
+    reconciler = Reconciler(parts=None, finder=None)  # type: ignore[arg-type]
+    seen: list[str] = []
+
+    def step() -> float:
+        seen.append(current())
+        return 1.0
+
+    def broken() -> float:
+        seen.append(current())
+        raise ValueError
+
+    for job in (step, broken, step):
+        reconciler._work(("bmc", "x"), ("bmc", "x"), job)
+    assert len(set(seen)) == 3
+    assert all(seen)
     assert current() == ""

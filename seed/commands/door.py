@@ -1,0 +1,76 @@
+"""How every verb ends: one sentence, its remedy, one exit code; and the client it talks with.
+
+Exit codes: 0 done, 1 refused (the sentence and its remedy are on stderr), 2 wrong usage,
+3 Seed or something it needs does not answer, 4 waited too long, 130 ended by Ctrl-C.
+"""
+
+import os
+from pathlib import Path
+from typing import Any, Final, NoReturn
+
+import typer
+from rich.console import Console
+from typer.core import TyperGroup
+
+from seed.client import ClientError, Misconfigured, Seed, TooLong, Unavailable, segment
+from seed.config import settings
+
+REFUSED, USAGE, UNAVAILABLE, TOO_LONG = 1, 2, 3, 4
+CODES: Final = {Misconfigured: USAGE, Unavailable: UNAVAILABLE, TooLong: TOO_LONG}
+SHOWN_REASONS: Final = 20
+
+err = Console(stderr=True, highlight=False)
+part = segment
+
+
+class Verbs(TyperGroup):
+    """The whole CLI: whatever a verb's call raised ends it in the same way."""
+
+    def invoke(self, ctx: Any) -> Any:  # noqa: ANN401
+        try:
+            return super().invoke(ctx)
+        except ClientError as error:
+            refuse(error)
+
+
+def client() -> Seed:
+    """Of a Seed elsewhere, if $SEED_SERVER names one: then this machine needs no settings.
+
+    People do not wait for a second try: they read what is wrong.
+    """
+    socket = Path() if os.environ.get("SEED_SERVER") else settings().api_socket
+    return Seed.from_environment(socket, tries=1)
+
+
+def refuse(error: ClientError) -> NoReturn:
+    """Print what went wrong, and end."""
+    say(error)
+    raise typer.Exit(
+        next((code for kind, code in CODES.items() if isinstance(error, kind)), REFUSED)
+    )
+
+
+def say(error: ClientError) -> None:
+    """What went wrong; of a claim that cannot be had, the nodes that lack least come first."""
+    reasons = dict(error.problem.get("nearest") or {}) | error.reasons
+    for name, why in list(reasons.items())[:SHOWN_REASONS]:
+        words = "; ".join(map(str, why)) if isinstance(why, list) else str(why)
+        err.print(f"  {plain(name)}: {plain(words)}", soft_wrap=True)
+    if len(reasons) > SHOWN_REASONS:
+        err.print(f"  and {len(reasons) - SHOWN_REASONS} more nodes")
+    _say(error.detail, error.remedy)
+
+
+def fail(what: str, remedy: str, code: int = REFUSED) -> NoReturn:
+    _say(what, remedy)
+    raise typer.Exit(code)
+
+
+def _say(what: str, remedy: str) -> None:
+    err.print(f"[red]error:[/red] {plain(what)}", soft_wrap=True)
+    if remedy:
+        err.print(f"  try: {plain(remedy)}", soft_wrap=True)
+
+
+def plain(text: str) -> str:
+    return text.replace("[", r"\[")
