@@ -123,7 +123,7 @@ test:  ## everything: set-up, lint, types, contracts, unit, contract, integratio
 	@echo "== phases (seconds)"; expand -t 20 $(PREFIX)/phases
 
 .PHONY: bench
-bench: APT_LAB += nmap
+bench: APT_LAB += nmap wrk
 bench: setup  ## figures against peers, one JSON line each: make bench [ROW=name]
 	@$(PY) -m tests.bench $(ROW)
 

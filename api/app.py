@@ -1,19 +1,27 @@
 """The API of one door, put together."""
 
+import re
+from collections.abc import Iterable, Iterator
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any, Final
 
 from fastapi import APIRouter, FastAPI, Request
+from fastapi.routing import APIRoute
 
-from api import baremetal, declared
+from api import baremetal, declared, docs_page, spec
 from api.auth import Anyone, Authenticate
+from api.idempotency import Idempotency
 from api.ironic_door import IronicDoor, closing
 from api.limits import Limits
 from api.parts import Door, Parts
-from api.problems import Safety, install
+from api.problems import Path, Safety, install
+from api.rates import Failing, PerCaller
+from api.representation import Representation
+from api.roles import noun_of
 from api.routes import (
     adoptions,
     bmcs,
+    break_glass,
     ca,
     claims,
     classes,
@@ -24,11 +32,17 @@ from api.routes import (
     images,
     inspections,
     inventory,
+    login_methods,
     metrics,
     nodes,
     observations,
+    projects,
     racks,
+    sessions,
+    timelines,
     tokens,
+    users,
+    webhooks,
 )
 from api.traffic import Measured
 
@@ -36,10 +50,16 @@ ROUTERS: Final[tuple[APIRouter, ...]] = (
     health.router,
     metrics.router,
     ca.router,
+    sessions.router,
+    login_methods.router,
     tokens.router,
+    users.router,
+    projects.router,
     credentials.router,
     images.router,
     events.router,
+    timelines.router,
+    webhooks.router,
     bmcs.router,
     discoveries.router,
     nodes.router,
@@ -50,6 +70,7 @@ ROUTERS: Final[tuple[APIRouter, ...]] = (
     claims.router,
     inventory.router,
     racks.router,
+    break_glass.router,
     # One more noun: its router here, and a row per route in tests/contract/test_api_roles.py.
     baremetal.router,
 )
@@ -64,14 +85,24 @@ def openapi(request: Request, caller: Anyone) -> dict[str, Any]:
     return app.openapi()
 
 
+class _Described(FastAPI):
+    """FastAPI whose document is ours."""
+
+    def openapi(self) -> dict[str, Any]:
+        if self.openapi_schema is None:
+            routers = (*ROUTERS, _spec)
+            self.openapi_schema = spec.document(self.title, self.version, _routes(routers))
+        return self.openapi_schema
+
+
 def create_app(parts: Parts, door: Door) -> FastAPI:
     """The application behind `door`. Raises TypeError for a route that declares no role."""
-    routers = (*ROUTERS, _spec)
-    declared.table(routers)
+    routers = (*ROUTERS, _spec, docs_page.router)
+    paths = declared.table(routers)
     ironic = IronicDoor(
         parts.ironic_url, (parts.ironic_user, parts.ironic_password.get_secret_value())
     )
-    app = FastAPI(
+    app = _Described(
         title="Seed",
         version=_version(),
         openapi_url=None,  # ours demands a role
@@ -81,21 +112,35 @@ def create_app(parts: Parts, door: Door) -> FastAPI:
         lifespan=closing(ironic),
     )
     app.state.parts, app.state.ironic, app.state.door = parts, ironic, door
+    app.state.nouns = {noun_of(path) for _, path in paths}  # what a token's scopes may name
+    app.state.paths = [
+        (Path(route.path_regex, len(re.sub(r"{.*?}", "", route.path))), route.methods or set())
+        for route in _routes(routers)
+    ]
     install(app)
     for router in routers:
         app.include_router(router)
     # The last one added is the outermost.
     files = {**observations.FILES, **racks.FILES}
+    app.add_middleware(Representation)
+    app.add_middleware(Idempotency, store=parts.store)
     app.add_middleware(Limits, larger=files, files=files)
+    app.add_middleware(PerCaller, rates=parts.rates)
     app.add_middleware(Authenticate, door=door, parts=parts)
+    app.add_middleware(Failing, door=door, rates=parts.rates)
     app.add_middleware(Safety)
     app.add_middleware(Measured, traffic=parts.traffic)
     return app
 
 
+def _routes(routers: Iterable[APIRouter]) -> Iterator[APIRoute]:
+    for router in routers:
+        yield from (route for route in router.routes if isinstance(route, APIRoute))
+
+
 def route_table() -> declared.Table:
     """Every route of the API with the roles it demands, for tests and documentation."""
-    return declared.table((*ROUTERS, _spec))
+    return declared.table((*ROUTERS, _spec, docs_page.router))
 
 
 def _version() -> str:

@@ -1,52 +1,82 @@
 """Who is calling, found out before the body is read; and what a route demands of a caller."""
 
-import base64
-import binascii
-import hmac
 import pwd
 from dataclasses import dataclass
+from functools import partial
 from typing import Annotated, Final
 
 import structlog
 from fastapi import Depends, Request
-from fastapi.concurrency import run_in_threadpool
-from sqlmodel import select
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from api.keys import Key, Keys
 from api.parts import Door, Parts
-from api.roles import EVERYONE, INSIDERS, Caller, Role
+from api.roles import EVERYONE, INSIDERS, MINTERS, Caller, Role, allows, noun_of
 from provisioning.errors import Forbidden, Unauthenticated
-from provisioning.models import Token, now
-from provisioning.secrets import digest
-from provisioning.store import Store
 
 log = structlog.get_logger()
 
-PUBLIC: Final = frozenset({"/healthz", "/readyz"})
-"""The only paths that answer somebody we do not know."""
-_REMEDY = "seed token create NAME --role viewer  (as root on the Seed host)"
+PUBLIC: Final = frozenset(
+    {
+        ("GET", "/healthz"), ("GET", "/readyz"), ("GET", "/v1/login-methods"),
+        ("POST", "/v1/sessions"),
+    }
+)  # fmt: skip
+"""The only requests, by method and path, that answer somebody we do not know."""
 
 
 class Authenticate:
-    """Nobody gets past it unknown: deny by default, also where no route is."""
+    """Nobody gets past it unknown, or beyond a token's scopes: also where no route is.
+
+    Routes find in `request.state`: `caller`; and `identify()` for answers that last, which raises
+    Unauthenticated once the caller's key is revoked or has expired.
+    """
 
     def __init__(self, app: ASGIApp, door: Door, parts: Parts) -> None:
         self.app, self.door, self.parts = app, door, parts
+        self.keys = Keys(parts.store)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] == "http" and scope["path"] not in PUBLIC:
-            scope["state"]["caller"] = await self._identify(scope)
+        if scope["type"] != "http" or (scope["method"], scope["path"]) in PUBLIC:
+            await self.app(scope, receive, send)
+            return
+        caller, key = await self._identify(scope)
+        check_scopes(caller, scope["method"], scope["path"])
+        scope["state"]["caller"] = caller
+        scope["state"]["identify"] = partial(self._caller, scope)  # streams ask again
         await self.app(scope, receive, send)
+        if key is not None:  # after the answer: nobody waits for it
+            await self.keys.note_use(key)
 
-    async def _identify(self, scope: Scope) -> Caller:
+    async def _caller(self, scope: Scope) -> Caller:
+        caller, _ = await self._identify(scope)
+        check_scopes(caller, scope["method"], scope["path"])
+        return caller
+
+    async def _identify(self, scope: Scope) -> tuple[Caller, Key | None]:
+        """Who calls, and the key if it was a token of ours. Raises Unauthenticated."""
         if self.door is Door.LOCAL:
-            return local_caller(scope.get("client"), self.parts)
-        header = dict(scope["headers"]).get(b"authorization", b"").decode("latin-1")
+            return local_caller(scope.get("client"), self.parts), None
+        headers = dict(scope["headers"])
+        header = headers.get(b"authorization", b"").decode("latin-1")
         try:
-            return await run_in_threadpool(token_caller, self.parts.store, header)
+            if (known := await self.parts.federation.caller(headers, self.parts.store)) is not None:
+                return known, None
+            key = await self.keys.find(header)
         except Unauthenticated as error:
             log.info("caller.refused", why=str(error), path=scope["path"])
             raise
+        return key.caller, key
+
+
+def check_scopes(caller: Caller, method: str, path: str) -> None:
+    """Raises Forbidden for what the caller's token is not good for, whoever the caller is."""
+    if not allows(caller.scopes, method, path):
+        raise Forbidden(
+            f"the token {caller.token} is good for {', '.join(sorted(caller.scopes))} only",
+            f"seed token create NAME --role {min(caller.roles, default=Role.VIEWER)} "
+            f"--scope {noun_of(path) or 'claims'}",
+        )
 
 
 def local_caller(client: tuple[str, int] | None, parts: Parts) -> Caller:
@@ -68,44 +98,6 @@ def _user_name(uid: int) -> str:
         return pwd.getpwuid(uid).pw_name
     except KeyError:
         return f"uid:{uid}"
-
-
-def token_caller(store: Store, header: str) -> Caller:
-    """The holder of the token in an Authorization header. Raises Unauthenticated."""
-    name, secret = _parse(header)
-    given = digest(secret)
-    wanted = Token.name == name if name is not None else Token.hash == given
-    with store.read() as session:
-        token = session.exec(select(Token).where(wanted)).first()
-    known = token.hash if token else digest("")  # compared in any case: the time says nothing
-    if not hmac.compare_digest(known, given) or token is None:
-        raise Unauthenticated("this token is not known here", _REMEDY)
-    if token.expires_at <= now():
-        when = f"{token.expires_at:%Y-%m-%d %H:%M} UTC"
-        raise Unauthenticated(f"the token {token.name} expired on {when}", _REMEDY)
-    roles = frozenset(Role(role) for role in token.roles if role in EVERYONE)
-    return Caller(token.name, roles, token.project)
-
-
-def _parse(header: str) -> tuple[str | None, str]:
-    """(token's name if Basic, the secret) of `Bearer TOKEN` or `Basic base64(NAME:TOKEN)`."""
-    scheme, _, value = header.strip().partition(" ")
-    if not header:
-        raise Unauthenticated("there is no token in this request", _REMEDY)
-    match scheme.lower():
-        case "bearer":
-            return None, value.strip()
-        case "basic":
-            return _basic(value.strip())
-    raise Unauthenticated("only Bearer and Basic authorization is known here", _REMEDY)
-
-
-def _basic(value: str) -> tuple[str, str]:
-    try:
-        name, _, secret = base64.b64decode(value, validate=True).decode().partition(":")
-    except (binascii.Error, UnicodeDecodeError) as error:
-        raise Unauthenticated("the Basic authorization is not readable", _REMEDY) from error
-    return name, secret
 
 
 @dataclass(frozen=True)
@@ -136,3 +128,6 @@ Insider = Annotated[Caller, Depends(Needs(INSIDERS))]
 Claimer = Annotated[Caller, Depends(needs(Role.CLAIMER))]
 Operator = Annotated[Caller, Depends(needs(Role.OPERATOR))]
 Destroyer = Annotated[Caller, Depends(needs(Role.DESTROYER))]
+Minter = Annotated[Caller, Depends(Needs(MINTERS))]
+TokenMaker = Annotated[Caller, Depends(Needs(MINTERS | {Role.CLAIMER}))]
+"""Minters make them for others, a claimer for itself."""

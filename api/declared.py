@@ -21,12 +21,12 @@ def table(routers: Iterable[APIRouter]) -> Table:
             if not isinstance(route, APIRoute):
                 raise TypeError(f"{route} is not a plain route: include its router in api/app.py")
             for method in sorted(route.methods or ()):
-                found[method, route.path] = _demand(route)
+                found[method, route.path] = _demand(method, route)
     return found
 
 
-def _demand(route: APIRoute) -> frozenset[Role]:
-    if route.path in PUBLIC:
+def _demand(method: str, route: APIRoute) -> frozenset[Role]:
+    if (method, route.path) in PUBLIC:
         return frozenset()
     for call in _calls(route.dependant):
         if isinstance(call, Needs) and call.roles:

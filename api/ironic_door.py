@@ -11,6 +11,7 @@ import stamina
 import structlog
 from fastapi import FastAPI
 
+from provisioning import request_ids
 from provisioning.errors import IronicUnavailable
 
 log = structlog.get_logger()
@@ -19,7 +20,7 @@ CONNECT_SECONDS: Final = 10.0
 READ_SECONDS: Final = 60.0
 MAX_ANSWER: Final = 64 * 1024 * 1024
 MICROVERSION: Final = ("x-openstack-ironic-api-version", "openstack-api-version")
-_UP = ("accept", "user-agent", "x-openstack-request-id")
+_UP = ("accept", "user-agent")
 _DOWN = (
     "content-type",
     "openstack-api-version",
@@ -76,6 +77,7 @@ class IronicDoor:
         neither is the caller's fault.
         """
         passed = {name: headers[name] for name in forward if name in headers}
+        passed |= request_ids.Headers().items()
         if body is not None:
             passed["content-type"] = "application/json"
         request = self._client.build_request(
@@ -91,7 +93,15 @@ class IronicDoor:
         except httpx.HTTPError as error:
             raise IronicUnavailable("Ironic does not answer", _REMEDY) from error
         if answer.status_code >= 500 or answer.status_code == 401:
-            log.warning("ironic.failed", status=answer.status_code, path=path, body=content[:500])
+            # It may repeat the body, and a rescue password in it. Its own log has it all.
+            said = content[:500].decode(errors="replace") if body is None else ""
+            log.warning(
+                "ironic.failed",
+                status=answer.status_code,
+                path=path,
+                ironic=answer.headers.get("x-openstack-request-id", ""),
+                body=said,
+            )
             raise IronicUnavailable(f"Ironic failed with {answer.status_code}", "seed logs ironic")
         kept = {name: answer.headers[name] for name in _DOWN if name in answer.headers}
         return Answer(answer.status_code, kept, content)

@@ -7,10 +7,12 @@ from typing import Final
 from fastapi.concurrency import run_in_threadpool
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from api.problems import Malformed, TooLarge
+from api import strict_json
+from api.problems import Malformed, TooLarge, Unsupported
 
 MAX_BYTES: Final = 1024 * 1024
 MAX_DEPTH: Final = 25
+_JSON = re.compile(rb"application/([\w.+-]+\+)?json")
 # A whole string, closed or not, or one bracket. Possessive, and a string always matches once its
 # quote is seen: linear time, whatever is sent.
 _TOKEN = re.compile(rb'"(?:[^"\\]++|\\.)*+"?|[\[{]|[\]}]', re.DOTALL)
@@ -32,12 +34,32 @@ def depth(body: bytes) -> int:
 
 
 def check(body: bytes) -> None:
-    """Raises Malformed for what no JSON parser should see."""
+    """Raises Malformed or Invalid for what no JSON parser should see."""
     if b"\0" in body:  # UTF-16 and UTF-32, which JSON parsers guess and `depth` cannot read
         raise Malformed("the body is not UTF-8 text", "send JSON in UTF-8, without NUL bytes")
     if depth(body) > MAX_DEPTH:
         raise Malformed(
             f"the body nests deeper than {MAX_DEPTH} levels", "send a flatter JSON document"
+        )
+    strict_json.check(body)
+
+
+def _check_type(headers: Mapping[bytes, bytes]) -> None:
+    kind = headers.get(b"content-type", b"").partition(b";")[0].strip().lower()
+    if not _JSON.fullmatch(kind):
+        raise Unsupported(
+            f"the body is {kind.decode('latin-1')[:80] or 'of no type'}, and no JSON",
+            "Send `Content-Type: application/json`.",
+        )
+
+
+def _check_encoding(headers: Mapping[bytes, bytes]) -> None:
+    """A kilobyte of gzip can become a gigabyte: nothing is unpacked here."""
+    coding = headers.get(b"content-encoding", b"").strip().lower()
+    if coding not in (b"", b"identity"):
+        raise Unsupported(
+            f"the body is packed: {coding.decode('latin-1')[:40]}",
+            "Send it as it is, without Content-Encoding.",
         )
 
 
@@ -62,12 +84,15 @@ class Limits:
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
+        headers = dict(scope["headers"])
         cap = self.larger.get(scope["path"], MAX_BYTES)
-        _check_announced(scope, cap)
+        _check_announced(headers, cap)
+        _check_encoding(headers)
         body = await _read(receive, cap)
         if body is None:
             return  # the caller hung up
         if body and scope["path"] not in self.files:
+            _check_type(headers)
             await run_in_threadpool(check, body)
         await self.app(scope, _Replay(body, receive), send)
 
@@ -78,8 +103,8 @@ def _too_large(cap: int) -> TooLarge:
     )
 
 
-def _check_announced(scope: Scope, cap: int) -> None:
-    length = dict(scope["headers"]).get(b"content-length", b"0")
+def _check_announced(headers: Mapping[bytes, bytes], cap: int) -> None:
+    length = headers.get(b"content-length", b"0")
     if length.isdigit() and int(length) > cap:
         raise _too_large(cap)
 

@@ -10,21 +10,48 @@ from pathlib import Path
 from typing import Annotated
 
 from fastapi import Depends, Request
-from pydantic import SecretStr
+from pydantic import AfterValidator, SecretStr
 
+from api.federation import Federation
+from api.feed import Feed
+from api.node_list import Pages
 from api.roles import Role
 from api.traffic import Traffic
 from provisioning.claims import Desk
 from provisioning.image import find
 from provisioning.ironic import Ironic
 from provisioning.secrets import Sealer
+from provisioning.snapshot import Snapshots
 from provisioning.store import Store
+from provisioning.users import Porter
 
 
 class Door(StrEnum):
     LOCAL = "local"  # unix socket for people on this machine: the peer's uid decides
     WEB = "web"  # behind nginx's TLS on the management wire: a token decides
     GATEWAY = "gateway"  # behind nginx on the provisioning wire: the order guard decides
+
+
+@dataclass(frozen=True)
+class Rate:
+    """So many in a second for ever, and `burst` of them at once."""
+
+    per_second: int
+    burst: int
+
+    @property
+    def window(self) -> int:
+        """Seconds in which a whole burst comes back."""
+        return max(1, round(self.burst / self.per_second))
+
+
+@dataclass(frozen=True)
+class Rates:
+    """reads, writes: of one caller. failures: of one source address at the web door."""
+
+    reads: Rate = Rate(1000, 2000)
+    writes: Rate = Rate(100, 1500)
+    failures: Rate = Rate(10, 30)
 
 
 @dataclass(frozen=True)
@@ -37,6 +64,7 @@ class Parts:
     networks:     network -> our own interface there.
     grace_seconds: between a lease's end and its release by itself.
     turnaround_seconds: after which a claim's nodes count as free for a reservation.
+    federation: who else can say whose token it is (single sign-on).
     """
 
     store: Store
@@ -52,11 +80,14 @@ class Parts:
     grace_seconds: int = 0
     turnaround_seconds: int = 3600
     networks: Mapping[str, IPv4Interface] = field(default_factory=dict)
+    federation: Federation = field(default_factory=Federation)
 
     @cached_property
     def traffic(self) -> Traffic:
         """This process's requests, at every door."""
         return Traffic()
+
+    rates: Rates = Rates()
 
     @cached_property
     def desk(self) -> Desk:
@@ -70,17 +101,54 @@ class Parts:
             grace=timedelta(seconds=self.grace_seconds),
         )
 
+    @cached_property
+    def feed(self) -> Feed:
+        """New events, for those who follow them."""
+        return Feed(self.store)
+
+    @cached_property
+    def porter(self) -> Porter:
+        """Who proves passwords of people."""
+        return Porter(self.store)
+
+    @cached_property
+    def snapshots(self) -> Snapshots:
+        """All nodes, in memory."""
+        return Snapshots(self.store)
+
+    @cached_property
+    def node_pages(self) -> Pages:
+        return Pages()
+
 
 async def _parts(request: Request) -> Parts:
     parts: Parts = request.app.state.parts
     return parts
 
 
+async def _door(request: Request) -> Door:
+    door: Door = request.app.state.door
+    return door
+
+
 async def _raw(request: Request) -> bytes:
     return await request.body()
 
 
+def _text(secret: SecretStr) -> SecretStr:
+    """JSON can write half of a character; a plain str with one is refused by pydantic itself."""
+    try:
+        secret.get_secret_value().encode()
+    except UnicodeEncodeError:
+        raise ValueError("it is not text") from None  # the cause holds the secret
+    return secret
+
+
+Secret = Annotated[SecretStr, AfterValidator(_text)]
+"""Type of a field that goes in and never comes out."""
 Here = Annotated[Parts, Depends(_parts)]
 """Type of a route's argument that wants the parts."""
+Via = Annotated[Door, Depends(_door)]
+"""Type of a route's argument that wants to know through which door the caller came."""
 Raw = Annotated[bytes, Depends(_raw)]
 """Type of a route's argument that wants the body as it came."""

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Any, ClassVar
 from uuid import uuid4
@@ -14,7 +15,7 @@ from starlette.datastructures import MutableHeaders
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from provisioning.errors import NoCapacity, SeedError
+from provisioning.errors import NoCapacity, SeedError, TooMany
 from provisioning.models import IN_WORDS
 
 log = structlog.get_logger()
@@ -23,12 +24,22 @@ MEDIA_TYPE = "application/problem+json"
 _RETRY_SECONDS = "5"
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 _SPEC = "curl --unix-socket /run/seed/api.sock http://seed/v1/openapi.json"
-_TYPES = {404: "not-found", 405: "method-not-allowed", 400: "malformed", 415: "malformed"}
+_TYPES = {
+    404: "not-found",
+    405: "method-not-allowed",
+    400: "malformed",
+    415: "unsupported-media-type",
+}
 
 
 class Malformed(SeedError):
     code: ClassVar[str] = "malformed"
     status: ClassVar[int] = 400
+
+
+class Unsupported(SeedError):
+    code: ClassVar[str] = "unsupported-media-type"
+    status: ClassVar[int] = 415
 
 
 class TooLarge(SeedError):
@@ -62,7 +73,9 @@ def problem(
 def of_error(request_id: str, error: SeedError) -> JSONResponse:
     """What the caller reads of one of our own errors."""
     status = error.status if error.status != HTTPStatus.INTERNAL_SERVER_ERROR else 503
-    headers = {"Retry-After": _RETRY_SECONDS} if error.retryable else {}
+    seconds = str(error.retry_seconds) if isinstance(error, TooMany) else _RETRY_SECONDS
+    headers = {"Retry-After": seconds} if error.retryable else {}
+    headers |= getattr(error, "headers", {})
     if status == HTTPStatus.UNAUTHORIZED:
         headers["WWW-Authenticate"] = 'Bearer realm="seed", Basic realm="seed"'
     more = _why_full(error) if isinstance(error, NoCapacity) else {}
@@ -164,11 +177,33 @@ def _http(request: Request, error: HTTPException) -> JSONResponse:
         405: f"{request.url.path} does not know {request.method}",
     }.get(error.status_code, f"the request cannot be read: {error.detail}")
     headers = dict(error.headers or {})
+    if error.status_code == HTTPStatus.METHOD_NOT_ALLOWED:
+        headers["Allow"] = ", ".join(sorted(_methods(request)))
     return problem(request.state.request_id, error.status_code, code, detail, _SPEC, headers)
+
+
+def _methods(request: Request) -> set[str]:
+    """What this very path knows: of routes that match it, those that spell most of it out.
+
+    `/v1/bmcs/{address}` matches `/v1/bmcs/x:inspect`, too, but does not mean it.
+    """
+    found: dict[int, set[str]] = {}
+    for path, methods in request.app.state.paths:
+        if path.regex.fullmatch(request.url.path):
+            found.setdefault(path.literal, set()).update(methods)
+    return found[max(found)] if found else set()
 
 
 def _seed(request: Request, error: SeedError) -> JSONResponse:
     return of_error(request.state.request_id, error)
+
+
+@dataclass(frozen=True)
+class Path:
+    """A route's path, and how much of it is no argument."""
+
+    regex: re.Pattern[str]
+    literal: int
 
 
 Handler = Callable[[Request, Any], JSONResponse | Awaitable[JSONResponse]]

@@ -4,7 +4,7 @@ from collections import defaultdict
 from datetime import datetime
 from typing import Annotated, Any
 
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, ConfigDict, Field
 
 from provisioning.models import now
 from provisioning.rack_plan import Labels
@@ -52,6 +52,8 @@ class LineOut(BaseModel):
     age_seconds: of the evidence. bmcs: addresses whose locate LED shows the place.
     """
 
+    model_config = ConfigDict(populate_by_name=True)
+
     id: str
     kind: Kind
     hint: bool
@@ -60,7 +62,7 @@ class LineOut(BaseModel):
     unit: int
     part: str
     text: str
-    from_: Annotated[str, Field(serialization_alias="from")]
+    from_: Annotated[str, Field(alias="from")]
     to: str
     serial: str
     check: str

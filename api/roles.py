@@ -1,6 +1,8 @@
-"""Who may do what: the four roles, and the caller that has some of them."""
+"""Who may do what: the four roles, scopes within them, and the caller that has some of them."""
 
+from collections.abc import Collection
 from dataclasses import dataclass
+from datetime import datetime
 from enum import StrEnum
 from typing import Final
 
@@ -17,21 +19,54 @@ class Role(StrEnum):
 EVERYONE: Final = frozenset(Role)
 INSIDERS: Final = frozenset({Role.VIEWER, Role.OPERATOR, Role.DESTROYER})
 """Those who see every project, and BMCs."""
+MINTERS: Final = frozenset({Role.OPERATOR, Role.DESTROYER})
+"""Those who give tokens and users to others."""
+_READ: Final = ":read"
+
+
+def noun_of(path: str) -> str:
+    """What a scope names of a path: "claims" of /v1/claims/web:release; "baremetal"."""
+    return path.removeprefix("/v1").lstrip("/").partition("/")[0].partition(":")[0]
+
+
+def allows(scopes: Collection[str], method: str, path: str) -> bool:
+    """Whether a token with these scopes is good for this request. Without any: for all."""
+    noun = noun_of(path)
+    return not scopes or noun in scopes or (method in ("GET", "HEAD") and noun + _READ in scopes)
+
+
+def within(asked: Collection[str], own: Collection[str]) -> bool:
+    """Whether the scopes `asked` let nothing through that `own` do not."""
+    if not own:
+        return True
+    return bool(asked) and all({s, s.removesuffix(_READ)} & set(own) for s in asked)
 
 
 @dataclass(frozen=True, slots=True)
 class Caller:
     """Somebody we know.
 
-    name:    a token's name, or a user's name on this machine.
-    project: where its claims live.
-    root:    the administrator of this machine, who may speak for every project.
+    name:       a token's name, a user's, or that of a user on this machine.
+    project:    where its claims live.
+    root:       the administrator of this machine, who may speak for every project.
+    user:       the user of ours whose session it is; empty: no session.
+    token:      the name of the token that was shown; empty: none of ours was.
+    scopes:     what of its roles the token is good for, as "claims" or "claims:read"; empty: all.
+    expires_at: when what was shown ends; None: it does not.
     """
 
     name: str
     roles: frozenset[Role]
     project: str = "default"
     root: bool = False
+    user: str = ""
+    token: str = ""
+    scopes: frozenset[str] = frozenset()
+    expires_at: datetime | None = None
+
+    @property
+    def mints(self) -> bool:
+        return bool(self.roles & MINTERS)
 
     @property
     def sees_all(self) -> bool:

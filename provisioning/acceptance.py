@@ -59,7 +59,7 @@ def accept(
         rotation.ask(session, bmc, who)
 
 
-def forget(session: Session, bmc: Bmc, who: str) -> None:
+def forget(session: Session, bmc: Bmc, who: str, why: str = "") -> None:
     """The server is not ours any more. Its power and its disks stay as they are."""
     if bmc.goal is BmcGoal.OBSERVED:
         session.delete(bmc)
@@ -72,7 +72,7 @@ def forget(session: Session, bmc: Bmc, who: str) -> None:
             )
         bmc.goal = BmcGoal.FORGOTTEN
         session.add(bmc)
-    record(session, "bmc.forget-asked", bmc.address, bmc.node_name or "", who=who)
+    record(session, "bmc.forget-asked", bmc.address, bmc.node_name or "", who=who, why=why)
 
 
 def add_mac(bmc: Bmc, text: str) -> None:

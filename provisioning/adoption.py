@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Annotated, Any
 from uuid import UUID
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+from pydantic import BaseModel, ConfigDict, Field, StrictBool, StringConstraints
 from sqlmodel import Session, select
 
 from provisioning import duplicates, expected
@@ -31,7 +31,7 @@ class Port(BaseModel):
     model_config = ConfigDict(extra="ignore")
 
     address: Text
-    pxe_enabled: bool = True
+    pxe_enabled: StrictBool = True
     local_link_connection: dict[str, Any] = {}
     physical_network: Text | None = None
 

@@ -14,7 +14,7 @@ from uuid import UUID
 
 from provisioning import root_device
 from provisioning.hardware import Inventory
-from provisioning.models import Claim, ClaimSpec
+from provisioning.models import ClaimSpec
 from provisioning.pool import Candidate, Pool
 from provisioning.states import BmcGoal
 
@@ -202,15 +202,33 @@ def earliest(c: Candidate, w: Wish, after: datetime) -> datetime | None:
     return next((t for t in times if free_at(c, w, t)), None)
 
 
-def nearest_time(pool: Pool, w: Wish) -> datetime | None:
-    """When the whole gang could begin, if nobody else comes; None: nobody knows."""
-    fitting = [c for c in pool.candidates if not any(b.lasting for b in broken(c, w))]
+def nearest_time(
+    pool: Pool, w: Wish, rejected: Mapping[UUID, list[Broken]] | None = None
+) -> datetime | None:
+    """When the whole gang could begin, if nobody else comes; None: nobody knows.
+
+    rejected: as choose() told it, where it was asked already.
+    """
+    rules = choose(pool, w).rejected if rejected is None else rejected
+    fitting = [c for c in pool.candidates if not any(b.lasting for b in rules.get(c.uuid, ()))]
     begin = max(w.begin, pool.at)
-    times = sorted({t for c in fitting if (t := earliest(c, w, begin))})
-    for t in times[:200]:
+    froms = {c.uuid: earliest(c, w, begin) for c in fitting}
+    times = sorted({t for t in froms.values() if t})
+    for t in times[_enough(froms.values(), w.claim.count) :][:LOOKS]:
         if len(seat(w.claim, [c for c in fitting if free_at(c, w, t)])) == w.claim.count:
             return t
     return None
+
+
+LOOKS: Final = 200
+
+
+def _enough(froms: Iterable[datetime | None], count: int) -> int:
+    """Before the `count`-th node is free nobody needs to look: the index of its time."""
+    known = sorted(t for t in froms if t)
+    if len(known) < count:
+        return len(known)
+    return sorted(set(known)).index(known[count - 1])
 
 
 # --- together -----------------------------------------------------------------------------------
@@ -268,11 +286,7 @@ def choose(pool: Pool, w: Wish) -> Choice:
     return Choice(seat(w.claim, fitting, w.own), rejected, len(fitting))
 
 
-def kept_for(pool: Pool, ahead: Iterable[Claim], wish: Callable[[Claim], Wish]) -> frozenset[UUID]:
-    """The free nodes that claims ahead in the queue wait for: they do not overtake each other."""
-    kept: frozenset[UUID] = frozenset()
-    for claim in ahead:
-        w = wish(claim)
-        fitting = [c for c in pool.candidates if c.uuid not in kept and not broken(c, w)]
-        kept |= {c.uuid for c in seat(claim, fitting)}
-    return kept
+def kept(pool: Pool, w: Wish, already: frozenset[UUID]) -> frozenset[UUID]:
+    """The free nodes that a claim in the queue waits for: those behind it do not overtake it."""
+    free = [c for c in pool.candidates if c.uuid not in already and not broken(c, w)]
+    return frozenset(c.uuid for c in seat(w.claim, free))

@@ -5,16 +5,18 @@ requested -> allocated -> deploying -> proving -> active -> releasing -> cleanin
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from uuid import UUID
 
 from sqlmodel import Session, col, select
 
 from provisioning import handout, holding, leasing, on_node, orders, rotation
 from provisioning.enrollment import stop, switched_off, use_up_attempt, waiting_for
 from provisioning.errors import SeedError
-from provisioning.ironic import Node
+from provisioning.image import Image
+from provisioning.ironic import Node, locked
 from provisioning.models import Bmc, Claim, Hold, Order, now
 from provisioning.outcome import Done, Move, Stuck, Wait
-from provisioning.parts import Parts
+from provisioning.parts import FEW, Parts
 from provisioning.secrets import digest
 from provisioning.states import WORKING, ClaimState, OrderKind, Wanted
 from provisioning.store import record
@@ -23,6 +25,8 @@ from provisioning.targets.plain import PLUGIN as PLAIN
 
 Outcome = Wait | Move | Stuck | Done
 
+ON = "power on"
+TOLD = 8  # of how many nodes a sentence speaks
 PROOF_SECONDS = 3600  # a first boot with firmware updates and a slow disk takes half of this
 UNDEPLOY_FROM = frozenset({"active", "deploy failed", "wait call-back", "error", "deploy hold"})
 
@@ -55,9 +59,10 @@ class Claiming:
         return step(claim) if step else Done()
 
     def _changing(self, claim: Claim) -> list[str]:
-        ids = [bmc.id for _hold, bmc in self._seats(claim)]
+        held = select(Bmc.id).join(Hold, col(Hold.node_uuid) == col(Bmc.node_uuid))
         with self.parts.store.read() as session:
-            return rotation.moving(session, ids)
+            ids = session.exec(held.where(Hold.claim_id == claim.id)).all()
+            return rotation.moving(session, list(ids))
 
     # --- there ----------------------------------------------------------------------------------
 
@@ -71,20 +76,26 @@ class Claiming:
 
     def _allocate(self, claim: Claim) -> Outcome:
         """Ironic's own lock on each held node. One refusal drops all, and we choose anew."""
-        waiting = False
-        for hold, _bmc in self._seats(claim):
-            state, error = self.parts.ironic.allocate(
-                claim.allocation_name(hold.position), hold.node_uuid, claim.resource_class
-            )
+        seats = self._seats(claim)
+        many = len(seats) > FEW
+        known = self.parts.ironic.allocations(claim.resource_class) if many else {}
+
+        def allocate(seat: tuple[Hold, Bmc]) -> tuple[Hold, str, str]:
+            name, uuid = claim.allocation_name(seat[0].position), seat[0].node_uuid
+            if name in known:
+                return seat[0], *locked(uuid, *known[name])
+            return seat[0], *self.parts.ironic.allocate(name, uuid, claim.resource_class)
+
+        answers = self.parts.each(seats, allocate)
+        for hold, state, error in answers:
             if state == "error":
                 return self._choose_anew(claim, hold, error)
-            waiting = waiting or state != "active"
+        waiting = any(state != "active" for _, state, _ in answers)
         return Wait("Ironic locks the nodes", 0.5) if waiting else Move(ClaimState.ALLOCATED)
 
     def _choose_anew(self, claim: Claim, refused: Hold, error: str) -> Outcome:
         seats = self._seats(claim)
-        for hold, _bmc in seats:
-            self.parts.ironic.drop_allocation(claim.allocation_name(hold.position))
+        self._drop(claim, seats)
         with self.parts.store.write() as session:
             for hold, _bmc in seats:
                 holding.let_go(session, session.get_one(Hold, hold.node_uuid))
@@ -99,40 +110,65 @@ class Claiming:
         return Wait("Ironic refused a node; chose anew", 0.5)
 
     def _deploy(self, claim: Claim) -> Outcome:
-        for hold, bmc in self._seats(claim):
-            node = self.parts.ironic.node(hold.node_uuid)
-            if node.provision_state == "available":  # else: begun before a crash
-                self._deploy_one(claim, hold, bmc)
+        seats = self._seats(claim)
+        nodes = self.parts.seen_all([hold.node_uuid for hold, _bmc in seats])
+        pairs = zip(seats, nodes, strict=True)
+        # Else begun before a crash. Ironic itself refuses to deploy what is not available.
+        self._deploy_these(claim, [seat for seat, n in pairs if n.provision_state == "available"])
         return Move(ClaimState.DEPLOYING)
 
-    def _deploy_one(self, claim: Claim, hold: Hold, bmc: Bmc) -> None:
+    def _deploy_these(self, claim: Claim, seats: list[tuple[Hold, Bmc]]) -> None:
+        """Look at each server, write all orders at once, then begin them all."""
+        if not seats:
+            return
+        macs = self.parts.each(seats, self._verified)
+        image = self.parts.image(claim.image)
+        ready = self._open_orders(claim, list(zip(seats, macs, strict=True)))
+        self.parts.serve_wire()
+        self.parts.each(ready, lambda seat: self._deploy_one(claim, image, seat))
+
+    def _verified(self, seat: tuple[Hold, Bmc]) -> list[str]:
+        """Its boot MACs, if it is the server that was accepted."""
+        hold, bmc = seat
         macs = sorted(m for m, pxe in self.parts.ironic.ports(hold.node_uuid).items() if pxe)
         self.parts.verify_identity(bmc, macs)
-        image = self.parts.image(claim.image)
+        return macs
+
+    def _open_orders(
+        self, claim: Claim, seats: list[tuple[tuple[Hold, Bmc], list[str]]]
+    ) -> list[Seat]:
+        """All in one transaction: what each node is to be told. Who lost his node is left out."""
+        ready = []
+        ca = self.parts.gateway_ca.read_text()
         with self.parts.store.write() as session:
-            if not self._ours(session, hold):
-                return
-            order = orders.open_order(session, bmc, OrderKind.DEPLOY, hold.generation, macs)
-            token = self.parts.token(f"proof:{order.id}")
-            order.proof_hash = digest(token)
-            address = handout.boot_address(session, hold.node_uuid)
-        if address is None:
-            raise SeedError(
-                f"{bmc.node_name} has no address", f"`seed node retry {bmc.node_name}`."
-            )
-        self.parts.serve_wire()
-        seat = Seat(
-            node_uuid=str(hold.node_uuid),
-            hostname=claim.hostname(hold.position),
-            network_data=self.parts.pool.network_data(address),
-            phone_home=on_node.phone_home(
-                f"{self.parts.gateway_url}/v1/phone-home", token, self.parts.gateway_ca.read_text()
-            ),
-        )
+            for (hold, bmc), macs in seats:
+                if not self._ours(session, hold):
+                    continue
+                order = orders.open_order(session, bmc, OrderKind.DEPLOY, hold.generation, macs)
+                token = self.parts.token(f"proof:{order.id}")
+                order.proof_hash = digest(token)
+                address = handout.boot_address(session, hold.node_uuid)
+                if address is None:
+                    raise SeedError(
+                        f"{bmc.node_name} has no address", f"`seed node retry {bmc.node_name}`."
+                    )
+                ready.append(
+                    Seat(
+                        node_uuid=str(hold.node_uuid),
+                        hostname=claim.hostname(hold.position),
+                        network_data=self.parts.pool.network_data(address),
+                        phone_home=on_node.phone_home(
+                            f"{self.parts.gateway_url}/v1/phone-home", token, ca
+                        ),
+                    )
+                )
+        return ready
+
+    def _deploy_one(self, claim: Claim, image: Image, seat: Seat) -> None:
         disk = image.files["disk"]
         folder = f"{self.parts.boot_url}/images/{image.name}/{image.version}"
         self.parts.ironic.patch_node(
-            hold.node_uuid,
+            seat.node_uuid,
             {
                 "/instance_info": {
                     "image_source": f"{folder}/{disk.name}",
@@ -144,27 +180,29 @@ class Claiming:
                 }
             },
         )
-        self.parts.ironic.provision(hold.node_uuid, "active", PLAIN.config_drive(claim, seat))
+        self.parts.ironic.provision(seat.node_uuid, "active", PLAIN.config_drive(claim, seat))
 
     def _watch(self, claim: Claim) -> Outcome:
         """Until Ironic says active of all."""
-        details, unfinished = [], False
-        for hold, bmc in self._seats(claim):
-            node = self.parts.ironic.node(hold.node_uuid)
-            order = self._order_of(hold)
+        seats = self._seats(claim)
+        nodes = self.parts.seen_all([hold.node_uuid for hold, _bmc in seats])
+        orders_of = self._orders_of(seats)
+        details, again, done = [], [], []
+        for (hold, bmc), node in zip(seats, nodes, strict=True):
+            order = orders_of.get(hold.node_uuid)
             if order and order.alarm and node.provision_state in WORKING:
-                return stop(self.parts, order, node)
+                return stop(self.parts, order, self.parts.ironic.node(hold.node_uuid))
             if node.provision_state == "active":
-                self._ironic_done(hold)
-            elif node.provision_state == "available":  # a crash came between two deploys
-                self._deploy_one(claim, hold, bmc)
-                unfinished = True
-            elif node.provision_state in WORKING and not (order and order.alarm):
-                unfinished = True
-            else:
+                done.append(hold)
+                continue
+            if node.provision_state == "available":  # a crash came between two deploys
+                again.append((hold, bmc))
+            elif node.provision_state not in WORKING or (order and order.alarm):
                 return self._failed(claim, node, order)
             details.append(f"{bmc.node_name} {waiting_for(node, order)}")
-        return Wait("; ".join(details)) if unfinished else Move(ClaimState.PROVING)
+        self._ironic_done(*done)
+        self._deploy_these(claim, again)
+        return Wait(_some(details), 1.0) if details else Move(ClaimState.PROVING)
 
     def _failed(self, claim: Claim, node: Node, order: Order | None) -> Stuck:
         why = (order.alarm if order else "") or node.last_error or node.provision_state
@@ -175,9 +213,10 @@ class Claiming:
 
     def _prove(self, claim: Claim) -> Outcome:
         missing = []
-        for hold, bmc in self._seats(claim):
-            with self.parts.store.read() as session:
-                order = orders.of_deploy(session, hold)  # closed already, after a crash below
+        seats = self._seats(claim)
+        with self.parts.store.read() as session:  # closed already, after a crash below
+            orders_of = [orders.of_deploy(session, hold) for hold, _bmc in seats]
+        for (hold, bmc), order in zip(seats, orders_of, strict=True):
             if order is None or order.proof is None:
                 missing.append(bmc.node_name or "")
                 if order and order.ironic_done_at and _older(order, PROOF_SECONDS):
@@ -190,9 +229,9 @@ class Claiming:
             if wrong:
                 return Stuck(wrong, f"`seed claim release {claim.name}` gives it back.")
         if missing:
-            return Wait(f"waiting for the proof of {', '.join(missing)}", 1.0)
+            return Wait(f"waiting for the proof of {_some(missing, ', ')}", 1.0)
         with self.parts.store.write() as session:
-            for hold, _bmc in self._seats(claim):
+            for hold, _bmc in seats:
                 order = orders.open_for(session, hold.node_uuid)
                 if order and order.kind is OrderKind.DEPLOY:
                     orders.close(session, order, "proved")
@@ -207,17 +246,22 @@ class Claiming:
         if claim.state in (ClaimState.REQUESTED, *holding.WAITING):  # nothing was written anywhere
             self._free(claim)
             return Move(ClaimState.RELEASED)
-        for hold, bmc in self._seats(claim):
-            node = self.parts.ironic.node(hold.node_uuid)
-            if node.provision_state == "active" and node.power_state != "power off":
-                self.parts.verify_identity(bmc, [])  # a stranger is not even switched off
-                self.parts.ironic.power(hold.node_uuid, "power off")
+        leasing.record_over(self.parts.store, claim)
+        self.parts.each(self._seats(claim), self._switch_off)
         return Move(ClaimState.RELEASING)
+
+    def _switch_off(self, seat: tuple[Hold, Bmc]) -> None:
+        hold, bmc = seat
+        node = self.parts.ironic.node(hold.node_uuid)
+        if node.provision_state == "active" and node.power_state != "power off":
+            self.parts.verify_identity(bmc, [])  # a stranger is not even switched off
+            self.parts.ironic.power(hold.node_uuid, "power off")
 
     def _wait_for_undo(self, claim: Claim) -> Outcome:
         if claim.wanted is Wanted.ACTIVE and not leasing.is_over(claim):  # taken back, or renewed
-            for hold, _bmc in self._seats(claim):
-                self.parts.ironic.power(hold.node_uuid, "power on")
+            self.parts.each(
+                self._seats(claim), lambda seat: self.parts.ironic.power(seat[0].node_uuid, ON)
+            )
             return Move(ClaimState.ACTIVE)
         until = leasing.undo_until(claim, self.parts.undo)
         if until and until > now():
@@ -228,8 +272,12 @@ class Claiming:
     def _clean(self, claim: Claim) -> Outcome:
         details: list[str] = []
         stuck: list[Stuck] = []
-        for hold, bmc in self._seats(claim):  # one that is stuck does not keep the others dirty
-            result = self._clean_one(hold, bmc)
+        seats = self._seats(claim)
+        nodes = self.parts.seen_all([hold.node_uuid for hold, _bmc in seats])
+        pairs = list(zip(seats, nodes, strict=True))
+        results = self.parts.each(pairs, lambda pair: self._clean_or_wait(*pair[0], pair[1]))
+        for (_hold, bmc), result in zip(seats, results, strict=True):
+            # One that is stuck does not keep the others dirty.
             if isinstance(result, Stuck):
                 stuck.append(result)
             elif isinstance(result, Wait):
@@ -237,9 +285,16 @@ class Claiming:
         if stuck:
             return replace(stuck[0], seconds=2.0)
         if details:
-            return Wait("; ".join(details))
+            return Wait(_some(details))
         self._free(claim)
         return Move(ClaimState.RELEASED)
+
+    def _clean_or_wait(self, hold: Hold, bmc: Bmc, seen: Node) -> Outcome:
+        """Whoever acts asks Ironic once more."""
+        order = self._order_of(hold)
+        if seen.provision_state in WORKING and not (order and order.alarm):
+            return Wait(waiting_for(seen, order))
+        return self._clean_one(hold, bmc)
 
     def _clean_one(self, hold: Hold, bmc: Bmc) -> Outcome:
         node = self.parts.ironic.node(hold.node_uuid)
@@ -289,8 +344,7 @@ class Claiming:
 
     def _free(self, claim: Claim) -> None:
         seats = self._seats(claim)
-        for hold, _bmc in seats:
-            self.parts.ironic.drop_allocation(claim.allocation_name(hold.position))
+        self._drop(claim, seats)
         with self.parts.store.write() as session:
             for hold, _bmc in seats:
                 row = session.get_one(Hold, hold.node_uuid)
@@ -300,6 +354,10 @@ class Claiming:
                         orders.close(session, order, "done")
                     holding.let_go(session, row)
         self.parts.serve_wire()
+
+    def _drop(self, claim: Claim, seats: list[tuple[Hold, Bmc]]) -> None:
+        names = [claim.allocation_name(hold.position) for hold, _bmc in seats]
+        self.parts.each(names, self.parts.ironic.drop_allocation)
 
     # --- helpers --------------------------------------------------------------------------------
 
@@ -322,14 +380,39 @@ class Claiming:
         row = session.get_one(Hold, hold.node_uuid)
         return (row.claim_id, row.generation) == (hold.claim_id, hold.generation)
 
-    def _ironic_done(self, hold: Hold) -> None:
+    def _orders_of(self, seats: list[tuple[Hold, Bmc]]) -> dict[UUID, Order]:
+        """The open one of each node that has one of its present hold."""
+        generations = {hold.node_uuid: hold.generation for hold, _bmc in seats}
+        query = select(Order).where(
+            col(Order.closed_at).is_(None), col(Order.node_uuid).in_(generations)
+        )
+        with self.parts.store.read() as session:
+            found = session.exec(query).all()
+        return {o.node_uuid: o for o in found if o.generation == generations[o.node_uuid]}
+
+    def _ironic_done(self, *holds: Hold) -> None:
+        """Their orders are done with, as far as Ironic goes."""
+        if not holds:
+            return
+        generations = {hold.node_uuid: hold.generation for hold in holds}
+        query = select(Order).where(
+            col(Order.closed_at).is_(None), col(Order.ironic_done_at).is_(None),
+            col(Order.node_uuid).in_(generations),
+        )  # fmt: skip
         with self.parts.store.write() as session:
-            order = orders.open_for(session, hold.node_uuid)
-            if order is None or order.ironic_done_at or order.generation != hold.generation:
-                return
-            order.ironic_done_at = now()
-            record(session, "node.ironic-done", hold.node_uuid, order.kind)
-        self.parts.serve_wire()
+            found = session.exec(query).all()
+            for order in found:
+                if order.generation == generations[order.node_uuid]:
+                    order.ironic_done_at = now()
+                    record(session, "node.ironic-done", order.node_uuid, order.kind)
+        if found:
+            self.parts.serve_wire()
+
+
+def _some(words: list[str], between: str = "; ") -> str:
+    """The first few: a claim may have hundreds of nodes."""
+    more = f"{between}and {len(words) - TOLD} more" if len(words) > TOLD else ""
+    return between.join(words[:TOLD]) + more
 
 
 def _older(order: Order, seconds: float) -> bool:

@@ -11,7 +11,17 @@ from uuid import UUID
 from sqlalchemy import or_
 from sqlmodel import Session, col, select
 
-from provisioning import choosing, holding, leasing, plans, pool, refusing, wishes
+from provisioning import (
+    choosing,
+    holding,
+    leasing,
+    plans,
+    pool,
+    projects,
+    quotas,
+    refusing,
+    wishes,
+)  # fmt: skip
 from provisioning.choosing import Wish
 from provisioning.errors import Conflict, Invalid, NotFound
 from provisioning.image import Image
@@ -21,6 +31,7 @@ from provisioning.plans import PlannedNode, PlanOut
 from provisioning.pool import Inventories, Pool
 from provisioning.states import ClaimState, IfFull, Wanted
 from provisioning.store import Store, record
+from provisioning.tenants import Project
 
 RELEASE = "release"
 CHANGEABLE = frozenset({"protected", "priority", "if_full"})
@@ -77,7 +88,7 @@ class Desk:
                 return _same_wish(same, spec), False
             claim = Claim(**spec.model_dump(), project=project, asked_by=who)
             claim.grace_seconds = int(self.grace.total_seconds())
-            admit(session, claim)
+            admit(session, claim, now())
             session.add(claim)
             session.flush()
             seen = pool.look(session, now(), self.turnaround)
@@ -147,14 +158,15 @@ class Desk:
             sentence=str(told) if full else f"claim {spec.name} can be had now",
         )
 
-    def expected_at(self, claim: Claim) -> datetime | None:
-        """When a claim in the queue will probably begin; None: nobody knows."""
+    def expected(self) -> dict[UUID, datetime | None]:
+        """When each claim in the queue will probably begin; None: nobody knows."""
         with self.store.read() as session:
             seen = self._look(session)
-            queue = holding.waiting(session)
-            return refusing.estimate(
-                seen, queue, claim, lambda c: self._wish(session, c, seen, None)
-            )
+            queue = [
+                (c.id, holding.plain_wish(session, c, seen, self._parts))
+                for c in holding.waiting(session)
+            ]
+        return refusing.expected(seen, queue)
 
     def find(self, session: Session, project: str | None, name: str) -> Claim:
         """A claim by name (the living one first) or UUID. `project` None sees all projects."""
@@ -212,7 +224,7 @@ class Desk:
                 f"claim {claim.name} did not begin yet",
                 f"Release it and ask again: `seed claim release {claim.name}`.",
             )
-        admit_lease(session, claim.project, end - at)
+        _may_last(projects.find(session, claim.project), end - at)
         uuids = select(Hold.node_uuid).where(Hold.claim_id == claim.id)
         bookings = session.exec(
             select(Booking)
@@ -277,6 +289,10 @@ class Desk:
             if claim.wanted is Wanted.RELEASED:
                 if at_once and claim.state is ClaimState.RELEASING:
                     claim.undo_until = now()
+                    record(
+                        session, "claim.release-asked", claim.id, "at once", who=who, why=why,
+                        project=claim.project,
+                    )  # fmt: skip
                 return claim
             _unprotected(claim)
             nodes = self._at_stake(session, claim)
@@ -339,12 +355,29 @@ GONE = (ClaimState.CLEANING, ClaimState.RELEASED)
 # --- who may ------------------------------------------------------------------------------------
 
 
-def admit(session: Session, claim: Claim) -> None:
-    """Its project's rules: does it exist, how long, how many, how urgent."""
+def admit(session: Session, claim: Claim, at: datetime) -> None:
+    """Its project's rules: is it there, how urgent, how long, how many. Before it is added."""
+    project = projects.may_claim(session, claim.project)
+    if claim.priority > project.max_priority:
+        raise Conflict(
+            f"project {project.name} may ask for priority {project.max_priority} at most",
+            f"Ask for that, or an operator moves it: `seed claim prioritize {claim.name}`.",
+        )
+    begin = max(claim.starts_at or at, at)
+    length = claim.ends_at - begin if claim.ends_at else None
+    if claim.lease_seconds:
+        length = timedelta(seconds=claim.lease_seconds)
+    _may_last(project, length)
+    quotas.check(session, claim.project, claim.resource_class, claim.count)
 
 
-def admit_lease(session: Session, project: str, length: timedelta | None) -> None:
-    """Raises Conflict for a lease longer than the project may have."""
+def _may_last(project: Project, length: timedelta | None) -> None:
+    longest = project.max_lease_seconds
+    if longest and (length is None or length > timedelta(seconds=longest)):
+        raise Conflict(
+            f"project {project.name} may keep servers for {timedelta(seconds=longest)} at a time",
+            f"Give an end: lease_seconds={longest} at most, and renew it in time.",
+        )
 
 
 def _living(session: Session, project: str, name: str) -> Claim | None:

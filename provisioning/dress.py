@@ -38,9 +38,10 @@ def _changes(bmc: Bmc, node: Node) -> dict[str, Any]:
     wanted = {
         "/resource_class": (node.resource_class, bmc.resource_class),
         "/properties": (node.properties, with_capabilities(node.properties, others | mine)),
-        "/extra": (node.extra, {
-            **node.extra, "seed": {**seed, "class": bmc.hardware_class, "capabilities": [*mine]},
-        }),
+        # Not all of extra: what people keep there may have changed since the node was read.
+        "/extra/seed": (
+            seed, {**seed, "class": bmc.hardware_class, "capabilities": [*mine]},
+        ),
     }  # fmt: skip
     return {path: new for path, (old, new) in wanted.items() if old != new}
 

@@ -54,6 +54,9 @@ class Enrollment:
             )
         if bmc.goal is BmcGoal.ADOPTED:
             return self._adopt(bmc, self._find(bmc))
+        seen = self.parts.watch.seen(bmc.node)
+        if seen and seen.provision_state in WORKING and bmc.told_ironic == bmc.credential_id:
+            return self._working(bmc, seen)  # nothing but to wait
         node = self._find(bmc) if bmc.told_ironic else None
         return self._onward(bmc, node) if node else self._enroll(bmc)
 
@@ -163,8 +166,15 @@ class Enrollment:
         return Wait("Ironic checks the BMC login", 1.0)
 
     def _manageable(self, bmc: Bmc, node: Node) -> Result:
-        if node.maintenance:
+        ours = node.fault or node.maintenance_reason in (LOGIN_REFUSED, CHANGES_LOGIN)
+        if node.maintenance and ours:
             self.parts.ironic.set_maintenance(bmc.node, False)
+        if node.maintenance and not ours and wants(bmc, node):
+            why = node.maintenance_reason or "no reason given"
+            return Stuck(
+                f"{bmc.node_name} is in maintenance: {why}",
+                f"When it may go on: `baremetal node maintenance unset {bmc.node_name}`.",
+            )
         if not inspected(bmc, node):
             return self._inspect(bmc, node)
         self._learn(bmc, node, self.parts.ironic.inventory(bmc.node) or {})
@@ -204,7 +214,7 @@ class Enrollment:
         with self.parts.store.read() as session:
             order = orders.open_for(session, bmc.node)
         if order and order.alarm:
-            return stop(self.parts, order, node)
+            return stop(self.parts, order, self.parts.ironic.node(bmc.node))
         return Wait(waiting_for(node, order), 2.0)
 
     def _failed(self, bmc: Bmc, node: Node) -> Result:
@@ -306,6 +316,11 @@ def stop(parts: Parts, order: Order, node: Node) -> Wait:
     elif node.provision_state == "wait call-back":
         parts.ironic.provision(node.uuid, "deleted")
     return Wait(f"stopping: {order.alarm}", 1.0)
+
+
+def wants(bmc: Bmc, node: Node) -> bool:
+    """Something has to be done to a manageable node."""
+    return not inspected(bmc, node) or bmc.goal is BmcGoal.AVAILABLE
 
 
 def waiting_for(node: Node, order: Order | None) -> str:

@@ -7,6 +7,8 @@ SeedError
     Forbidden          403  the caller may not
     Unauthenticated    401  the caller is nobody
     NoCapacity         409  fewer nodes than asked for; says which rule rejected each
+    QuotaExceeded      409  the project would hold more nodes than it may
+    TooMany            429  too many tries, or too many at once: later again
     BmcError           502  a BMC refused, lied or answered nonsense
       BmcUnreachable   504
       BmcLoginRefused  409  never retried with the same login
@@ -80,6 +82,20 @@ class NoCapacity(Conflict):
         self.reasons = reasons
         self.free_at = free_at
         self.nearest = nearest or {}
+
+
+class QuotaExceeded(Conflict):
+    code = "quota-exceeded"
+
+
+class TooMany(SeedError):
+    """`retry_seconds`: from when on it may be tried again."""
+
+    code, status, retryable = "too-many", 429, True
+
+    def __init__(self, what: str, remedy: str, retry_seconds: int) -> None:
+        super().__init__(what, remedy)
+        self.retry_seconds = retry_seconds
 
 
 class BmcError(SeedError):

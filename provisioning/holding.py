@@ -36,18 +36,21 @@ class Short(Exception):
 def wish(
     session: Session, claim: ClaimSpec, seen: Pool, parts: Inventories, min_disk_gib: int = 0
 ) -> Wish:
-    """A claim's wish as of this look at the pool, with those ahead of it in the queue."""
-    plain = _wish(session, claim, seen, parts, min_disk_gib)
+    """A claim's wish as of this look at the pool, behind those ahead of it in the queue."""
+    plain = plain_wish(session, claim, seen, parts, min_disk_gib)
     if isinstance(claim, Claim) and (claim.held_at or claim.state is ClaimState.RESERVED):
         return plain  # its turn was before
-    ahead = [c for c in waiting(session) if _goes_first(c, claim)]
-    kept = choosing.kept_for(seen, ahead, lambda c: _wish(session, c, seen, parts, 0))
+    kept: frozenset[UUID] = frozenset()
+    for other in waiting(session):
+        if other.priority >= claim.priority and getattr(claim, "id", None) != other.id:
+            kept |= choosing.kept(seen, plain_wish(session, other, seen, parts), kept)
     return replace(plain, kept=kept)
 
 
-def _wish(
-    session: Session, claim: ClaimSpec, seen: Pool, parts: Inventories, min_disk_gib: int
+def plain_wish(
+    session: Session, claim: ClaimSpec, seen: Pool, parts: Inventories, min_disk_gib: int = 0
 ) -> Wish:
+    """The same, as if nobody waited."""
     begin = max(claim.starts_at or seen.at, seen.at)
     end = claim.ends_at
     if claim.lease_seconds:
@@ -77,13 +80,6 @@ def waiting(session: Session) -> list[Claim]:
     return sorted(rows, key=lambda c: (-c.priority, c.created_at, str(c.id)))
 
 
-def _goes_first(other: Claim, claim: ClaimSpec) -> bool:
-    if not isinstance(claim, Claim) or claim.state is not ClaimState.QUEUED:
-        return other.priority >= claim.priority and getattr(claim, "id", None) != other.id
-    key = (-claim.priority, claim.created_at, str(claim.id))
-    return (-other.priority, other.created_at, str(other.id)) < key
-
-
 def _fitting(session: Session, claim: Claim, seen: Pool, w: Wish) -> list[Candidate]:
     """The nodes it gets, also by what their rows say this moment; Short: not enough."""
     while True:
@@ -108,9 +104,11 @@ def _misfit(session: Session, c: Candidate) -> tuple[str, ...]:
 
 def take(session: Session, claim: Claim, seen: Pool, w: Wish) -> None:
     """Hold `claim.count` fitting nodes and drop its bookings, or raise Short and hold none."""
-    for position, c in enumerate(_fitting(session, claim, seen, w)):
+    chosen = _fitting(session, claim, seen, w)
+    for position, c in enumerate(chosen):
         if not _hold(session, claim, c.uuid, position):
             raise Short(Choice([], {c.uuid: [Broken("another claim was faster", "", False)]}, 0))
+    _record_held(session, claim, [c.uuid for c in chosen])
     session.execute(delete(Booking).where(col(Booking.claim_id) == claim.id))
     claim.held_at = seen.at
     session.add(claim)
@@ -147,25 +145,36 @@ def serve_queue(store: Store, turnaround: timedelta = TURNAROUND) -> int:
     with store.read() as session:
         if not waiting(session):
             return 0
-    served = 0
+    served, kept, parts = 0, frozenset[UUID](), Inventories()
     with store.write() as session:
+        seen = pool.look(session, now(), turnaround)
         for claim in waiting(session):
-            seen = pool.look(session, now(), turnaround)
-            w = wish(session, claim, seen, Inventories())
-            try:
-                take(session, claim, seen, w) if w.now else book(session, claim, seen, w)
-            except Short:
+            w = replace(plain_wish(session, claim, seen, parts), kept=kept)
+            if not _served(session, claim, seen, w):
+                kept |= choosing.kept(seen, w, kept)
                 continue
-            claim.state = ClaimState.REQUESTED if w.now else ClaimState.RESERVED
-            claim.since, claim.detail = now(), ""
-            session.add(claim)
-            record(
-                session, f"claim.{claim.state}", claim.id, claim.name, project=claim.project,
-                waited_seconds=int((now() - claim.created_at).total_seconds()),
-            )  # fmt: skip
-            session.flush()
             served += 1
+            seen = pool.look(session, now(), turnaround)
     return served
+
+
+def _served(session: Session, claim: Claim, seen: Pool, w: Wish) -> bool:
+    if w.end and w.end <= w.begin:
+        return False  # it ends by itself
+    try:
+        take(session, claim, seen, w) if w.now else book(session, claim, seen, w)
+    except Short:
+        return False
+    claim.state = ClaimState.REQUESTED if w.now else ClaimState.RESERVED
+    claim.since, claim.detail = now(), ""
+    session.add(claim)
+    waited = int((now() - claim.created_at).total_seconds())
+    record(
+        session, f"claim.{claim.state}", claim.id, claim.name, project=claim.project,
+        waited_seconds=waited,
+    )  # fmt: skip
+    session.flush()
+    return True
 
 
 def begin_reserved(store: Store, claim: Claim, turnaround: timedelta) -> str:
@@ -206,6 +215,24 @@ def _hold(session: Session, claim: Claim, node_uuid: UUID, position: int) -> boo
 
 def let_go(session: Session, hold: Hold) -> None:
     """The node is free again; whoever acts for the old generation is now a stranger."""
+    claim = session.get(Claim, hold.claim_id) if hold.claim_id else None
+    if claim:
+        record(
+            session, "node.let-go", hold.node_uuid, claim.name, project=claim.project,
+            claim=str(claim.id),
+        )  # fmt: skip
     hold.claim_id = None
     hold.generation += 1
     session.add(hold)
+
+
+def _record_held(session: Session, claim: Claim, nodes: list[UUID]) -> None:
+    """Who had which node, and when, is read from these: provisioning/timeline.py."""
+    record(
+        session, "claim.held", claim.id, claim.name, project=claim.project,
+        nodes=[str(uuid) for uuid in nodes],
+    )  # fmt: skip
+    for uuid in nodes:
+        record(
+            session, "node.held", uuid, claim.name, project=claim.project, claim=str(claim.id)
+        )  # fmt: skip

@@ -8,8 +8,10 @@ over when the clock says so. A protected claim is warned of and never ends by it
 from datetime import datetime, timedelta
 from typing import Any, Final
 
+from sqlmodel import select
+
 from provisioning import root_device
-from provisioning.models import Claim, now
+from provisioning.models import Claim, Event, now
 from provisioning.outcome import Done
 from provisioning.states import Wanted
 from provisioning.store import Store, record
@@ -17,11 +19,14 @@ from provisioning.store import Store, record
 WARNINGS: Final = (timedelta(days=1), timedelta(hours=1), timedelta(0))
 """So long before the end an event says so; the last one when the grace begins."""
 LOOK_SECONDS: Final = 30.0
+OVER: Final = "claim.lease-over"
 
 
 def over_at(claim: Claim) -> datetime | None:
-    """When it is given back by itself; None: never."""
-    if claim.protected or claim.lease_end is None or claim.held_at is None:
+    """When it is given back by itself; None: never. What never began ends when it would have."""
+    if claim.held_at is None:
+        return claim.ends_at
+    if claim.protected or claim.lease_end is None:
         return None
     return claim.lease_end + timedelta(seconds=claim.grace_seconds)
 
@@ -61,6 +66,23 @@ def warn(store: Store, claim: Claim) -> Done:
     then = nexts[0] if nexts else over_at(claim)
     left = (then - now()).total_seconds() if then else LOOK_SECONDS
     return Done(seconds=max(0.1, min(left, LOOK_SECONDS)))
+
+
+def record_over(store: Store, claim: Claim) -> None:
+    """Before anything of a claim whose lease is over is switched off; once for each end."""
+    end = over_at(claim)
+    if end is None or claim.wanted is Wanted.RELEASED:
+        return  # a person asked, and that is recorded
+    mark = end.isoformat()
+    with store.write() as session:
+        told = session.exec(
+            select(Event.data).where(Event.subject == str(claim.id), Event.kind == OVER)
+        ).all()
+        if mark not in [data.get("ended_at") for data in told]:
+            record(
+                session, OVER, claim.id, claim.name, who="seed", project=claim.project,
+                why=f"its lease and grace ended {end:%Y-%m-%d %H:%M} UTC", ended_at=mark,
+            )  # fmt: skip
 
 
 def root_device_of(claim: Claim) -> dict[str, Any]:

@@ -31,8 +31,13 @@ class Trust(StrEnum):
 
 def findings(bmc: Bmc) -> list[str]:
     """The weaknesses of this BMC, for people."""
-    unpinned = ["Ironic's calls are not pinned"] if bmc.trust == Trust.NOTHING else []
-    return [*bmc.findings, *unpinned]
+    return weaknesses(bmc.findings, bmc.trust)
+
+
+def weaknesses(found: list[str], trust: str) -> list[str]:
+    """The same of its row's columns."""
+    unpinned = ["Ironic's calls are not pinned"] if trust == Trust.NOTHING else []
+    return [*found, *unpinned]
 
 
 def trust_of(parts: Parts, bmc: Bmc) -> Trust:

@@ -4,11 +4,12 @@ Nodes are not here: they are Ironic's. A row names a node by its Ironic UUID.
 Times are UTC and aware.
 """
 
+import re
 from datetime import UTC, datetime, timedelta
 from typing import Annotated, Any
 from uuid import UUID, uuid4
 
-from pydantic import StringConstraints
+from pydantic import AfterValidator, StrictBool, StrictInt, StringConstraints
 from sqlalchemy import JSON, Column, DateTime, Index, LargeBinary, text
 from sqlalchemy.types import TypeDecorator
 from sqlmodel import Field, SQLModel
@@ -24,6 +25,21 @@ IN_WORDS = {  # what a person is told who did not meet them
 }
 HostLabel = Annotated[str, StringConstraints(pattern=HOST_LABEL)]
 Name = Annotated[str, StringConstraints(pattern=NAME)]
+_UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.IGNORECASE)
+_TAKEN = frozenset({"all", "ungrouped", "none", "null", "localhost", "detail"})
+
+
+def _free(name: str) -> str:
+    """A name is looked for beside UUIDs, and becomes a host's and an inventory group's."""
+    if _UUID.fullmatch(name):
+        raise ValueError("a name that looks like a UUID would be taken for one")
+    if name.lower() in _TAKEN:
+        raise ValueError(f"{name} means something else already")
+    return name
+
+
+NewHostLabel = Annotated[HostLabel, AfterValidator(_free)]
+NewName = Annotated[Name, AfterValidator(_free)]
 
 
 def now() -> datetime:
@@ -221,9 +237,9 @@ class ClaimSpec(SQLModel):
     priority:        in the queue, higher first.
     """
 
-    name: HostLabel
+    name: NewHostLabel
     resource_class: Name = "baremetal"
-    count: int = Field(default=1, ge=1, le=500)
+    count: StrictInt = Field(default=1, ge=1, le=500)
     image: Name
     ssh_keys: list[str] = stored_json(default=[])
     user_data: str = Field(default="", max_length=48 * 1024)
@@ -231,19 +247,19 @@ class ClaimSpec(SQLModel):
     labels: dict[str, str] = stored_json(default={})
     racks: list[str] = stored_json(default=[])
     nodes: list[str] = stored_json(default=[])
-    cpus: int = Field(default=0, ge=0, le=2**20)
-    memory_gib: int = Field(default=0, ge=0, le=2**20)
-    disk_gib: int = Field(default=0, ge=0, le=2**24)
+    cpus: StrictInt = Field(default=0, ge=0, le=2**20)
+    memory_gib: StrictInt = Field(default=0, ge=0, le=2**20)
+    disk_gib: StrictInt = Field(default=0, ge=0, le=2**24)
     spread: str = ""
     pack: str = ""
     root_device: dict[str, Any] = stored_json(default={})
     hostnames: str = ""
-    protected: bool = False
+    protected: StrictBool = False
     if_full: IfFull = IfFull.REFUSE
-    priority: int = Field(default=0, ge=0, le=100)
+    priority: StrictInt = Field(default=0, ge=0, le=100)
     starts_at: datetime | None = stored_time(default=None)
     ends_at: datetime | None = stored_time(default=None)
-    lease_seconds: int | None = Field(default=None, ge=60, le=10 * 365 * 86400)
+    lease_seconds: StrictInt | None = Field(default=None, ge=60, le=10 * 365 * 86400)
 
 
 class Claim(ClaimSpec, table=True):

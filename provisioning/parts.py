@@ -2,27 +2,36 @@
 
 import asyncio
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import CancelledError, ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import timedelta
+from functools import cached_property
 from pathlib import Path
+from typing import TypeVar
 from uuid import UUID
 
 from provisioning import pinning, wire
 from provisioning.authority import Authority
 from provisioning.bmc import Access, BmcProtocol, Contact, Identity
-from provisioning.errors import BmcBusy, BmcLoginRefused, Conflict, NotFound
+from provisioning.errors import BmcBusy, BmcLoginRefused, Conflict, IronicUnavailable, NotFound
 from provisioning.image import Image
-from provisioning.ironic import Ironic
+from provisioning.ironic import Ironic, Node
 from provisioning.models import Bmc, Credential
 from provisioning.networks import Pool
 from provisioning.room import Rotation
 from provisioning.secrets import Sealer
 from provisioning.states import MOVING, Login
 from provisioning.store import Store
+from provisioning.watching import Watch
 from provisioning.wire import BootService
 
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+GANG = 12
+FEW = 3  # nodes that are asked for one by one
 LOGIN_TIMEOUT = 30.0  # seconds
 PROBE_TIMEOUT = 5.0
 LOGIN_REFUSED = "the BMC refused its login"  # the maintenance that a login that works ends
@@ -70,6 +79,35 @@ class Parts:
     """How long a claim that ended by itself can be taken back."""
     turnaround: timedelta = timedelta(hours=1)
     """How long after a claim its nodes count as free for a reservation."""
+
+    @cached_property
+    def watch(self) -> Watch:
+        """What Ironic's nodes were, seconds ago."""
+        return Watch(self.store, self.ironic)
+
+    def seen(self, uuid: object) -> Node:
+        """The node for who waits: as it was within seconds and after all that we did to it."""
+        return self.watch.seen(uuid) or self.ironic.node(uuid)
+
+    def seen_all(self, uuids: Sequence[UUID]) -> list[Node]:
+        """The same of many, by one call where it takes one."""
+        if sum(self.watch.seen(uuid) is None for uuid in uuids) > FEW:
+            self.watch.catch_up()
+        return [self.seen(uuid) for uuid in uuids]
+
+    @cached_property
+    def gang(self) -> ThreadPoolExecutor:
+        """For the nodes of a claim; `ironic` lets a few at a time through."""
+        return ThreadPoolExecutor(GANG, thread_name_prefix="gang")
+
+    def each(self, items: Iterable[Item], work: Callable[[Item], Result]) -> list[Result]:
+        """`work` of every item, side by side. The first error is raised once all have ended."""
+        going = [self.gang.submit(work, item) for item in items]
+        wait(going)
+        try:
+            return [future.result() for future in going]
+        except CancelledError as err:
+            raise IronicUnavailable("Seed goes down", "It goes on with `seed up`.") from err
 
     def serve_wire(self) -> None:
         """Bring DHCP and boot files in line with the rows, before a server is told to boot."""

@@ -6,7 +6,7 @@ kept between passes but when to look again: after a crash everything is simply d
 
 import threading
 import time
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Iterable
 from concurrent.futures import Executor, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
 from typing import Any
@@ -15,17 +15,18 @@ from uuid import UUID
 import structlog
 from sqlmodel import col, select
 
-from provisioning import classify, expected, holding, survey
+from provisioning import classify, expected, holding, hook_delivery, request_ids, survey
 from provisioning.claim_steps import Claiming
 from provisioning.discovery import Finder
 from provisioning.enrollment import Enrollment
 from provisioning.errors import BmcLoginRefused, SeedError, told
+from provisioning.hook_delivery import Courier
 from provisioning.leases import LeaseWatch
-from provisioning.models import Bmc, Claim, Discovery, Hold, now
+from provisioning.models import Bmc, Claim, Discovery, Hold, Order, now
 from provisioning.outcome import Done, Move, Stuck, Wait
 from provisioning.parts import Parts
 from provisioning.room import Rotation
-from provisioning.states import TRANSITIONS, BmcGoal, ClaimState
+from provisioning.states import TRANSITIONS, BmcGoal, ClaimState, Wanted
 from provisioning.store import record
 
 log = structlog.get_logger()
@@ -39,6 +40,7 @@ RETRY_SECONDS = 5.0  # after an error that a retry may cure
 LOOKS_PER_SECOND = 2.0
 """At idle nodes, by asking Ironic: the more there are, the seldomer each is looked at. A wish, a
 person's "try again" and whatever is under way do not wait for it."""
+LOOK_AGAIN_SECONDS = 2.0  # at all nodes, after Ironic did not answer
 STOP_SECONDS = 5.0  # for what goes on when it is told to stop
 HANG_UP_SECONDS = 0.2  # how often conversations are told to end meanwhile
 
@@ -50,6 +52,8 @@ BMC_WISH: tuple[Any, ...] = (
 CLAIM_WISH: tuple[Any, ...] = (
     Claim.id, Claim.wanted, Claim.state, Claim.renewed_to, Claim.protected, Claim.undo_until,
 )  # fmt: skip
+OPEN = col(Order.closed_at).is_(None)
+AT_REST = frozenset({ClaimState.QUEUED, ClaimState.RESERVED, ClaimState.ACTIVE, ClaimState.FAILED})
 
 Outcome = Wait | Move | Stuck | Done
 
@@ -59,16 +63,19 @@ class Reconciler:
     parts: Parts
     finder: Finder
     leases: LeaseWatch | None = None
+    courier: Courier | None = None
     _due: dict[Hashable, float] = field(default_factory=dict)
     _busy: set[Hashable] = field(default_factory=set)
     _accepted: int = 0
     _going: set[Future[None]] = field(default_factory=set)
     _lock: threading.Lock = field(default_factory=threading.Lock)
+    _moved: threading.Event = field(default_factory=threading.Event)
 
     def run(self, stop: threading.Event) -> bool:
         """Until `stop`, and a few seconds more. False: some steps go on; whoever kills them may."""
         pool = ThreadPoolExecutor(THREADS, thread_name_prefix="step")
         surveying = survey.pools(self.parts.protocols)
+        hooks = ThreadPoolExecutor(hook_delivery.THREADS, thread_name_prefix="hook")
         while not stop.is_set():
             try:
                 self.parts.serve_wire()
@@ -76,15 +83,20 @@ class Reconciler:
                     self._start(pool, key, job)
                 for protocol, key, job in self._surveys():
                     self._start(surveying[protocol], key, job)
+                for key, job in self._posts():
+                    self._start(hooks, key, job)
             except Exception:  # a pass that fails (disk full, say) must not end the loop
                 log.exception("pass.failed")
-            stop.wait(PASS_SECONDS)
-        return self._wind_up([pool, *surveying.values()])
+            self._moved.wait(PASS_SECONDS)  # what moved on is due at once
+            self._moved.clear()
+        return self._wind_up([pool, hooks, *surveying.values()])
 
     def _wind_up(self, pools: list[ThreadPoolExecutor]) -> bool:
         """Log out of BMCs that are only read; let all else end, as far as it does in time."""
         self.finder.stopping.set()
-        for pool in pools:
+        if self.courier:
+            self.courier.stopping.set()
+        for pool in [self.parts.gang, *pools]:
             pool.shutdown(wait=False, cancel_futures=True)
         until = time.monotonic() + STOP_SECONDS
         while going := [step for step in tuple(self._going) if not step.done()]:
@@ -107,7 +119,13 @@ class Reconciler:
             ).all()
             asked = dict(session.exec(select(Rotation.bmc_id, Rotation.asked_at)).all())
             wishes = session.exec(select(*CLAIM_WISH).where(col(Claim.ended_at).is_(None))).all()
-        jobs: list[tuple[Hashable, Callable[[], float]]] = [(("expected", ""), self._expected)]
+            ordered = session.exec(select(Order.id).where(OPEN)).first() is not None
+        busy = ordered or _in_flight(wishes) or self.parts.watch.behind()
+        jobs: list[tuple[Hashable, Callable[[], float]]] = [
+            (("expected", ""), self._expected),
+            # At once when something begins, and seldomer when nothing goes on.
+            (("sight", "", busy), lambda: self._look(busy)),
+        ]
         if self.leases:
             jobs.append((("leases", ""), self._leases))
         jobs.append((("queue", ""), self._queue))
@@ -135,6 +153,13 @@ class Reconciler:
         ]
         return [look for look in looks if look[0] in self.parts.protocols]
 
+    def _posts(self) -> list[tuple[Hashable, Callable[[], float]]]:
+        """In a pool of their own: no step waits for a slow receiver."""
+        if self.courier is None:
+            return []
+        turns = [(("hook", i), self._job(self.courier.turn, i)) for i in self.courier.due()]
+        return [(("hooks", ""), self.courier.spread), *turns]
+
     @staticmethod
     def _job(work: Callable[[UUID], float], identity: UUID) -> Callable[[], float]:
         return lambda: work(identity)
@@ -153,14 +178,23 @@ class Reconciler:
     def _work(self, key: Hashable, one_of_it: Hashable, job: Callable[[], float]) -> None:
         pause = RETRY_SECONDS
         try:
-            pause = job()
-        except Exception:
-            log.exception("step.failed", what=str(key))
+            with request_ids.a_new_one():
+                pause = self._named(key, job)
         finally:
             with self._lock:
                 self._due = {k: v for k, v in self._due.items() if v > time.monotonic()}
                 self._due[key] = time.monotonic() + pause
                 self._busy.discard(one_of_it)
+            if pause == 0.0:
+                self._moved.set()
+
+    @staticmethod
+    def _named(key: Hashable, job: Callable[[], float]) -> float:
+        try:
+            return job()
+        except Exception:
+            log.exception("step.failed", what=str(key))
+            return RETRY_SECONDS
 
     # --- one step of each kind; the answer is the pause in seconds --------------------------------
 
@@ -177,6 +211,13 @@ class Reconciler:
         assert self.leases  # noqa: S101
         self.leases.look()
         return LEASES_SECONDS
+
+    def _look(self, busy: bool) -> float:
+        try:
+            return self.parts.watch.look(busy)
+        except SeedError as err:
+            log.warning("sight.older", problem=str(err))
+            return LOOK_AGAIN_SECONDS
 
     def _expected(self) -> float:
         expected.accept_matches(self.parts.store)
@@ -246,6 +287,11 @@ class Reconciler:
             if err.retryable:
                 return Wait(str(err), RETRY_SECONDS)
             return Stuck(str(err), err.remedy)
+
+
+def _in_flight(wishes: Iterable[Any]) -> bool:
+    """Does Ironic work for a claim, or will it soon?"""
+    return any(w == Wanted.RELEASED or s not in AT_REST for _, w, s, *_ in wishes)
 
 
 def _told(outcome: Outcome) -> tuple[str, str, str]:

@@ -1,6 +1,6 @@
 """Why a claim is refused, and when it could be had: for people, and for claimers who see less."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import replace
 from datetime import datetime
 from typing import Final
@@ -9,7 +9,7 @@ from uuid import UUID
 from provisioning import choosing
 from provisioning.choosing import Broken, Choice, Wish
 from provisioning.errors import NoCapacity
-from provisioning.models import Claim, ClaimSpec
+from provisioning.models import ClaimSpec
 from provisioning.pool import Candidate, Pool
 from provisioning.states import BmcGoal
 
@@ -35,7 +35,7 @@ def refusal(seen: Pool, w: Wish, choice: Choice, project: str, insider: bool) ->
         f"{_other_classes(claim, seen, visible)}",
         "Ask for fewer, wait in the queue (--queue), or see why: `seed claim explain`.",
         reasons,
-        choosing.nearest_time(seen, w),
+        choosing.nearest_time(seen, w, choice.rejected),
         {visible[u].name: whys(rules, insider) for u, rules in fewest[:NEAREST]},
     )
 
@@ -63,17 +63,15 @@ def _other_classes(claim: ClaimSpec, seen: Pool, visible: dict[UUID, Candidate])
     return f"; the classes are: {', '.join(classes)}" if classes else "; there are no nodes at all"
 
 
-def estimate(
-    seen: Pool, queue: Iterable[Claim], claim: Claim, wished: Callable[[Claim], Wish]
-) -> datetime | None:
+def expected(seen: Pool, queue: Iterable[tuple[UUID, Wish]]) -> dict[UUID, datetime | None]:
     """Go through the queue as if nobody else came and every lease ended in time."""
-    for waiter in queue:
-        w = replace(wished(waiter), kept=frozenset())
+    found: dict[UUID, datetime | None] = {}
+    for identity, w in queue:
         at = choosing.nearest_time(seen, w)
-        if waiter.id == claim.id or at is None:
-            return at if waiter.id == claim.id else None
-        seen = _as_if_taken(seen, w, at)
-    return None
+        found[identity] = at
+        if at is not None:
+            seen = _as_if_taken(seen, w, at)
+    return found
 
 
 def _as_if_taken(seen: Pool, w: Wish, at: datetime) -> Pool:

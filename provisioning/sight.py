@@ -1,23 +1,26 @@
 """A read cache of Ironic's nodes: what the reconciler saw last, and when.
 
 It is a cache and never the truth: who acts on a node asks Ironic first. `Sight.seen_at` says when
-a row was last read one by one or as one that changed; `Pass` when all of them were.
+a row was last read one by one or as one that changed; `Pass` when all of them were. watching.py
+keeps it.
 """
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import fields
 from datetime import datetime
-from typing import Any
+from typing import Any, Final
 from uuid import UUID
 
-from sqlalchemy import delete
+from sqlalchemy import delete, insert, update
 from sqlmodel import Field, Session, SQLModel, col, select
 
 from provisioning.ironic import Node
 from provisioning.models import now, stored_json, stored_time
 
 FACTS = tuple(f.name for f in fields(Node) if f.name != "uuid")
+ALL: Final = 1
+CHANGES: Final = 2
 
 
 class Sight(SQLModel, table=True):
@@ -29,9 +32,13 @@ class Sight(SQLModel, table=True):
 
 
 class Pass(SQLModel, table=True):
-    """The last time that every node was read. One row, number 1."""
+    """The last time that every node was read (row ALL), or asked which changed (row CHANGES).
 
-    id: int = Field(default=1, primary_key=True)
+    Ironic tells of every change but a node made or deleted behind our back; so a row is as old as
+    the younger of the two says, or younger.
+    """
+
+    id: int = Field(default=ALL, primary_key=True)
     at: datetime = stored_time(default_factory=now)
 
 
@@ -40,30 +47,64 @@ def nodes(session: Session) -> list[Node]:
     return [node_of(row) for row in session.exec(select(Sight)).all()]
 
 
+def node(session: Session, uuid: UUID) -> Node | None:
+    """As it was seen last; None: never."""
+    row = session.get(Sight, uuid)
+    return node_of(row) if row else None
+
+
+def uuids(session: Session) -> list[UUID]:
+    """Which there are."""
+    return list(session.exec(select(Sight.node_uuid)).all())
+
+
 def node_of(row: Sight) -> Node:
-    facts = {name: row.facts[name] for name in FACTS if name in row.facts}
-    return Node(uuid=str(row.node_uuid), **facts | {"traits": tuple(facts.get("traits", ()))})
+    return node_from(row.node_uuid, row.facts)
+
+
+def node_from(uuid: UUID, stored: dict[str, Any]) -> Node:
+    facts = {name: stored[name] for name in FACTS if name in stored}
+    return Node(uuid=str(uuid), **facts | {"traits": tuple(facts.get("traits", ()))})
 
 
 def write(session: Session, seen: Iterable[Node], *, all_of_them: bool, at: datetime) -> None:
     """Keep what was read at `at`. all_of_them: who is missing is no longer there."""
-    seen = list(seen)
-    known = {row.node_uuid: row for row in session.exec(select(Sight)).all()}
-    for node in seen:
-        facts = _facts(node)
-        row = known.pop(UUID(node.uuid), None)
-        if row is None:
-            session.add(Sight(node_uuid=UUID(node.uuid), facts=facts, seen_at=at))
-        elif row.facts != facts or not all_of_them:
-            row.facts, row.seen_at = facts, at
-            session.add(row)
+    by_uuid = {UUID(node.uuid): node for node in seen}
+    query = select(Sight.node_uuid, Sight.facts)
+    if not all_of_them and len(by_uuid) < 500:  # as many as one statement may name
+        query = query.where(col(Sight.node_uuid).in_(by_uuid))
+    known = dict(session.exec(query).all()) if by_uuid or all_of_them else {}
+    new, changed = [], []
+    for uuid, node in by_uuid.items():
+        facts = _facts(node, known.get(uuid, {}))
+        row = {"node_uuid": uuid, "facts": facts, "seen_at": at}
+        if uuid not in known:
+            new.append(row)
+        elif known[uuid] != facts or not all_of_them:
+            changed.append(row)
+    if new:
+        session.execute(insert(Sight), new)
+    if changed:
+        session.execute(update(Sight), changed)
     if all_of_them:
-        if known:
-            session.execute(delete(Sight).where(col(Sight.node_uuid).in_(known)))
-        session.merge(Pass(at=at))
+        forget(session, known.keys() - by_uuid.keys())
+        passed(session, ALL, at)
 
 
-def _facts(node: Node) -> dict[str, Any]:
+def forget(session: Session, gone: Iterable[UUID]) -> None:
+    """They are no longer there."""
+    for uuid in gone:
+        session.execute(delete(Sight).where(col(Sight.node_uuid) == uuid))
+
+
+def passed(session: Session, which: int, at: datetime) -> None:
+    """`which`: ALL or CHANGES."""
+    session.merge(Pass(id=which, at=at))
+
+
+def _facts(node: Node, before: Mapping[str, Any]) -> dict[str, Any]:
     """As JSON gives them back, so that what did not change is equal."""
     told = {name: getattr(node, name) for name in FACTS}
+    if not node.updated_at:  # a list does not say it
+        told["updated_at"] = before.get("updated_at", "")
     return dict(json.loads(json.dumps(told)))

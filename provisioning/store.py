@@ -6,17 +6,32 @@ lock at BEGIN, because a deferred transaction that reads first and writes later 
 """
 
 import threading
+import time
 import weakref
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import Any
 
-from sqlalchemy import Connection, Engine, create_engine, event
+from sqlalchemy import Connection, Engine, PoolProxiedConnection, create_engine, event
 from sqlmodel import Session
 
-from provisioning import migrations, models
+from provisioning import chain, migrations, models, request_ids
 
 BUSY_SECONDS = 30.0
+
+AtWrite = Callable[[Session], None]
+at_write: ContextVar[AtWrite | None] = ContextVar("at_write", default=None)
+"""What else belongs into every write transaction of this context, right before its commit."""
+
+
+class _Writer(Session):
+    """A session that holds the write lock: events are chained as they are written."""
+
+
+@event.listens_for(_Writer, "before_flush")
+def _chained(session: Session, *_: object) -> None:
+    chain.link(session)
 
 
 class Store:
@@ -25,29 +40,19 @@ class Store:
     def __init__(self, url: str) -> None:
         self.engine = _engine(url)
         self._writer = self.engine.execution_options(seed_write=True)
+        self.commits = 0
+        """Of this process; it only ever rises."""
+        self._probe: PoolProxiedConnection | None = None
+        self._probing = threading.Lock()
         weakref.finalize(self, self.engine.dispose)  # the pool's connections are closed, not lost
-        self._watch: Connection | None = None
-        self._watching = threading.Lock()
 
     def create(self) -> None:
         """Make the tables of an empty database, or bring an older one up to date."""
         with self._writer.begin() as connection:
             migrations.upgrade(connection)
-
-    def version(self) -> int:
-        """Another number after each commit of anybody, also of another process.
-
-        https://www.sqlite.org/pragma.html#pragma_data_version, on a connection kept for it that
-        writes nothing. A few microseconds: what was read at one number need not be read again.
-        """
-        with self._watching:
-            if self._watch is None:
-                self._watch = self.engine.connect()
-                weakref.finalize(self, self._watch.close)
-            number: int = (
-                self._watch.connection.cursor().execute("PRAGMA data_version").fetchone()[0]
-            )
-            return number
+        # Whoever opens and closes the file in this process now, to give it to another user say,
+        # takes SQLite's locks away (POSIX), and the next process truncates what ours has mapped.
+        self.engine.dispose()
 
     @contextmanager
     def read(self) -> Iterator[Session]:
@@ -57,8 +62,24 @@ class Store:
     @contextmanager
     def write(self) -> Iterator[Session]:
         """Commits when the block ends, rolls back when it raises."""
-        with Session(self._writer, expire_on_commit=False) as session, session.begin():
+        with _Writer(self._writer, expire_on_commit=False) as session, session.begin():
             yield session
+            if (also := at_write.get()) is not None:
+                also(session)
+        self.commits += 1
+
+    def version(self) -> int:
+        """Another number after each commit of anybody, seen at once; costs some microseconds.
+
+        On other databases than SQLite: after each second.
+        """
+        if self.engine.dialect.name != "sqlite":
+            return int(time.monotonic())
+        with self._probing:
+            if self._probe is None:  # of its own: a connection does not count what it wrote itself
+                self._probe = self.engine.raw_connection()
+                weakref.finalize(self, self._probe.close)
+            return int(self._probe.cursor().execute("PRAGMA data_version").fetchone()[0])
 
 
 def _engine(url: str) -> Engine:
@@ -79,16 +100,33 @@ def _engine(url: str) -> Engine:
 
 
 def record(
-    session: Session, kind: str, subject: object = "", message: str = "", **more: Any
+    session: Session,
+    kind: str,
+    subject: object = "",
+    message: str = "",
+    *,
+    who: str = "",
+    project: str = "",
+    why: str = "",
+    plan: str = "",
+    request_id: str = "",
+    **data: Any,
 ) -> None:
-    """Append one event in the caller's transaction. `who`, `project` are columns, the rest data."""
+    """Append one event in the caller's transaction; it is numbered and chained when written.
+
+    why:        the reason that a person gave. plan: the hash of the plan that is applied.
+    request_id: of the API request that this thread answers, unless another is given.
+    """
     session.add(
         models.Event(
             kind=kind,
             subject=str(subject),
             message=message,
-            who=str(more.pop("who", "")),
-            project=str(more.pop("project", "")),
-            data=more,
+            who=who,
+            project=project,
+            why=why,
+            plan=plan,
+            request_id=request_id or request_ids.current(),
+            data=data,
         )
     )

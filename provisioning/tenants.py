@@ -67,7 +67,8 @@ class BreakGlass(SQLModel, table=True):
 class KeptAnswer(SQLModel, table=True):
     """What a request with an Idempotency-Key was answered; kept for a day.
 
-    request: SHA-256 over method, path and body. status 0: the first one is still at work.
+    key: its SHA-256. request: HMAC-SHA256 under the key over method, path, query and body.
+    status 0: not answered yet; headers then say who works on it and whether it wrote (kept.py).
     """
 
     caller: str = Field(primary_key=True)

@@ -93,13 +93,16 @@ def segment(text: str) -> str:
 
 
 class Calls:
-    """One Seed. server: https://..., or empty for the socket. tries: of one call, at most."""
+    """One Seed. server: https://..., or empty for the socket. tries: of one call, at most.
+
+    token: None for what a stranger may ask, as a login.
+    """
 
     def __init__(
         self,
         server: str = "",
         *,
-        token: str = "",
+        token: str | None = "",
         ca: Path | str | None = None,
         socket: Path = SOCKET,
         timeout: float = CALL_TIMEOUT,
@@ -111,7 +114,7 @@ class Calls:
             _check_server(server, token)
             self._http = httpx.Client(
                 base_url=server,
-                headers={"Authorization": f"Bearer {token}"},
+                headers={} if token is None else {"Authorization": f"Bearer {token}"},
                 verify=_trust(ca),
                 timeout=timeout,
             )
@@ -125,9 +128,9 @@ class Calls:
 
     @classmethod
     def from_environment(cls, socket: Path = SOCKET, tries: int = TRIES) -> Self:
-        """$SEED_SERVER (with $SEED_TOKEN_FILE and $SEED_CA), or the local socket."""
+        """$SEED_SERVER (with $SEED_CA, and $SEED_TOKEN_FILE or a login), or the local socket."""
         server = os.environ.get("SEED_SERVER", "")
-        token = _token_of(os.environ.get("SEED_TOKEN_FILE", "")) if server else ""
+        token = _token_of(os.environ.get("SEED_TOKEN_FILE", ""), server) if server else ""
         return cls(
             server, token=token, ca=os.environ.get("SEED_CA") or None, socket=socket, tries=tries
         )
@@ -142,15 +145,20 @@ class Calls:
         self._http.close()
 
     def get(self, path: str, **params: Any) -> Any:  # noqa: ANN401
-        """JSON; a parameter that is None is left out."""
-        return _json(self.call("GET", path, params=given(params)))
+        """JSON; a parameter that is None is left out. A list is whole, unless `limit` cuts it."""
+        answer = self.call("GET", path, params=given(params))
+        if "limit" in params or "next" not in answer.links:
+            return _json(answer)
+        return list(self._following(answer))
 
     def text(self, path: str, **params: Any) -> str:
         return self.call("GET", path, params=given(params)).text
 
     def pages(self, path: str, **params: Any) -> Iterator[Any]:
         """Every item of a list, page after page, by the answers' Link rel="next" (RFC 8288)."""
-        answer = self.call("GET", path, params=given(params))
+        yield from self._following(self.call("GET", path, params=given(params)))
+
+    def _following(self, answer: httpx.Response) -> Iterator[Any]:
         while True:
             yield from answer.json()
             following = answer.links.get("next", {}).get("url")
@@ -172,8 +180,8 @@ class Calls:
     def patch(self, path: str, body: Any) -> Any:  # noqa: ANN401
         return _json(self.call("PATCH", path, json=body))
 
-    def delete(self, path: str) -> Any:  # noqa: ANN401
-        return _json(self.call("DELETE", path))
+    def delete(self, path: str, **params: Any) -> Any:  # noqa: ANN401
+        return _json(self.call("DELETE", path, params=given(params)))
 
     def upload(self, path: str, content: bytes, **params: Any) -> Any:  # noqa: ANN401
         """A file as it is."""
@@ -281,8 +289,8 @@ def _pause(error: ClientError, attempt: int) -> float:
 # --- where, and with what -------------------------------------------------------------------------
 
 
-def _check_server(server: str, token: str) -> None:
-    if not _TOKEN.fullmatch(token):
+def _check_server(server: str, token: str | None) -> None:
+    if token is not None and not _TOKEN.fullmatch(token):
         raise Misconfigured(
             "the token is empty, or is more than one word",
             "Give the file that `seed token create` printed, as it is.",
@@ -303,11 +311,19 @@ def _is_loopback(host: str) -> bool:
     return host == "localhost"
 
 
-def _token_of(path: str) -> str:
-    if not path:
+def session_file(server: str) -> Path:
+    """Where a login at this server is kept; another server is never shown it."""
+    where = urlsplit(server).netloc.rpartition("@")[2]
+    return Path.home() / ".config" / "seed" / f"session-{re.sub(r'[^A-Za-z0-9.]', '-', where)}"
+
+
+def _token_of(path: str, server: str) -> str:
+    if not path and not session_file(server).exists():
         raise Misconfigured(
-            "no token", "Set SEED_TOKEN_FILE to the file `seed token create` printed."
+            "no token",
+            "Log in: `seed login`; or set SEED_TOKEN_FILE to the file `seed token create` printed.",
         )
+    path = path or str(session_file(server))
     try:
         return Path(path).read_text().strip()
     except OSError as problem:

@@ -9,9 +9,11 @@ from seed import log
 from seed.commands import (
     adopt,
     bmc,
+    break_glass,
     claim,
     discover,
     door,
+    event,
     hardware_class,
     host,
     image,
@@ -19,8 +21,14 @@ from seed.commands import (
     lists,
     login,
     node,
+    oidc,
+    project,
     rack,
+    session,
+    timeline,
     token,
+    user,
+    webhook,
 )
 from seed.lab import cli as lab
 
@@ -37,17 +45,28 @@ bmc.app.command("rotate")(login.rotate)
 bmc.app.command("trust")(login.trust)
 bmc.app.command("reveal")(login.reveal)
 app.add_typer(bmc.app, name="bmc")
+app.command("login-oidc")(oidc.login)
 app.command("adopt")(adopt.adopt)
 app.command("import")(lists.import_file)
 app.add_typer(lists.packing, name="packing-list")
 app.add_typer(lists.observed, name="observation")
 app.add_typer(rack.app, name="rack")
+claim.app.command("timeline")(timeline.of_claim)
+node.app.command("timeline")(timeline.of_node)
 app.add_typer(node.app, name="node")
 app.add_typer(hardware_class.app, name="class")
 app.add_typer(claim.app, name="claim")
 app.command("inventory")(inventory.inventory)
 app.add_typer(image.app, name="image")
 app.add_typer(token.app, name="token")
+app.add_typer(event.app, name="event")
+app.add_typer(webhook.app, name="webhook")
+app.command("login")(session.login)
+app.command("logout")(session.logout)
+app.add_typer(user.app, name="user")
+app.add_typer(project.app, name="project")
+app.add_typer(project.quota, name="quota")
+app.add_typer(break_glass.app, name="break-glass")
 app.add_typer(lab.app, name="lab")
 
 

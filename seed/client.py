@@ -33,6 +33,7 @@ from seed.calls import (
 )
 
 if TYPE_CHECKING:
+    from api import node_list as of_node_list
     from api.routes import claims as of_claims
     from api.routes import events as of_events
     from api.routes import nodes as of_nodes
@@ -52,6 +53,7 @@ else:  # they take two seconds to load, and most verbs only print
     of_claims, of_events, of_nodes, of_tokens = (
         _Later(f"api.routes.{noun}") for noun in ("claims", "events", "nodes", "tokens")
     )
+    of_node_list = _Later("api.node_list")
     of_images, of_plans, of_renderings = (
         _Later(f"provisioning.{noun}") for noun in ("image", "plans", "renderings")
     )
@@ -224,8 +226,8 @@ def _wishes(wishes: dict[str, Any]) -> dict[str, Any]:
 
 
 class Nodes(Noun):
-    def list(self, **filters: Any) -> Iterator["of_nodes.NodeOut"]:
-        return map(of_nodes.NodeOut.model_validate, self._calls.pages("/nodes", **filters))
+    def list(self, **filters: Any) -> Iterator["of_node_list.NodeOut"]:
+        return map(of_node_list.NodeOut.model_validate, self._calls.pages("/nodes", **filters))
 
     def show(self, name: str) -> "of_nodes.NodeFull":
         return of_nodes.NodeFull.model_validate(self._calls.get(f"/nodes/{segment(name)}"))

@@ -2,6 +2,7 @@
 
 import os
 import signal
+import ssl
 import sys
 import threading
 from collections.abc import Callable
@@ -19,6 +20,7 @@ from provisioning.authority import Authority
 from provisioning.bmc import Access, BmcProtocol
 from provisioning.discovery import Finder
 from provisioning.errors import VaultUnavailable
+from provisioning.hook_delivery import Courier, surroundings
 from provisioning.ironic import Ironic
 from provisioning.leases import LeaseWatch
 from provisioning.models import Credential
@@ -84,7 +86,28 @@ def make(settings: Settings) -> Reconciler:
         turnaround=timedelta(seconds=settings.turnaround_seconds),
     )
     finder = Finder(store, protocols, access, parts.sealer)
-    return Reconciler(parts=parts, finder=finder, leases=_leases(settings, store, paths))
+    return Reconciler(
+        parts=parts,
+        finder=finder,
+        leases=_leases(settings, store, paths),
+        courier=_courier(settings, store, unsealer),
+    )
+
+
+def _courier(settings: Settings, store: Store, unsealer: Unsealer) -> Courier:
+    def trust() -> ssl.SSLContext:
+        context = ssl.create_default_context()
+        if settings.webhook_ca_file:
+            context.load_verify_locations(settings.webhook_ca_file)
+        return context
+
+    return Courier(
+        store=store,
+        unseal=unsealer.open,
+        source=f"https://{settings.management.address.ip}:{settings.api_port}",
+        refuses=surroundings(settings.out_of_band.address.network),
+        trust=trust,
+    )
 
 
 def _leases(settings: Settings, store: Store, paths: Paths) -> LeaseWatch | None:

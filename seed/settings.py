@@ -15,6 +15,8 @@ from pydantic_settings import (
     TomlConfigSettingsSource,
 )
 
+from api.grants import KeystoneSettings, OidcSettings
+
 
 def config_file() -> Path:
     """The settings file: $SEED_CONFIG, or /etc/seed/seed.toml."""
@@ -54,6 +56,20 @@ class VaultSettings(BaseModel):
     """A file with a token that may read them; readable by seed-reconciler."""
     ca_file: str = ""
     """Its CA, where the system does not know it."""
+
+
+class RateSettings(BaseModel):
+    """How often the API lets one caller ask, per second for ever and at once."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    reads: int = Field(default=1000, ge=1)
+    reads_burst: int = Field(default=2000, ge=1)
+    writes: int = Field(default=100, ge=1)
+    writes_burst: int = Field(default=1500, ge=1)
+    failures: int = Field(default=10, ge=1)
+    """Requests of one address that do not say who they are, with a wrong token or password."""
+    failures_burst: int = Field(default=30, ge=1)
 
 
 class OutOfBandWire(Wire):
@@ -113,8 +129,16 @@ class Settings(BaseSettings):
     turnaround_seconds: int = Field(default=3600, ge=60)
     """Undo window and cleaning: how long after a claim its nodes count as free for the next one
     that is reserved."""
+    rates: RateSettings = RateSettings()
     vault: VaultSettings = VaultSettings()
     """Where `--credential vault:MOUNT/PATH` looks."""
+    webhook_ca_file: str = ""
+    """CAs that webhooks' receivers may have, beside those the system knows; PEM, readable by
+    seed-reconciler."""
+    oidc: OidcSettings = OidcSettings()
+    """Single sign-on: whose tokens, beside Seed's own, open the API."""
+    keystone: KeystoneSettings = KeystoneSettings()
+    """Single sign-on with OpenStack's own tokens."""
     debian_mirror: str = ""
     """Mirror that images are built from; empty: the first one in this machine's apt sources."""
 

@@ -5,7 +5,7 @@ from datetime import datetime
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Path
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field, StrictBool
 from sqlmodel import Session, col, select
 
 from api.auth import Destroyer, Insider, Operator
@@ -24,7 +24,7 @@ from provisioning.abilities import Abilities
 from provisioning.acceptance import OnAccept
 from provisioning.errors import NotFound
 from provisioning.hardware import Inventory
-from provisioning.models import Bmc, Credential, HostLabel, Name
+from provisioning.models import Bmc, Credential, Name, NewHostLabel
 from provisioning.ranges import address as one_form
 from provisioning.room import Rotation
 
@@ -92,7 +92,7 @@ class BmcDetail(BmcOut):
 
 class LocateAsk(BaseModel):
     model_config = ConfigDict(extra="forbid")
-    on: bool
+    on: StrictBool
 
 
 class TrustAsk(BaseModel):
@@ -109,10 +109,17 @@ class AcceptAsk(BaseModel):
     """
 
     model_config = ConfigDict(extra="forbid")
-    name: HostLabel | None = None
+    name: NewHostLabel | None = None
     resource_class: Name | None = None
     mac: str | None = None
-    keep_login: bool = False
+    keep_login: StrictBool = False
+
+
+class ForgetBmcAsk(BaseModel):
+    """why: kept in the event."""
+
+    model_config = ConfigDict(extra="forbid")
+    why: str = Field(default="", max_length=500)
 
 
 @router.get("/v1/bmcs")
@@ -185,12 +192,14 @@ def locate_bmc(address: str, ask: LocateAsk, caller: Operator, parts: Here) -> B
 
 
 @router.post("/v1/bmcs/{address}:forget", status_code=202)
-def forget_bmc(address: str, caller: Destroyer, parts: Here) -> BmcOut:
+def forget_bmc(
+    address: str, caller: Destroyer, parts: Here, ask: ForgetBmcAsk | None = None
+) -> BmcOut:
     """This server is not ours any more. Its power and its disks stay as they are."""
     with parts.store.write() as session:
         bmc = find(session, address)
         told = _out(session, bmc)
-        acceptance.forget(session, bmc, caller.name)
+        acceptance.forget(session, bmc, caller.name, ask.why if ask else "")
         return told
 
 

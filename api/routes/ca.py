@@ -10,11 +10,16 @@ from provisioning.errors import NotFound
 router = APIRouter(prefix="/v1/ca", tags=["ca"])
 
 
-@router.get("", response_class=PlainTextResponse)
-def show_ca(caller: Anyone, parts: Here) -> PlainTextResponse:
-    """PEM. Put it where the caller's TLS looks for it."""
+class Pem(PlainTextResponse):
+    media_type = "application/x-pem-file"
+    charset = "ascii"
+
+
+@router.get("", response_class=Pem)
+def show_ca(caller: Anyone, parts: Here) -> Pem:
+    """The certificate authority of this Seed as PEM. Put it where the caller's TLS looks for it."""
     try:
         pem = parts.ca_pem.read_text(encoding="ascii")
     except FileNotFoundError as error:
         raise NotFound("there is no certificate authority yet", "seed init") from error
-    return PlainTextResponse(pem, media_type="application/x-pem-file")
+    return Pem(pem)

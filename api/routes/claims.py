@@ -1,17 +1,18 @@
 """Claims: N nodes with an image on them, for a project."""
 
+import re
 from datetime import datetime
 from typing import Any, Final
 from uuid import UUID
 
 from fastapi import APIRouter, Request, Response
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, StrictBool
 from sqlmodel import col, select
 
 from api.auth import Anyone, Claimer, Operator
 from api.parts import Here
 from api.roles import Caller, Role
-from provisioning import handout, image, renderings
+from provisioning import handout, image, leasing, renderings
 from provisioning.errors import Forbidden, Invalid, NotFound
 from provisioning.handout import HandOut, Phase
 from provisioning.models import Claim, ClaimSpec, Hold
@@ -21,6 +22,9 @@ from provisioning.states import ClaimState
 router = APIRouter(tags=["claims"])
 
 
+_OF_BMCS: Final = re.compile(
+    r"\bBMCs?\b|\bseed bmc\b|\d+\.\d+\.\d+\.\d+|[0-9a-f]*:[0-9a-f]*:[0-9a-f]*", re.I
+)
 EXAMPLE: Final[dict[str, Any]] = {
     "name": "web",
     "count": 2,
@@ -106,7 +110,7 @@ class ReleaseAsk(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
     plan: str = Field(default="", max_length=64)
-    now: bool = False
+    now: StrictBool = False
     why: str = Field(default="", max_length=500)
 
 
@@ -159,7 +163,9 @@ def list_claims(
         query = query.where(Claim.state == state)
     with parts.store.read() as session:
         rows = session.exec(query).all()
-    return [_out(parts, c) for c in rows]
+    queued = any(c.state is ClaimState.QUEUED for c in rows)
+    expected = parts.desk.expected() if queued else {}
+    return [_out(parts, c, caller, expected) for c in rows]
 
 
 @router.post("/v1/claims", status_code=202)
@@ -173,7 +179,7 @@ def create_claim(
     """
     claim, _new = parts.desk.request(ask.spec, caller.project, caller.name, caller.sees_all)
     response.headers["Location"] = str(request.url_for("show_claim", name=str(claim.id)))
-    return _out(parts, claim)
+    return _out(parts, claim, caller)
 
 
 @router.post("/v1/claims:explain")
@@ -192,7 +198,7 @@ def put_claim(name: str, ask: ClaimAsk, caller: Claimer, parts: Here) -> ClaimOu
     if ask.name != name:
         raise Invalid(f"the path says {name}, the body says {ask.name}", "Use one name.")
     claim, _new = parts.desk.request(ask.spec, caller.project, caller.name, caller.sees_all)
-    return _out(parts, claim)
+    return _out(parts, claim, caller)
 
 
 @router.get("/v1/claims/{name}")
@@ -200,7 +206,7 @@ def show_claim(name: str, caller: Anyone, parts: Here) -> ClaimOut:
     """One claim by name or id."""
     with parts.store.read() as session:
         claim = parts.desk.find(session, None if caller.sees_all else caller.project, name)
-    return _out(parts, claim)
+    return _out(parts, claim, caller)
 
 
 @router.get("/v1/claims/{name}/known_hosts")
@@ -221,14 +227,14 @@ def release_claim(name: str, ask: ReleaseAsk, caller: Anyone, parts: Here) -> Cl
     """Give the nodes back: off at once, cleaned when the undo window is over."""
     project = _project(name, caller, parts)
     claim = parts.desk.release(project, name, ask.plan, caller.name, ask.now, ask.why)
-    return _out(parts, claim)
+    return _out(parts, claim, caller)
 
 
 @router.post("/v1/claims/{name}:undo", status_code=202)
 def undo_release(name: str, caller: Anyone, parts: Here) -> ClaimOut:
     """Take a release back while the disks are untouched."""
     project = _project(name, caller, parts)
-    return _out(parts, parts.desk.take_back(project, name, caller.name))
+    return _out(parts, parts.desk.take_back(project, name, caller.name), caller)
 
 
 @router.post("/v1/claims/{name}:renew", status_code=202)
@@ -236,27 +242,27 @@ def renew_claim(name: str, ask: RenewAsk, caller: Anyone, parts: Here) -> ClaimO
     """Keep it longer, or shorter. While its disks are untouched it may be over already."""
     project = _project(name, caller, parts)
     claim = parts.desk.renew(project, name, caller.name, ask.ends_at, ask.lease_seconds)
-    return _out(parts, claim)
+    return _out(parts, claim, caller)
 
 
 @router.post("/v1/claims/{name}:protect", status_code=202)
 def protect_claim(name: str, ask: ProtectAsk, caller: Anyone, parts: Here) -> ClaimOut:
     """From now on it is neither released nor ends by itself."""
     project = _project(name, caller, parts)
-    return _out(parts, parts.desk.protect(project, name, True, caller.name, ask.why))
+    return _out(parts, parts.desk.protect(project, name, True, caller.name, ask.why), caller)
 
 
 @router.post("/v1/claims/{name}:unprotect", status_code=202)
 def unprotect_claim(name: str, ask: ProtectAsk, caller: Anyone, parts: Here) -> ClaimOut:
     """It can be released again, and its lease counts again."""
     project = _project(name, caller, parts)
-    return _out(parts, parts.desk.protect(project, name, False, caller.name, ask.why))
+    return _out(parts, parts.desk.protect(project, name, False, caller.name, ask.why), caller)
 
 
 @router.post("/v1/claims/{name}:prioritize", status_code=202)
 def prioritize_claim(name: str, ask: PriorityAsk, caller: Operator, parts: Here) -> ClaimOut:
     """Where it stands in the queue: higher first, then the one that waits longer."""
-    return _out(parts, parts.desk.prioritize(name, ask.priority, caller.name))
+    return _out(parts, parts.desk.prioritize(name, ask.priority, caller.name), caller)
 
 
 def _project(name: str, caller: Caller, parts: Here) -> str | None:
@@ -271,7 +277,9 @@ def _project(name: str, caller: Caller, parts: Here) -> str | None:
     )
 
 
-def _out(parts: Here, claim: Claim) -> ClaimOut:
+def _out(
+    parts: Here, claim: Claim, caller: Caller, expected: dict[UUID, datetime | None] | None = None
+) -> ClaimOut:
     user = _ssh_user(parts, claim.image)
     with parts.store.read() as session:
         handed = handout.of_claim(session, claim, user, parts.networks)
@@ -286,13 +294,35 @@ def _out(parts: Here, claim: Claim) -> ClaimOut:
             )
             for h in holds
         ]
+    if expected is None and claim.state is ClaimState.QUEUED:
+        expected = parts.desk.expected()
     facts: dict[str, Any] = claim.model_dump(include=set(ClaimOut.model_fields) - {"nodes"})
-    queued = claim.state is ClaimState.QUEUED
     facts |= {
         "lease_end": claim.lease_end,
-        "expected_at": parts.desk.expected_at(claim) if queued else None,
+        "undo_until": _undo_until(parts, claim),
+        "expected_at": (expected or {}).get(claim.id),
     }
+    if not caller.sees_all:
+        facts |= _without_bmcs(claim)
     return ClaimOut(**facts, nodes=nodes, handout=handed if claim.state == "active" else None)
+
+
+def _undo_until(parts: Here, claim: Claim) -> datetime | None:
+    going = claim.state is ClaimState.RELEASING
+    return leasing.undo_until(claim, parts.desk.undo) if going else claim.undo_until
+
+
+def _without_bmcs(claim: Claim) -> dict[str, str]:
+    """What speaks of a BMC is for people of the building."""
+    told = {name: getattr(claim, name) for name in ("detail", "problem", "remedy")}
+    if not any(_OF_BMCS.search(text) for text in told.values()):
+        return told
+    stuck = bool(claim.problem)
+    return {
+        "detail": "" if stuck else "a server of it is being seen to",
+        "problem": "a server of it needs people of the building" if stuck else "",
+        "remedy": f"Tell them, or `seed claim release {claim.name}`." if stuck else "",
+    }
 
 
 def _ssh_user(parts: Here, name: str) -> str:

@@ -4,12 +4,13 @@ from datetime import datetime
 from typing import Any
 
 from fastapi import APIRouter
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, StrictBool
 from sqlmodel import Session, col, select
 
 from api.auth import Insider, Operator
+from api.node_list import NodeOut
 from api.parts import Here
-from api.routes.nodes import NodeOut, facts
+from api.routes.nodes import facts
 from provisioning import classify, drift, golden, reclass
 from provisioning.class_text import parse, written
 from provisioning.classes import Document, document_of
@@ -50,7 +51,7 @@ class ApplyNames(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
     nodes: list[str] = Field(default=[], max_length=10_000)
-    every: bool = False
+    every: StrictBool = False
 
 
 class ApplyAsk(ApplyNames):

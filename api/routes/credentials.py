@@ -5,14 +5,14 @@ from typing import Annotated
 from uuid import UUID
 
 from fastapi import APIRouter
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, StringConstraints
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 from sqlmodel import Session, select
 
 from api.auth import Insider, Operator
-from api.parts import Here, Parts
+from api.parts import Here, Parts, Secret
 from api.roles import Caller
-from provisioning.errors import Conflict
-from provisioning.models import Credential, Name
+from provisioning.errors import Conflict, NotFound
+from provisioning.models import Credential, Name, NewName
 from provisioning.store import record
 
 router = APIRouter(prefix="/v1/credentials", tags=["credentials"])
@@ -22,11 +22,11 @@ class Login(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     username: Annotated[str, StringConstraints(pattern=r"^[!-~]{1,64}$")]
-    password: Annotated[SecretStr, Field(min_length=1, max_length=256)]
+    password: Annotated[Secret, Field(min_length=1, max_length=256)]
 
 
 class CredentialIn(Login):
-    name: Name
+    name: NewName
 
 
 class CredentialOut(BaseModel):
@@ -43,8 +43,19 @@ def list_credentials(caller: Insider, parts: Here) -> list[Credential]:
         return list(session.exec(select(Credential).order_by(Credential.name)))
 
 
+@router.get("/{name}", response_model=CredentialOut)
+def show_credential(name: Name, caller: Insider, parts: Here) -> Credential:
+    """One login, without its password."""
+    with parts.store.read() as session:
+        found = _find(session, name)
+    if found is None:
+        raise NotFound(f"there is no credential {name}", "See which are: GET /v1/credentials.")
+    return found
+
+
 @router.post("", status_code=201, response_model=CredentialOut)
 def create_credential(login: CredentialIn, caller: Operator, parts: Here) -> Credential:
+    """Keep a BMC login. Its password is sealed to the reconciler and never comes out."""
     with parts.store.write() as session:
         if _find(session, login.name):
             raise Conflict(
@@ -54,7 +65,7 @@ def create_credential(login: CredentialIn, caller: Operator, parts: Here) -> Cre
 
 
 @router.put("/{name}", response_model=CredentialOut)
-def put_credential(name: Name, login: Login, caller: Operator, parts: Here) -> Credential:
+def put_credential(name: NewName, login: Login, caller: Operator, parts: Here) -> Credential:
     """Make it, or replace its login. BMCs that use it keep using it."""
     with parts.store.write() as session:
         return _keep(session, parts, caller, name, login)

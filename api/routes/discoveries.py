@@ -4,7 +4,7 @@ from typing import Annotated
 from uuid import UUID
 
 from fastapi import APIRouter
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+from pydantic import BaseModel, ConfigDict, Field, StrictBool, StrictFloat, StringConstraints
 
 from api.auth import Insider, Operator
 from api.parts import Here
@@ -39,9 +39,9 @@ class DiscoveryAsk(BaseModel):
     ranges: list[Range] = Field(max_length=256)
     exclude: list[Range] = Field(default_factory=list, max_length=256)
     credential: str | None = None
-    rate: float = DEFAULT_RATE
+    rate: StrictFloat = DEFAULT_RATE
     mac: Range = ""
-    defaults: bool = False
+    defaults: StrictBool = False
 
 
 @router.post("/v1/discoveries", status_code=202)

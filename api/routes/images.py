@@ -17,4 +17,5 @@ def list_images(caller: Anyone, parts: Here) -> list[Image]:
 
 @router.get("/{name}")
 def show_image(name: str, caller: Anyone, parts: Here) -> Image:
+    """The current version of one image."""
     return find(parts.image_dir, name)

@@ -4,8 +4,9 @@ from fastapi import APIRouter
 from pydantic import BaseModel, ConfigDict
 
 from api.auth import Operator
+from api.node_list import NodeOut
 from api.parts import Here
-from api.routes.nodes import Names, NodeOut, facts, find
+from api.routes.nodes import Names, facts, find
 from provisioning import classify, reinspect
 from provisioning.plans import PlanOut
 

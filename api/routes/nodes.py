@@ -1,54 +1,34 @@
 """Nodes: Ironic's, with what Seed knows beside."""
 
-from datetime import datetime
-from typing import Any
+from collections.abc import Callable
+from typing import Annotated, Any
 from uuid import UUID
 
-from fastapi import APIRouter
-from pydantic import BaseModel, ConfigDict
+from fastapi import APIRouter, Query, Response
+from fastapi.concurrency import run_in_threadpool
+from pydantic import BaseModel, ConfigDict, Field, RootModel
+from sqlalchemy import and_, func, or_
 from sqlmodel import Session, col, select
 
 from api.auth import Destroyer, Insider, Operator
+from api.node_list import ListAsk, NodeLine, NodeOut
 from api.parts import Here
-from provisioning import handout, logins, orders, plans
+from api.roles import Caller
+from provisioning import handout, labels, logins, orders, plans, sight
 from provisioning.errors import Conflict, NotFound
 from provisioning.handout import Phase
+from provisioning.identity import serial_key
 from provisioning.ironic import Node
-from provisioning.models import Bmc, Claim, Hold
+from provisioning.labels import Key, Value
+from provisioning.models import Bmc, Claim, Hold, Order, now
 from provisioning.plans import PlannedNode, PlanOut
+from provisioning.room import Slot
+from provisioning.snapshot import NOT_THERE, evidence, present_detail
 from provisioning.states import WORKING, BmcGoal
 from provisioning.store import record
 
 router = APIRouter(tags=["nodes"])
 PROVIDE = "provide"
-
-
-class NodeOut(BaseModel):
-    """One node: what Ironic says now, and why it waits if it does."""
-
-    uuid: UUID
-    name: str
-    bmc: str
-    protocol: str
-    firmware: str
-    serial: str
-    resource_class: str
-    provision_state: str
-    power_state: str
-    maintenance: bool
-    claim: str
-    address: str
-    macs: list[str]
-    detail: str
-    problem: str
-    remedy: str
-    last_error: str
-    waiting_since: datetime | None = None
-    evidence: str = ""
-    hardware_class: str = ""
-    misfit: list[str] = []
-    drift: list[str] = []
-    findings: list[str] = []
 
 
 class NodeFull(NodeOut):
@@ -61,21 +41,41 @@ class Names(BaseModel):
     """Which nodes; no word means all of them."""
 
     model_config = ConfigDict(extra="forbid")
-    nodes: list[str]
+    nodes: Annotated[list[str], Field(json_schema_extra={"minItems": 1})]
+
+
+class Labels(RootModel[dict[Key, Value]]):
+    """All labels of a node."""
+
+    root: Annotated[dict[Key, Value], Field(max_length=labels.MOST)]
+
+
+class LabelChanges(RootModel[dict[Key, Value | None]]):
+    """Labels to set, or with null to take off."""
+
+    root: Annotated[dict[Key, Value | None], Field(max_length=labels.MOST)]
 
 
 class ProvideAsk(Names):
+    """plan: the hash that `:plan-provide` gave. why: kept in the events."""
+
     plan: str
+    why: str = Field(default="", max_length=500)
 
 
-@router.get("/v1/nodes")
-def list_nodes(caller: Insider, parts: Here) -> list[NodeOut]:
-    """Every accepted server, by name."""
-    known = {n.uuid: n for n in parts.desk.ironic.nodes()}
-    with parts.store.read() as session:
-        query = select(Bmc).where(col(Bmc.node_uuid).is_not(None)).order_by(col(Bmc.node_name))
-        rows = session.exec(query).all()
-        return [NodeOut(**facts(session, b, known.get(str(b.node_uuid)))) for b in rows]
+@router.get(
+    "/v1/nodes",
+    response_class=Response,
+    responses={200: {"model": list[NodeLine], "description": "One page; `Link` has the next."}},
+)
+async def list_nodes(ask: Annotated[ListAsk, Query()], caller: Insider, parts: Here) -> Response:
+    """Every accepted server, by name, as Ironic was seen last; `age_seconds` says how long ago."""
+    snapshot = parts.snapshots.kept()
+    if snapshot is None:
+        snapshot = await run_in_threadpool(parts.snapshots.current)
+    body, after = parts.node_pages.page(snapshot, ask, now())
+    headers = {"Link": f'</v1/nodes?{after}>; rel="next"'} if after else {}
+    return Response(body, media_type="application/json", headers=headers)
 
 
 @router.get("/v1/nodes/{name}")
@@ -115,7 +115,7 @@ def provide(ask: ProvideAsk, caller: Destroyer, parts: Here) -> list[NodeOut]:
             bmc.goal = BmcGoal.AVAILABLE
             record(
                 session, "node.provide-asked", bmc.node, bmc.node_name or "", who=caller.name,
-                plan=ask.plan,
+                why=ask.why, plan=ask.plan,
             )  # fmt: skip
         return [NodeOut(**facts(session, b, known.get(str(b.node_uuid)))) for b in rows]
 
@@ -129,6 +129,27 @@ def retry(name: str, caller: Operator, parts: Here) -> NodeOut:
         record(session, "node.retry-asked", bmc.node, name, who=caller.name)
     with parts.store.read() as session:
         return NodeOut(**facts(session, bmc, parts.desk.ironic.find_node(bmc.node)))
+
+
+@router.put("/v1/nodes/{name}/labels")
+def put_labels(name: str, ask: Labels, caller: Operator, parts: Here) -> NodeOut:
+    """These labels and no others. They are people's own words, for choosing."""
+    return _labelled(name, parts, caller, lambda _: ask.root)
+
+
+@router.patch("/v1/nodes/{name}/labels")
+def patch_labels(name: str, ask: LabelChanges, caller: Operator, parts: Here) -> NodeOut:
+    """Set some labels, and take those off whose value is null (RFC 7396)."""
+    return _labelled(name, parts, caller, lambda old: labels.changed(old, ask.root))
+
+
+def _labelled(
+    name: str, parts: Here, caller: Caller, new: Callable[[dict[str, str]], dict[str, str]]
+) -> NodeOut:
+    with parts.store.write() as session:
+        bmc = find(session, name)
+        labels.put(session, bmc, new(bmc.labels), caller.name)
+        return NodeOut(**facts(session, bmc, sight.node(session, bmc.node)))
 
 
 def find(session: Session, name: str) -> Bmc:
@@ -163,6 +184,7 @@ def _at_stake(session: Session, parts: Here, names: list[str]) -> list[PlannedNo
 
 
 def facts(session: Session, bmc: Bmc, node: Node | None) -> dict[str, Any]:
+    """Of this moment: `node` was asked for just now."""
     hold = session.get(Hold, bmc.node)
     claim = session.get(Claim, hold.claim_id) if hold and hold.claim_id else None
     address = handout.boot_address(session, bmc.node)
@@ -175,13 +197,14 @@ def facts(session: Session, bmc: Bmc, node: Node | None) -> dict[str, Any]:
         "firmware": bmc.firmware,
         "serial": bmc.serial,
         "resource_class": bmc.resource_class,
-        "provision_state": node.provision_state if node else "not in Ironic yet",
+        "provision_state": node.provision_state if node else NOT_THERE,
         "power_state": node.power_state if node else "",
         "maintenance": node.maintenance if node else False,
         "claim": claim.name if claim else "",
+        "project": claim.project if claim else "",
         "address": address.address if address else "",
         "macs": bmc.macs,
-        "detail": _detail(bmc, node),
+        "detail": present_detail(bmc.detail, bmc.stale_inspection, node),
         "problem": bmc.problem,
         "remedy": bmc.remedy,
         "last_error": node.last_error if node else "",
@@ -191,20 +214,26 @@ def facts(session: Session, bmc: Bmc, node: Node | None) -> dict[str, Any]:
         "misfit": bmc.misfit,
         "drift": bmc.drift,
         "findings": logins.findings(bmc),
+        "labels": bmc.labels,
+        "traits": list(node.traits) if node else [],
+        "seen_at": now() if node else None,
+        "age_seconds": 0 if node else None,
+        **_place(session, bmc),
     }
 
 
-def _detail(bmc: Bmc, node: Node | None) -> str:
-    """The reconciler's words, unless they speak of an inspection that does not count any more."""
-    asked = node is not None and node.inspected_at and node.inspected_at == bmc.stale_inspection
-    of_before = bmc.detail.startswith(("inspected", "available"))
-    return "is to be inspected again" if asked and of_before else bmc.detail
+def _place(session: Session, bmc: Bmc) -> dict[str, Any]:
+    """By the rack plan: by serial, or else by the BMC's MAC."""
+    key = serial_key(bmc.serial)
+    by_serial = and_(func.lower(Slot.serial) == key, col(Slot.serial) != "")
+    by_mac = and_(col(Slot.bmc_mac) == bmc.manager_mac, col(Slot.bmc_mac) != "")
+    found = session.exec(select(Slot).where(or_(by_serial, by_mac))).all()
+    slot = next((s for s in found if serial_key(s.serial) == key), found[0] if found else None)
+    return slot.model_dump(include={"site", "row", "rack", "unit", "feed"}) if slot else {}
 
 
-def _evidence(order: Any) -> str:  # noqa: ANN401
-    if order is None:
-        return ""
-    if order.alarm:
-        return str(order.alarm)
-    told = "the ramdisk asked for its token" if order.lookup_at else "no word from the ramdisk yet"
-    return f"{order.kind} for {orders.age(order):.0f} s; {told}"
+def _evidence(order: Order | None) -> str:
+    if order is None or order.alarm:
+        return order.alarm if order else ""
+    told = evidence(order.kind, bool(order.lookup_at))
+    return told.replace("{age}", f"{orders.age(order):.0f}")

@@ -57,13 +57,21 @@ class BoxOut(BaseModel):
     words: list[WordOut] = []
 
 
-class LineOut(BoxOut):
+class ListLineOut(BoxOut):
     """status: arrived, missing, extra. list, where: the packing list and its row."""
 
     status: str
     list: str
     where: str
     asset_tag: str
+
+
+class ListOut(BaseModel):
+    """servers: how many rows of it are kept."""
+
+    name: str
+    source: str
+    servers: int
 
 
 class StoredOut(BaseModel):
@@ -107,10 +115,10 @@ def forget_observation(ask: ForgetAsk, caller: Operator, parts: Here) -> dict[st
 
 
 @router.get("/v1/packing-lists")
-def list_lists(caller: Insider, parts: Here) -> list[dict[str, Any]]:
-    """Every packing list and imported file: name, source, servers."""
+def list_lists(caller: Insider, parts: Here) -> list[ListOut]:
+    """Every packing list and imported file."""
     with parts.store.read() as session:
-        return lists.overview(session)
+        return [ListOut(**row) for row in lists.overview(session)]
 
 
 @router.post("/v1/packing-lists", status_code=201, openapi_extra=_BODY)
@@ -132,7 +140,7 @@ def import_packing_list(
 
 
 @router.get("/v1/packing-lists:diff")
-def diff_packing_lists(caller: Insider, parts: Here, name: Maybe = None) -> list[LineOut]:
+def diff_packing_lists(caller: Insider, parts: Here, name: Maybe = None) -> list[ListLineOut]:
     """What arrived, what is missing, and what is there but on no list."""
     with parts.store.read() as session:
         return [_line(line) for line in lists.difference(session, name)]
@@ -179,10 +187,10 @@ def _told(box: Box) -> BoxOut:
     return BoxOut(**_out(box), words=words)
 
 
-def _line(line: lists.Line) -> LineOut:
+def _line(line: lists.Line) -> ListLineOut:
     on = next((w for w in line.box.words if w.source == observations.LIST), None)
     facts = on.facts if on else {}
-    return LineOut(
+    return ListLineOut(
         **_out(line.box),
         status=line.status,
         list=on.origin if on else "",

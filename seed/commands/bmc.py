@@ -127,9 +127,13 @@ def accept(
 
 
 @app.command()
-def forget(address: str, output: show.Output = show.Format.TABLE) -> None:
+def forget(
+    address: str,
+    why: Annotated[str, typer.Option(help="Kept in the event.")] = "",
+    output: show.Output = show.Format.TABLE,
+) -> None:
     """This server is not ours any more; its power and its disks stay as they are.
 
     Example: seed bmc forget 172.22.1.11
     """
-    show.rows([client().post(f"/bmcs/{part(address)}:forget")], COLUMNS, output)
+    show.rows([client().post(f"/bmcs/{part(address)}:forget", {"why": why})], COLUMNS, output)

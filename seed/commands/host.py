@@ -12,6 +12,7 @@ from typing import Annotated
 import typer
 
 from seed import show
+from seed.commands import break_glass
 from seed.commands.door import REFUSED, err
 from seed.config import settings
 
@@ -98,19 +99,21 @@ def status(output: show.Output = show.Format.TABLE) -> None:
         "restarts": "RESTARTS", "memory_mb": "MB",
     }  # fmt: skip
     show.rows(rows, columns, output)
+    break_glass.warn(settings().api_socket)
     if any(row["state"] != "RUNNING" for row in rows):
         raise typer.Exit(REFUSED)
 
 
 def doctor(output: show.Output = show.Format.TABLE) -> None:
     """Look at everything Seed needs on this machine, and say what to do about what is wrong."""
-    from seed.host import checks
+    from seed.host import checks, sign_on
 
     with _spinner("looking"):
-        found = checks.doctor(settings())
+        found = [*checks.doctor(settings()), *sign_on.findings(settings())]
     rows = [{**asdict(f), "ok": "ok" if f.ok else "WRONG"} for f in found]
     columns = {"ok": "", "check": "CHECK", "sentence": "SEEN", "remedy": "DO"}
     show.rows(rows, columns, output)
+    break_glass.warn(settings().api_socket)
     if not all(f.ok for f in found):
         raise typer.Exit(REFUSED)
 

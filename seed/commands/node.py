@@ -8,7 +8,7 @@ from rich.live import Live
 
 from seed import show
 from seed.commands.confirm import confirm, confirm_change
-from seed.commands.door import REFUSED, TOO_LONG, client, err, fail, part
+from seed.commands.door import REFUSED, TOO_LONG, USAGE, client, err, fail, part
 
 app = typer.Typer(no_args_is_help=True, help="The accepted servers.")
 COLUMNS = {
@@ -16,12 +16,59 @@ COLUMNS = {
     "firmware": "BOOT", "address": "ADDRESS", "claim": "CLAIM", "detail": "NOW",
 }  # fmt: skip
 Names = Annotated[list[str], typer.Argument(help="Names as in `seed node list`.")]
+Changes = Annotated[list[str], typer.Argument(metavar="KEY=VALUE|KEY-...")]
+
+
+OLD_SECONDS = 90
+"""Ironic is seen every few seconds; a row older than this is no picture of the present."""
 
 
 @app.command("list")
-def listed(output: show.Output = show.Format.TABLE) -> None:
-    """Every accepted server."""
-    show.rows(list(client().pages("/nodes")), COLUMNS, output)
+def listed(
+    resource_class: Annotated[str | None, typer.Option("--class", help="Of this class.")] = None,
+    state: Annotated[str | None, typer.Option(help="In this state of Ironic's.")] = None,
+    rack: Annotated[str | None, typer.Option(help="In this rack of the plan.")] = None,
+    claim: Annotated[str | None, typer.Option(help="Held by this claim.")] = None,
+    label: Annotated[list[str] | None, typer.Option(help="key=value or key; may repeat.")] = None,
+    held: Annotated[bool | None, typer.Option("--held/--free", help="By a claim or none.")] = None,
+    sort: Annotated[str, typer.Option(help="A field; -FIELD: the last one first.")] = "name",
+    output: show.Output = show.Format.TABLE,
+) -> None:
+    """Every accepted server, or those that were asked for.
+
+    Example: seed node list --class gpu --rack r12 --label team=ai --free
+    """
+    rows = client().get(
+        "/nodes", resource_class=resource_class, provision_state=state, rack=rack, claim=claim,
+        label=label, held=held, sort=sort,
+    )  # fmt: skip
+    show.rows(rows, COLUMNS, output)
+    oldest = max((row["age_seconds"] or 0 for row in rows), default=0)
+    if oldest > OLD_SECONDS:
+        err.print(f"[yellow]seen {oldest} s ago:[/yellow] is Ironic up? `seed status`")
+
+
+@app.command()
+def label(name: str, changes: Changes, output: show.Output = show.Format.TABLE) -> None:
+    """Put labels on a server, or take them off: your own words, for choosing.
+
+    Example: seed node label sn-0001 team=ai tier=gold old-
+    """
+    node = client().patch(f"/nodes/{part(name)}/labels", dict(map(_change, changes)))
+    told = ", ".join(f"{key}={value}" for key, value in node["labels"].items())
+    if output is not show.Format.TABLE:
+        show.one(node["labels"], output)
+    else:
+        show.out.print(f"{node['name']}: {told or 'no labels'}", markup=False)
+
+
+def _change(word: str) -> tuple[str, str | None]:
+    key, equals, value = word.partition("=")
+    if equals and key:
+        return key, value
+    if word.endswith("-") and len(word) > 1:
+        return word[:-1], None
+    fail(f"{word!r} is no label", "Write key=value to set one, key- to take it off.", USAGE)
 
 
 @app.command("show")
@@ -80,6 +127,7 @@ def reached(node: dict[str, Any], state: str) -> bool:
 def provide(
     names: Names,
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+    why: Annotated[str, typer.Option(help="Kept in the events.")] = "",
     output: show.Output = show.Format.TABLE,
 ) -> None:
     """Clean inspected servers and offer them to claims. Shows what is erased, then asks.
@@ -89,7 +137,8 @@ def provide(
     api = client()
     plan = api.post("/nodes:plan-provide", {"nodes": names})
     confirm(plan, yes)
-    show.rows(api.post("/nodes:provide", {"nodes": names, "plan": plan["hash"]}), COLUMNS, output)
+    body = {"nodes": names, "plan": plan["hash"], "why": why}
+    show.rows(api.post("/nodes:provide", body), COLUMNS, output)
 
 
 @app.command()

@@ -135,11 +135,20 @@ def to_toml(settings: Settings) -> str:
     """seed.toml with every setting written out. JSON strings and numbers are TOML ones."""
     plain: dict[str, Any] = settings.model_dump(mode="json")
     lines = ["# Written by seed init."]
-    lines += [f"{k} = {json.dumps(v)}" for k, v in plain.items() if not isinstance(v, dict)]
+    lines += [f"{k} = {_toml(v)}" for k, v in plain.items() if not isinstance(v, dict)]
     for name, table in plain.items():
         if isinstance(table, dict):
-            lines += ["", f"[{name}]", *(f"{k} = {json.dumps(v)}" for k, v in table.items())]
+            lines += ["", f"[{name}]", *(f"{k} = {_toml(v)}" for k, v in table.items())]
     return "\n".join(lines) + "\n"
+
+
+def _toml(value: Any) -> str:  # noqa: ANN401
+    """One value; a table within a table is written on its line."""
+    if isinstance(value, dict):
+        return "{ " + ", ".join(f"{k} = {_toml(v)}" for k, v in value.items()) + " }"
+    if isinstance(value, list):
+        return "[" + ", ".join(map(_toml, value)) + "]"
+    return json.dumps(value)
 
 
 def _write(path: Path, text: str, force: bool) -> None:

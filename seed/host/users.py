@@ -74,6 +74,7 @@ def files(settings: Settings) -> tuple[Place, ...]:
     return (
         Place(api, "root", "seed-api", 0o640),
         Place(reconciler, "root", "seed-reconciler", 0o640),
+        *_keystone_login(settings),
         Place(paths.htpasswd, "root", "seed-ironic", 0o640),
         Place(paths.master_key, "seed-reconciler", "seed-reconciler", 0o600),
         Place(paths.master_pub, "root", "root", 0o644),
@@ -89,6 +90,12 @@ def files(settings: Settings) -> tuple[Place, ...]:
             for suffix in ("", "-wal", "-shm")
         ),
     )
+
+
+def _keystone_login(settings: Settings) -> tuple[Place, ...]:
+    """Seed's user at Keystone, where there is one: the API alone speaks to it."""
+    told = settings.keystone
+    return (Place(told.credentials_file, "seed-api", "seed-api", 0o600),) if told.url else ()
 
 
 def ensure_accounts() -> None:

@@ -7,9 +7,17 @@ import json
 import sys
 from dataclasses import asdict
 
-from tests.bench import inventory, room, start, sweep, weights
+from tests.bench import claims, inventory, lists, room, start, sweep, weights
 
-ROWS = {**weights.ROWS, **sweep.ROWS, **inventory.ROWS, **start.ROWS, **room.ROWS}
+ROWS = {
+    **weights.ROWS,
+    **sweep.ROWS,
+    **inventory.ROWS,
+    **start.ROWS,
+    **room.ROWS,
+    **lists.ROWS,
+    **claims.ROWS,
+}
 ORDER = ("row", "ours", "peer", "ratio", "cpu_ratio", "unit")
 
 

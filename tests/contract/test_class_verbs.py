@@ -21,7 +21,7 @@ from tests.fakes.serving import api_on_a_port
 
 NOTHING_ELSE: dict[str, Any] = dict.fromkeys(
     ("driver", "target_provision_state", "power_state", "resource_class", "last_error",
-     "maintenance", "maintenance_reason", "allocation_uuid", "reservation",
+     "maintenance", "maintenance_reason", "instance_uuid", "reservation",
      "properties", "extra", "updated_at"),
 ) | {"provision_state": "available"}  # fmt: skip
 
@@ -69,7 +69,7 @@ def desk(tmp_path: Path) -> Iterator[Desk]:
         empty = empty_ironic(ironic)
 
         def answer(asked: Asked) -> tuple[int, dict[str, str], Any]:
-            if asked.path.startswith("/v1/nodes/detail"):
+            if asked.path.startswith("/v1/nodes?"):
                 return 200, {}, {"nodes": nodes}
             return empty(asked)
 

@@ -350,7 +350,7 @@ def test_a_token_that_is_none_is_said_at_once(token: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "server", ["http://192.0.2.1", "http://seed.example.net", "ftp://127.0.0.1", "seed", "https://"]
+    "server", ["http://192.0.2.1", "http://seed.example.org", "ftp://127.0.0.1", "seed", "https://"]
 )
 def test_a_token_goes_over_tls_only(server: str) -> None:
     with pytest.raises(Misconfigured):

@@ -100,7 +100,7 @@ def test_orders_and_webhooks(parts: Parts, web: TestClient) -> None:
     an_active_claim(parts.store, count=2)  # its orders are closed
     with parts.store.write() as session:
         session.add(Order(node_uuid=SPACE, kind=OrderKind.CLEAN, generation=1, alarm="a stranger"))
-        hook = Webhook(name="h", url="https://example.net", sealed=b"")
+        hook = Webhook(name="h", url="https://example.org", sealed=b"")
         events = [Event(kind="x") for _ in range(4)]
         session.add_all([hook, *events])
         session.flush()

@@ -15,6 +15,7 @@ from api.parts import Parts
 from api.roles import Role
 from provisioning.models import Token, now
 from provisioning.secrets import Sealer, digest, make_keys, new_token
+from provisioning.tenants import Project
 from tests.fakes.serving import serving
 from tests.fakes.store import new_store
 
@@ -49,9 +50,17 @@ def a_token(parts: Parts, name: str, *roles: Role, project: str = "default", day
         project=project,
         expires_at=now() + timedelta(days=days),
     )
+    a_project(parts, project)
     with parts.store.write() as session:
         session.add(row)
     return secret
+
+
+def a_project(parts: Parts, name: str) -> None:
+    """There is one of this name from now on."""
+    with parts.store.write() as session:
+        if session.get(Project, name) is None:
+            session.add(Project(name=name))
 
 
 def bearer(secret: str) -> dict[str, str]:

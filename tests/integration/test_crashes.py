@@ -299,7 +299,7 @@ NEEDED = [
     "before allocate", "after allocate", "before patch_node", "after patch_node",
     "before provision active", "after provision active", "before power", "after power",
     "before provision deleted", "after provision deleted", "before drop_allocation",
-    "after drop_allocation", "after commit in _order", "after commit in _deploy_one",
+    "after drop_allocation", "after commit in _order", "after commit in _open_orders",
     "after commit in _clean_one", "after commit in _free", "after commit in _write_claim",
 ]  # fmt: skip
 

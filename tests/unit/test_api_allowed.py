@@ -17,6 +17,9 @@ NODE = "/v1/nodes/3f0e3c5e-0000-4000-8000-000000000001"
         "/v1/ports", "/v1/ports/detail", "/v1/drivers", "/v1/drivers/fake-hardware",
         "/v1/drivers/ipmi/properties", "/v1/conductors", "/v1/conductors/seed", "/v1/allocations",
         "/v1/portgroups", "/v1/chassis", "/v1/shards", "/v1/deploy_templates", "//v1//nodes",
+        "/v1/runbooks", "/v1/runbooks/heal/traits", "/v1/inspection_rules",
+        "/v1/inspection_rules/3f0e3c5e-0000-4000-8000-000000000001", f"{NODE}/children",
+        f"{NODE}/allocation", "/v1/drivers/ipmi/raid/logical_disk_properties",
     ],
 )  # fmt: skip
 def test_reads_pass(path: str) -> None:
@@ -34,6 +37,7 @@ def test_reads_pass(path: str) -> None:
         "/v1/nodes/vendor_passthru", "/v1/nodes/Vendor_Passthru.json", "/v1/nodes/states",
         "/v1/nodes/states.json", "/v1/nodes/management", "/v1/nodes/maintenance/ports",
         "/v1/drivers/vendor_passthru", "/v1/drivers/ipmi/vendor_passthru", "/v1/chassis/nodes",
+        "/v1/deploy_templates/x/traits", "/v1/runbooks/x/y", "/v1/inspection_rules/x/y",
         "/v2/nodes", "/v1/nodes/a/b/c", "/healthcheck", "/v1/nodes/;x", "/v1/nodes/a:b",
     ],
 )  # fmt: skip

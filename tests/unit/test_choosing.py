@@ -19,6 +19,7 @@ from provisioning.models import Bmc, Claim, now
 from provisioning.pool import Candidate, Place, Pool
 from provisioning.room import Slot
 from provisioning.states import BmcGoal
+from provisioning.tenants import Project
 from tests.fakes.hardware import GB, an_inventory
 from tests.fakes.store import new_store
 from tests.unit.test_claims import House, a_spec
@@ -271,6 +272,8 @@ def test_host_names_follow_their_pattern(hostnames: str, count: int, last: str) 
 
 def test_a_claimer_learns_nothing_of_others_claims_and_bmcs(house: House) -> None:
     house.add("theirs")
+    with house.store.write() as session:
+        session.add(Project(name="other"))
     house.desk().request(a_spec("secret-plan"), "other", "them")
     house.add("mine")
     house.desk().request(a_spec("own"), "default", "me")

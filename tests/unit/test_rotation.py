@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from ipaddress import IPv4Address, IPv4Interface, ip_address
 from pathlib import Path
@@ -31,6 +31,7 @@ from provisioning.errors import (
     NotFound,
     SeedError,
 )
+from provisioning.image import Image
 from provisioning.logins import Trust, trust_of
 from provisioning.models import Bmc, Claim, Credential, Discovery, Event, Hold, now
 from provisioning.networks import Pool
@@ -507,6 +508,32 @@ def test_a_persons_own_maintenance_stays(room: Room) -> None:
     room.ask()
     assert room.run() is None
     assert room.ironic.nodes()[0].maintenance_reason == "new fan"
+
+
+def test_a_persons_maintenance_is_waited_for(room: Room) -> None:
+    uuid = room.ironic.nodes()[0].uuid
+    room.ironic.set_maintenance(uuid, True, "new fan")
+    result = Enrollment(room.parts)._onward(room.row(), room.ironic.node(uuid))
+    assert isinstance(result, Stuck)
+    assert result.problem == "node-7 is in maintenance: new fan"
+    assert room.ironic.node(uuid).maintenance_reason == "new fan"
+
+
+@pytest.mark.parametrize(
+    ("reason", "fault"), [(REASON, ""), ("the BMC refused its login", ""), ("", "clean failure")]
+)
+def test_a_maintenance_of_seeds_or_ironics_own_ends(room: Room, reason: str, fault: str) -> None:
+    uuid = room.ironic.nodes()[0].uuid
+    room.ironic.change(uuid, maintenance=True, maintenance_reason=reason, fault=fault)
+
+    def unpublished(name: str) -> Image:
+        raise NotFound(f"there is no image {name}", "seed image build ramdisk")
+
+    with pytest.raises(NotFound):  # it goes on, and gets as far as that
+        Enrollment(replace(room.parts, image=unpublished))._onward(
+            room.row(), room.ironic.node(uuid)
+        )
+    assert not room.ironic.node(uuid).maintenance
 
 
 def test_only_accepted_bmcs_with_a_login_that_works(room: Room) -> None:

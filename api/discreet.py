@@ -1,0 +1,27 @@
+"""Sentences for claimers: those of steps and of Ironic name BMCs, which are not theirs to know."""
+
+import re
+from contextlib import suppress
+from ipaddress import IPv6Address
+from typing import Final
+
+HIDDEN: Final = "(not shown)"
+_PLAIN: Final = re.compile(
+    r"\b[a-z]+://[^\s'\"`,;)]+"  # a URL, whatever host it names
+    r"|\b\d{1,3}(?:\.\d{1,3}){3}\b"
+    r"|\b(?:[0-9a-f]{2}[:-]){5}[0-9a-f]{2}\b",
+    re.IGNORECASE,
+)
+_MAYBE_IPV6: Final = re.compile(r"(?<![\w:])[0-9a-f:]*:[0-9a-f:]*[0-9a-f](?!\w)", re.IGNORECASE)
+
+
+def discreet(text: str) -> str:
+    """`text` without addresses, MACs and URLs. Times of day stay."""
+    return _MAYBE_IPV6.sub(_unless_other, _PLAIN.sub(HIDDEN, text))
+
+
+def _unless_other(match: re.Match[str]) -> str:
+    with suppress(ValueError):
+        IPv6Address(match[0])
+        return HIDDEN
+    return match[0]

@@ -1,0 +1,154 @@
+"""Who holds a token: looked up once, and again as soon as anything in the database changed."""
+
+import base64
+import binascii
+import hmac
+import sqlite3
+import weakref
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+import structlog
+from fastapi.concurrency import run_in_threadpool
+from sqlalchemy import update
+from sqlalchemy.exc import SQLAlchemyError
+from sqlmodel import col, select
+
+from api.roles import EVERYONE, Caller, Role
+from provisioning.errors import Unauthenticated
+from provisioning.models import Token, now
+from provisioning.secrets import digest
+from provisioning.store import Store
+
+log = structlog.get_logger()
+
+REMEDY = "seed token create NAME --role viewer  (as root on the Seed host)"
+
+
+@dataclass
+class Key:
+    """A token that was found good. used: the minute of its last use, as far as it was written."""
+
+    token_id: UUID
+    caller: Caller
+    expires_at: datetime
+    used: datetime | None
+
+
+@dataclass
+class Keys:
+    """The lookups of one process.
+
+    SQLite counts the commits of all others, whichever process made them (`PRAGMA data_version`):
+    while that number stands still, what was looked up is still so, and a revocation counts at once.
+    Any other database is asked each time.
+    """
+
+    store: Store
+    _known: dict[str, Key] = field(default_factory=dict)
+    _version: int | None = None
+    _watch: sqlite3.Connection | None = None
+
+    async def find(self, header: str) -> Key:
+        """The key in an Authorization header. Raises Unauthenticated."""
+        mark, version = digest(header), self._commits()
+        if version is None or version != self._version:
+            self._known, self._version = {}, version
+        key = self._known.get(mark)
+        if key is None:
+            key = await run_in_threadpool(look_up, self.store, header)
+            # A commit since `version` was read is seen next time: the number differs then.
+            if version is not None and version == self._version:
+                self._known[mark] = key
+        if key.expires_at <= now():
+            raise _expired(key.caller.token, key.expires_at)
+        return key
+
+    async def note_use(self, key: Key) -> None:
+        """Keep when it was used, to the minute: one write in a minute at most."""
+        minute = now().replace(second=0, microsecond=0)
+        if key.used is None or key.used < minute:
+            key.used = minute
+            await run_in_threadpool(_write_use, self.store, key.token_id, minute)
+
+    def _commits(self) -> int | None:
+        """Changes with every commit of anybody's; None: not known."""
+        try:
+            self._watch = self._watch or self._watching()
+            found: Any = self._watch and self._watch.execute("PRAGMA data_version").fetchone()
+        except sqlite3.Error:
+            return None
+        return int(found[0]) if found else None
+
+    def _watching(self) -> sqlite3.Connection | None:
+        """A connection that never writes: SQLite does not count a connection's own commits."""
+        url = self.store.engine.url
+        if url.get_backend_name() != "sqlite" or not url.database or url.database == ":memory:":
+            return None
+        found = sqlite3.connect(
+            url.database, timeout=0, isolation_level=None, check_same_thread=False
+        )
+        weakref.finalize(self, found.close)
+        return found
+
+
+def look_up(store: Store, header: str) -> Key:
+    """The token in an Authorization header, and who holds it. Raises Unauthenticated."""
+    name, secret = _parse(header)
+    given = digest(secret)
+    wanted = Token.name == name if name is not None else Token.hash == given
+    with store.read() as session:
+        token = session.exec(select(Token).where(wanted)).first()
+    known = token.hash if token else digest("")  # compared in any case: the time says nothing
+    if not hmac.compare_digest(known, given) or token is None:
+        raise Unauthenticated("this token is not known here", REMEDY)
+    if token.expires_at <= now():
+        raise _expired(token.name, token.expires_at)
+    caller = Caller(
+        token.user or token.name,
+        frozenset(Role(role) for role in token.roles if role in EVERYONE),
+        token.project,
+        user=token.user,
+        token=token.name,
+        scopes=frozenset(token.scopes),
+        expires_at=token.expires_at,
+    )
+    return Key(token.id, caller, token.expires_at, token.last_used_at)
+
+
+def _expired(name: str, when: datetime) -> Unauthenticated:
+    return Unauthenticated(f"the token {name} expired on {when:%Y-%m-%d %H:%M} UTC", REMEDY)
+
+
+def _write_use(store: Store, token_id: UUID, minute: datetime) -> None:
+    """Not worth a refusal: who may not write it down is served all the same."""
+    try:
+        with store.write() as session:
+            session.execute(
+                update(Token).where(col(Token.id) == token_id).values(last_used_at=minute)
+            )
+    except SQLAlchemyError as error:
+        log.warning("token.use-not-noted", error=type(error).__name__)
+
+
+def _parse(header: str) -> tuple[str | None, str]:
+    """(token's name if Basic, the secret) of `Bearer TOKEN` or `Basic base64(NAME:TOKEN)`."""
+    scheme, _, value = header.strip().partition(" ")
+    if not header:
+        raise Unauthenticated("there is no token in this request", REMEDY)
+    match scheme.lower():
+        case "bearer":
+            return None, value.strip()
+        case "basic":
+            return _basic(value.strip())
+    raise Unauthenticated("only Bearer and Basic authorization is known here", REMEDY)
+
+
+def _basic(value: str) -> tuple[str, str]:
+    try:
+        name, _, secret = base64.b64decode(value, validate=True).decode().partition(":")
+    except (binascii.Error, UnicodeDecodeError) as error:
+        raise Unauthenticated("the Basic authorization is not readable", REMEDY) from error
+    return name, secret

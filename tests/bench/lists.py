@@ -1,0 +1,191 @@
+"""Row `list`: a hundred of 5,000 nodes, by `wrk -t1 -c8`, against Ironic's own list.
+
+Ours is the API's application and server in a process of its own on a TCP port, token and all; and
+once more the service itself, behind nginx and TLS but for nginx's limit per address. The peers are
+`GET /v1/nodes?limit=100` of the same Ironic, bare and detailed, with the login of Seed itself. The
+nodes are Ironic's (fake-hardware), made straight in its database; Seed's rows are made beside them,
+and its cache is filled by its own watcher.
+"""
+
+import asyncio
+import re
+import socket
+import subprocess
+import sys
+import time
+from base64 import b64encode
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from statistics import median
+
+import httpx
+
+from api.app import create_app
+from api.parts import Door
+from provisioning.models import Token, now
+from provisioning.secrets import digest, new_token
+from provisioning.sight import ALL, Pass
+from seed import config
+from seed import serve as product
+from seed.host import netns, supervision, supervisor
+from seed.host.paths import Paths
+from tests.bench.claims import Site, a_site
+from tests.bench.measure import ROUNDS, Row, cpu_of
+from tests.bench.nodes import in_ironic, in_seed
+from tests.fakes.appliance import until
+
+NODES, SECONDS, IDLE_SECONDS = 5000, 5, 100.0
+PORT = 8999
+QUERY = "limit=100&sort=-rack&resource_class=bench&held=false"
+
+
+@dataclass(frozen=True)
+class Shot:
+    """One run of wrk."""
+
+    per_second: float
+    p99_ms: float
+    cpu_ms: float
+
+
+def shoot(site: Site, url: str, login: str, pids: set[int]) -> Shot:
+    argv = ["wrk", "-t1", "-c8", f"-d{SECONDS}s", "--latency", "-H", f"Authorization: {login}"]
+    before = cpu_of(pids)
+    done = subprocess.run(
+        [*netns.prefix(site.namespace), *argv, url], capture_output=True, text=True, check=True,
+        timeout=60,
+    ).stdout  # fmt: skip
+    if "Non-2xx" in done or "Socket errors" in done:
+        raise RuntimeError(f"{url}: {done}")
+    rate = float(re.findall(r"Requests/sec:\s+([\d.]+)", done)[0])
+    number, unit = re.findall(r"99%\s+([\d.]+)(us|ms|s)", done)[0]
+    p99 = float(number) * {"us": 0.001, "ms": 1.0, "s": 1000.0}[unit]
+    count = int(re.findall(r"(\d+) requests in", done)[0])
+    return Shot(rate, p99, 1000 * (cpu_of(pids) - before) / count)
+
+
+def rows() -> list[Row]:
+    with a_site() as site:
+        database = Paths(site.settings).ironic_db
+        servers = in_ironic(site.namespace, site.client, database, 0, NODES, "bench")
+        in_seed(site.store, servers, "bench")
+        secret = new_token()
+        with site.store.write() as session:
+            session.add(
+                Token(name="wrk", hash=digest(secret), roles=["viewer"],
+                      expires_at=now() + timedelta(hours=1))
+            )  # fmt: skip
+        until(lambda: _age(site) is not None, 300, "the nodes in the cache")
+        without_limit(site)
+        return measured(site, f"Bearer {secret}")
+
+
+def _age(site: Site) -> datetime | None:
+    with site.store.read() as session:
+        whole = session.get(Pass, ALL)
+    time.sleep(0.5)
+    return whole.at if whole else None
+
+
+def measured(site: Site, token: str) -> list[Row]:
+    pids = {s.name: supervisor.tree(s.pid) for s in supervisor.status(site.settings)}
+    basic = "Basic " + b64encode(f"seed-reconciler:{site.password}".encode()).decode()
+    raw = f"{site.settings.ironic_url}/v1/nodes"
+    address = site.settings.management.address.ip
+    ours = f"https://{address}:{site.settings.api_port}/v1/nodes?{QUERY}"
+    shots: dict[str, list[Shot]] = {"ours": [], "tls": [], "bare": [], "detail": []}
+    seed = pids["seed-api"] | pids["nginx"]
+    for _ in range(ROUNDS):
+        with on_a_port(site) as (direct, pid):
+            until(lambda: _answers(site, direct, token), 60, "the API on a port")
+            shots["ours"].append(shoot(site, direct, token, {pid}))
+        shots["tls"].append(shoot(site, ours, token, seed))
+        shots["bare"].append(shoot(site, f"{raw}?limit=100", basic, pids["ironic"]))
+        shots["detail"].append(shoot(site, f"{raw}/detail?limit=100", basic, pids["ironic"]))
+    rate = {who: median(s.per_second for s in told) for who, told in shots.items()}
+    p99 = {who: median(s.p99_ms for s in told) for who, told in shots.items()}
+    cpu = {who: median(s.cpu_ms for s in told) for who, told in shots.items()}
+    return [
+        Row("list", round(rate["ours"]), "requests/s", round(rate["bare"], 1),
+            round(rate["ours"] / rate["bare"], 1), round(cpu["ours"] / cpu["bare"], 3)),
+        Row("list: against Ironic's details", round(rate["ours"]), "requests/s",
+            round(rate["detail"], 1), round(rate["ours"] / rate["detail"], 1),
+            round(cpu["ours"] / cpu["detail"], 3)),
+        Row("list: p99", round(p99["ours"], 1), "ms", round(p99["bare"], 1),
+            round(p99["ours"] / p99["bare"], 3)),
+        Row("list: CPU of one", round(cpu["ours"], 2), "ms", round(cpu["bare"], 2)),
+        Row("list: through nginx and TLS", round(rate["tls"]), "requests/s"),
+        Row("list: through nginx and TLS: p99", round(p99["tls"], 1), "ms"),
+        *idle(site, pids),
+    ]  # fmt: skip
+
+
+def _answers(site: Site, url: str, token: str) -> bool:
+    def ask() -> bool:
+        try:
+            return httpx.get(url, headers={"Authorization": token}, timeout=30).is_success
+        except httpx.TransportError:
+            return False
+
+    return netns.call(site.namespace, ask)
+
+
+def idle(site: Site, pids: dict[str, set[int]]) -> list[Row]:
+    """What all that looks at idle nodes costs, in percent of a core; Ironic's own work apart."""
+    seed, ironic = {site.reconciler.pid} | pids["seed-api"], pids["ironic"]
+    mine, theirs = _share(seed), _share(ironic)
+    both = _during(IDLE_SECONDS, mine, theirs)
+    site.reconciler.terminate()
+    site.reconciler.wait(60)
+    alone = _during(IDLE_SECONDS, theirs)[0]
+    return [
+        Row(f"list: {NODES} idle nodes, CPU of Seed", round(both[0], 1), "% of a core"),
+        Row(f"list: {NODES} idle nodes, CPU of Ironic", round(both[1], 1), "% of a core",
+            round(alone, 1)),
+    ]  # fmt: skip
+
+
+def _share(pids: set[int]) -> Callable[[], float]:
+    return lambda: 100 * cpu_of(pids)
+
+
+def _during(seconds: float, *gauges: Callable[[], float]) -> list[float]:
+    before, begin = [gauge() for gauge in gauges], time.monotonic()
+    time.sleep(seconds)
+    took = time.monotonic() - begin
+    return [(gauge() - was) / took for gauge, was in zip(gauges, before, strict=True)]
+
+
+@contextmanager
+def on_a_port(site: Site) -> Iterator[tuple[str, int]]:
+    """The API's own application and server in a process of its own: (address, its pid)."""
+    argv = [*netns.prefix(site.namespace), sys.executable, "-m", "tests.bench.lists"]
+    process = subprocess.Popen(argv)
+    try:
+        yield f"http://127.0.0.1:{PORT}/v1/nodes?{QUERY}", process.pid
+    finally:
+        process.terminate()
+        process.wait(30)
+
+
+def without_limit(site: Site) -> None:
+    """nginx lets one address ask 20 times a second; that is not what is measured."""
+    path = Paths(site.settings).nginx_conf
+    lines = path.read_text().splitlines(keepends=True)
+    path.write_text("".join(line for line in lines if not line.strip().startswith("limit_req ")))
+    supervision.of(site.settings).reload(site.settings, "nginx")
+
+
+def serve() -> None:
+    parts = product.make_parts(config.settings())
+    with socket.create_server(("127.0.0.1", PORT), backlog=product.BACKLOG) as listener:
+        asyncio.run(product._until_told({product._server(create_app(parts, Door.WEB)): listener}))
+
+
+ROWS: dict[str, Callable[[], list[Row]]] = {"list": rows}
+
+
+if __name__ == "__main__":
+    serve()

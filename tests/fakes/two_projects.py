@@ -1,0 +1,216 @@
+"""Two projects in one room: what of it nobody of the project `own` may ever read.
+
+Everything that belongs to the other project, and everything of any BMC, carries a word of
+CANARIES; what the claimers of `own` may read carries none.
+"""
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+from uuid import UUID
+
+from api.parts import Parts
+from api.roles import Role
+from provisioning.hooks import Webhook
+from provisioning.models import (
+    Address,
+    Bmc,
+    Booking,
+    Claim,
+    Credential,
+    Discovery,
+    Event,
+    Hold,
+    Order,
+    now,
+)
+from provisioning.room import HardwareClass, Observation, Slot
+from provisioning.sight import Sight
+from provisioning.states import BmcGoal, ClaimState, Login, OrderKind
+from provisioning.tenants import BreakGlass, KeptAnswer, Project, Quota, User
+from tests.fakes.api import Asked, a_token, empty_ironic, ironic_double, some_parts
+from tests.fakes.hardware import a_class, an_inventory
+
+OWN, OTHER = "own", "canary-project"
+NODES = {
+    "own-node": UUID("00000000-0000-4000-8000-000000000001"),
+    "canary-node": UUID("cacacaca-0000-4000-8000-000000000002"),
+    "canary-soon": UUID("cacacaca-0000-4000-8000-000000000003"),
+    "free-node": UUID("00000000-0000-4000-8000-000000000004"),
+}
+OWN_CLAIM = UUID("00000000-0000-4000-8000-00000000000a")
+OTHER_CLAIM = UUID("cacacaca-0000-4000-8000-00000000000b")
+DISCOVERY = UUID("cacacaca-0000-4000-8000-00000000000c")
+COUNT = 31337  # of nothing else here
+CANARIES = ("canary", "cacacaca", "10.66.6.", "10.88.8.", "66:66:66")
+"""In lower case; and COUNT. UUIDs begin with cacacaca, BMCs' addresses with 10.66.6., MACs with
+66:66:66; the other project's servers are at 10.88.8."""
+NAMES = (
+    OWN, "own-claim", str(OWN_CLAIM), "own-node", "own-user", "own.token", "debian", "baremetal",
+    OTHER, "canary-claim", str(OTHER_CLAIM), "canary-node", str(NODES["canary-node"]),
+    "canary-user", "canary-token", "canary-login", "canary-hook", "canary-rack", "10.66.6.2",
+    str(DISCOVERY), "no-such",
+)  # fmt: skip
+"""What a caller may think of as the name in a path."""
+IMAGE = {
+    "name": "debian", "version": "1", "recipe": "debian", "architecture": "x86_64",
+    "firmware": ["uefi"], "format": "raw", "virtual_size": 0, "min_disk_gib": 1, "ssh_user": "me",
+    "files": {"disk": {"name": "d", "size": 1, "sha256": "0" * 64, "sha512": "0" * 128}},
+    "built_at": "2026-11-20T00:00:00Z", "build_seconds": 1,
+}  # fmt: skip
+
+
+@dataclass
+class World:
+    """parts: of an API on it. own, scoped, expired: tokens of claimers; every: of an insider."""
+
+    parts: Parts
+    own: str
+    scoped: str
+    expired: str
+    every: str
+
+
+@contextmanager
+def two_projects(base: Path) -> Iterator[World]:
+    """A database and an Ironic with all that is named above."""
+    with ironic_double() as ironic:
+        empty = empty_ironic(ironic)
+
+        def answer(asked: Asked) -> tuple[int, dict[str, str], Any]:
+            if asked.path.startswith("/v1/nodes/detail"):
+                return 200, {}, {"nodes": [_of_ironic(name) for name in NODES]}
+            if asked.path.endswith("/inventory"):
+                return 200, {}, {"inventory": {"disks": []}, "plugin_data": {}}
+            found = [n for n, uuid in NODES.items() if asked.path.startswith(f"/v1/nodes/{uuid}")]
+            return (200, {}, _of_ironic(found[0])) if found else empty(asked)
+
+        ironic.answer = answer
+        parts = some_parts(base, ironic.url)
+        current = parts.image_dir / "debian" / "current"
+        current.mkdir(parents=True)
+        (current / "manifest.json").write_text(json.dumps(IMAGE))
+        _fill(parts)
+        a_token(parts, "canary-token", Role.CLAIMER, project=OTHER)
+        a_token(parts, "canary-admin", *Role, project=OTHER)
+        yield World(
+            parts,
+            own=a_token(parts, "own.token", Role.CLAIMER, project=OWN, days=9),
+            scoped=_scoped(parts),
+            expired=a_token(parts, "own.expired", Role.CLAIMER, project=OWN, days=-1),
+            every=a_token(parts, "own.insider", *Role, project=OWN),
+        )
+
+
+def _scoped(parts: Parts) -> str:
+    from sqlmodel import select
+
+    from provisioning.models import Token
+
+    secret = a_token(parts, "own.scoped", Role.CLAIMER, project=OWN)
+    with parts.store.write() as session:
+        row = session.exec(select(Token).where(Token.name == "own.scoped")).one()
+        row.scopes = ["claims:read"]
+    return secret
+
+
+def _of_ironic(name: str) -> dict[str, Any]:
+    state = "available" if name == "free-node" else "active"
+    return {
+        "uuid": str(NODES[name]), "name": name, "provision_state": state, "driver": "redfish",
+        "target_provision_state": None, "power_state": "power on", "resource_class": "baremetal",
+        "last_error": None, "maintenance": False, "maintenance_reason": None,
+        "allocation_uuid": None, "reservation": None, "properties": {}, "extra": {},
+        "updated_at": None, "inspection_finished_at": "then",
+        "driver_info": {"redfish_address": "https://10.66.6.9"},
+    }  # fmt: skip
+
+
+def _fill(parts: Parts) -> None:
+    with parts.store.write() as session:
+        session.add_all([Project(name=OWN), Project(name=OTHER, description="canary-words")])
+        session.flush()
+        login = Credential(name="canary-login", username="canary-admin", sealed=b"canary")
+        session.add(login)
+        session.flush()
+        for number, name in enumerate(NODES, 1):
+            session.add(_bmc(name, number, login.id))
+        session.add_all(
+            [_claim(OWN_CLAIM, "own-claim", OWN), _claim(OTHER_CLAIM, "canary-claim", OTHER)]
+        )
+        session.flush()
+        holders = {"own-node": OWN_CLAIM, "canary-node": OTHER_CLAIM}
+        for name, uuid in NODES.items():
+            session.add(Hold(node_uuid=uuid, claim_id=holders.get(name)))
+            session.add(_order(name))
+            session.add(Sight(node_uuid=uuid, facts={"name": name}))
+        session.add_all(_others())
+        session.add_all(_events())
+
+
+def _bmc(name: str, number: int, login: UUID) -> Bmc:
+    serial = "CANARY" if name.startswith("canary") else "OWN"
+    return Bmc(
+        address=f"10.66.6.{number}", protocol="redfish", login=Login.OK, credential_id=login,
+        fingerprint="cacacaca" * 8, serial=f"{serial}-{number}", system_uuid=str(NODES[name]),
+        manager_mac=f"66:66:66:00:00:0{number}", inventory=an_inventory(),
+        node_uuid=NODES[name], node_name=name, goal=BmcGoal.AVAILABLE,
+        problem="" if name == "free-node" else f"BMC 10.66.6.{number} does not answer",
+        remedy=f"seed bmc show 10.66.6.{number}", accepted_by="canary-admin",
+        macs=[] if name.startswith("own") else [f"66:66:66:11:11:0{number}"],
+    )  # fmt: skip
+
+
+def _claim(identity: UUID, name: str, project: str) -> Claim:
+    return Claim(
+        id=identity, name=name, project=project, image="debian", state=ClaimState.ACTIVE,
+        asked_by=f"{project}-asked", count=1, ssh_keys=[f"ssh-ed25519 AAAA {name}"],
+        detail="the login of BMC 10.66.6.1 is being changed", problem="BMC 10.66.6.1 is silent",
+        remedy="`seed bmc show 10.66.6.1`",
+    )  # fmt: skip
+
+
+def _order(name: str) -> Order:
+    proof = {"host_keys": [f"ssh-ed25519 {name}"], "nics": [], "disks": [], "hostname": name}
+    return Order(
+        node_uuid=NODES[name], kind=OrderKind.DEPLOY, generation=0, bmc_address="10.66.6.9",
+        proof=proof, proof_at=now(), ironic_done_at=now(), closed_at=now(),
+    )  # fmt: skip
+
+
+def _others() -> list[Any]:
+    """Of the other project and of the room."""
+    later = now() + timedelta(days=1)
+    own, other = NODES["own-node"], NODES["canary-node"]
+    return [
+        Booking(claim_id=OTHER_CLAIM, node_uuid=NODES["canary-soon"], starts_at=later),
+        Address(address="10.77.7.1", mac="52:54:00:00:00:01", node_uuid=own),
+        Address(address="10.88.8.1", mac="66:66:66:11:11:01", node_uuid=other),
+        Quota(project=OTHER, resource_class="canary-class", nodes=COUNT),
+        Quota(project=OWN, resource_class="baremetal", nodes=50),
+        User(name="own-user", password_hash="$x", roles=["claimer"], project=OWN),
+        User(name="canary-user", password_hash="$canary", roles=["claimer"], project=OTHER),
+        Webhook(name="canary-hook", project=OTHER, url="https://canary-hook.example", sealed=b"c"),
+        BreakGlass(who="canary-admin", why="canary-reason", until=later),
+        KeptAnswer(caller="canary-token", key="k", request="0" * 64, status=200, body=b"canary"),
+        Slot(rack="canary-rack", unit=1, serial="CANARY-2"),
+        Observation(source="ramdisk", key="canary", serial="CANARY-9", bmc_address="10.66.6.8"),
+        HardwareClass(
+            name="canary-hardware", document=a_class("canary-hardware").model_dump(mode="json")
+        ),
+        Discovery(id=DISCOVERY, ranges=["10.66.6.0/24"], asked_by="canary-admin"),
+    ]  # fmt: skip
+
+
+def _events() -> list[Event]:
+    said = {"who": "canary-token", "message": "canary-message", "data": {"n": COUNT}}
+    return [
+        Event(kind="claim.active", subject=str(OWN_CLAIM), project=OWN, message="own-claim"),
+        Event(kind="claim.active", subject=str(OTHER_CLAIM), project=OTHER, **said),
+        Event(kind="bmc.accepted", subject="10.66.6.1", **said),
+        Event(kind="node.moved", subject=str(NODES["own-node"]), message="BMC 10.66.6.1 is silent"),
+    ]
