@@ -28,7 +28,7 @@ LONGEST_PAUSE: Final = 30.0  # seconds between two tries
 _SEGMENT: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,79}")
 _TOKEN: Final = re.compile(r"[!-~]+")
 _DOWN: Final = frozenset({502, 503, 504})
-_TOO_MANY: Final = 429  # it was not looked at: it may come again, whatever it is
+TOO_MANY: Final = 429  # it was not looked at: it may come again, whatever it is
 
 
 # --- what fails -----------------------------------------------------------------------------------
@@ -276,7 +276,7 @@ def _problem(answer: httpx.Response) -> dict[str, Any]:
 
 
 def _again(error: ClientError, safe: bool) -> bool:
-    if error.status == _TOO_MANY or not error.sent:
+    if error.status == TOO_MANY or not error.sent:
         return True
     return safe and isinstance(error, Unavailable)
 

@@ -16,11 +16,12 @@ import time
 from collections.abc import Callable, Iterator
 from datetime import datetime
 from importlib import import_module
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar
 
 import httpx
 
 from seed.calls import (
+    TOO_MANY,
     Calls,
     ClientError,
     Misconfigured,
@@ -33,11 +34,16 @@ from seed.calls import (
 )
 
 if TYPE_CHECKING:
+    from pydantic import BaseModel
+
     from api import node_list as of_node_list
     from api.routes import claims as of_claims
     from api.routes import events as of_events
     from api.routes import nodes as of_nodes
+    from api.routes import projects as of_projects
     from api.routes import tokens as of_tokens
+    from api.routes import users as of_users
+    from api.routes import webhooks as of_webhooks
     from provisioning import image as of_images
     from provisioning import plans as of_plans
     from provisioning import renderings as of_renderings
@@ -53,6 +59,9 @@ else:  # they take two seconds to load, and most verbs only print
     of_claims, of_events, of_nodes, of_tokens = (
         _Later(f"api.routes.{noun}") for noun in ("claims", "events", "nodes", "tokens")
     )
+    of_projects, of_users, of_webhooks = (
+        _Later(f"api.routes.{noun}") for noun in ("projects", "users", "webhooks")
+    )
     of_node_list = _Later("api.node_list")
     of_images, of_plans, of_renderings = (
         _Later(f"provisioning.{noun}") for noun in ("image", "plans", "renderings")
@@ -62,6 +71,8 @@ __all__ = [
     "ClientError", "Misconfigured", "Refused", "Seed", "Stuck", "TooLong", "Unavailable", "segment",
 ]  # fmt: skip
 
+Out = TypeVar("Out", bound="BaseModel")
+Made = TypeVar("Made", bound="BaseModel")
 LOOK_SECONDS: Final = 1.0
 PATIENCE: Final = 300.0  # seconds that Seed may be gone while something is waited for
 LONGEST_PAUSE: Final = 15.0  # seconds between two tries to go on with a stream
@@ -95,16 +106,20 @@ class Seed(Calls):
         return Inventory(self)
 
     @property
-    def projects(self) -> "Plain":
-        return Plain(self, "/projects")
+    def projects(self) -> "Kind[of_projects.ProjectOut, of_projects.ProjectOut]":
+        return Kind(
+            self, "/projects", lambda: of_projects.ProjectOut, lambda: of_projects.ProjectOut
+        )
 
     @property
-    def users(self) -> "Plain":
-        return Plain(self, "/users")
+    def users(self) -> "Kind[of_users.UserOut, of_users.UserOut]":
+        return Kind(self, "/users", lambda: of_users.UserOut, lambda: of_users.UserOut)
 
     @property
-    def webhooks(self) -> "Plain":
-        return Plain(self, "/webhooks")
+    def webhooks(self) -> "Kind[of_webhooks.WebhookOut, of_webhooks.WebhookMade]":
+        return Kind(
+            self, "/webhooks", lambda: of_webhooks.WebhookOut, lambda: of_webhooks.WebhookMade
+        )
 
 
 class Noun:
@@ -263,21 +278,23 @@ class Inventory(Noun):
         return [of_renderings.Target.model_validate(target) for target in told]
 
 
-class Plain(Noun):
-    """A noun whose answers are taken as they come."""
+class Kind(Noun, Generic[Out, Made]):
+    """A noun that is listed, shown, made and deleted. Made: the one answer that tells a secret."""
 
-    def __init__(self, calls: Calls, path: str) -> None:
+    def __init__(
+        self, calls: Calls, path: str, out: Callable[[], type[Out]], made: Callable[[], type[Made]]
+    ) -> None:
         super().__init__(calls)
-        self._path = path
+        self._path, self._out, self._made = path, out, made
 
-    def list(self, **filters: Any) -> Iterator[dict[str, Any]]:
-        return self._calls.pages(self._path, **filters)
+    def list(self, **filters: Any) -> Iterator[Out]:
+        return map(self._out().model_validate, self._calls.pages(self._path, **filters))
 
-    def show(self, name: str) -> dict[str, Any]:
-        return dict(self._calls.get(f"{self._path}/{segment(name)}"))
+    def show(self, name: str) -> Out:
+        return self._out().model_validate(self._calls.get(f"{self._path}/{segment(name)}"))
 
-    def create(self, **asked: Any) -> dict[str, Any]:
-        return dict(self._calls.create(self._path, asked))
+    def create(self, **asked: Any) -> Made:
+        return self._made().model_validate(self._calls.create(self._path, asked))
 
     def delete(self, name: str) -> None:
         self._calls.delete(f"{self._path}/{segment(name)}")
@@ -309,8 +326,9 @@ class Events(Noun):
                     after, pause, heard = event.id, 0.5, time.monotonic()
                     yield event
                 heard = time.monotonic()  # it was there, and ended in peace
-            except Unavailable:
-                if time.monotonic() > heard + PATIENCE:
+            except ClientError as error:
+                later = isinstance(error, Unavailable) or error.status == TOO_MANY
+                if not later or time.monotonic() > heard + PATIENCE:
                     raise
             time.sleep(pause)
             pause = min(LONGEST_PAUSE, pause * 2)

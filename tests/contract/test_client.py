@@ -20,7 +20,9 @@ import pytest
 from api.app import create_app
 from api.parts import Door, Parts
 from api.roles import Role
+from api.routes.events import EventOut
 from provisioning.models import Claim, Event, now
+from provisioning.store import record
 from seed.client import (
     ClientError,
     Misconfigured,
@@ -104,6 +106,31 @@ def test_events_to_the_last(parts: Parts, seed: Seed) -> None:
     assert len(found) == 1200
     assert found == sorted(set(found))
     assert len(list(seed.events.list(after=found[-10], subject="s"))) == 9
+
+
+def test_events_are_followed_as_they_happen(parts: Parts, seed: Seed) -> None:
+    """The API's own stream: what was there first, then what comes."""
+
+    def add(number: int) -> None:
+        with parts.store.write() as session:
+            record(session, f"test.{number}", "followed")
+
+    add(1)
+    following = seed.events.follow(subject="followed")
+    assert next(following).kind == "test.1"
+    add(2)
+    add(3)
+    assert [event.kind for event in islice(following, 2)] == ["test.2", "test.3"]
+    following.close()  # type: ignore[attr-defined]
+
+
+def test_projects_users_and_webhooks_are_typed(seed: Seed) -> None:
+    made = seed.projects.create(name="client-test", description="of the client")
+    assert seed.projects.show("client-test") == made
+    assert "client-test" in [project.name for project in seed.projects.list()]
+    seed.projects.delete("client-test")
+    assert list(seed.users.list()) == []
+    assert list(seed.webhooks.list()) == []
 
 
 @pytest.mark.parametrize(
@@ -280,10 +307,7 @@ def test_a_redirect_is_not_followed_with_the_token(server: Broken) -> None:
 
 
 def an_event(number: int) -> bytes:
-    row = (
-        f'{{"id": {number}, "at": "2026-11-28T12:00:00Z", "kind": "k", "subject": "", '
-        f'"project": "", "who": "", "message": "m", "data": {{}}}}'
-    )
+    row = EventOut(**Event(id=number, kind="k").model_dump()).model_dump_json()
     return f"id: {number}\nevent: k\ndata: {row}\n\n".encode()
 
 
@@ -293,12 +317,14 @@ STREAM = {"Content-Type": "text/event-stream"}
 def test_a_stream_that_breaks_goes_on_after_the_last_event(server: Broken) -> None:
     half = b": a pulse\n\nretry: 10\n" + an_event(8) + an_event(9) + an_event(10)[:-20]
     server.answers = [
-        (200, STREAM, half), down(), None, (200, STREAM, an_event(10) + an_event(11)),
+        (200, STREAM, half), down(), None, down(429), (200, STREAM, an_event(10) + an_event(11)),
     ]  # fmt: skip
     with server.client() as seed:
         found = [event.id for event in islice(seed.events.follow(after=7), 4)]
     assert found == [8, 9, 10, 11], "none twice, none missing"
-    assert [headers["last-event-id"] for _, _, headers in server.asked] == ["7", "9", "9", "9"]
+    assert [headers["last-event-id"] for _, _, headers in server.asked] == [
+        "7", "9", "9", "9", "9",
+    ]  # fmt: skip
     assert all(headers["accept"] == "text/event-stream" for _, _, headers in server.asked)
 
 

@@ -72,6 +72,8 @@ def test_what_is_rendered(name: str, render: Any, handed: HandOut) -> None:
         KEYS[0].replace(" ", "\t"),
         f"ssh-foo {KEYS[0].split()[1]}",
         f"{KEYS[0][:-2]}",
+        KEYS[0].replace("AAAAC3", "AAAA,*!C3"),
+        f"{KEYS[0]}AAAA",
         "",
     ],
     ids=repr,
