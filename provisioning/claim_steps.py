@@ -78,7 +78,7 @@ class Claiming:
         """Ironic's own lock on each held node. One refusal drops all, and we choose anew."""
         seats = self._seats(claim)
         many = len(seats) > FEW
-        known = self.parts.ironic.allocations(claim.resource_class) if many else {}
+        known = self.parts.ironic.allocated(claim.resource_class) if many else {}
 
         def allocate(seat: tuple[Hold, Bmc]) -> tuple[Hold, str, str]:
             name, uuid = claim.allocation_name(seat[0].position), seat[0].node_uuid

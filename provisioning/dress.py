@@ -30,6 +30,12 @@ def dress(ironic: Ironic, bmc: Bmc, node: Node) -> Node:
     return ironic.node(bmc.node)
 
 
+def is_dressed(bmc: Bmc, node: Node) -> bool:
+    """Is there nothing to bring in line?"""
+    traits = sorted(bmc.classed.get("traits", []))
+    return not bmc.hardware_class or (not _changes(bmc, node) and sorted(node.traits) == traits)
+
+
 def _changes(bmc: Bmc, node: Node) -> dict[str, Any]:
     mine: dict[str, str] = bmc.classed.get("capabilities", {})
     seed = dict(node.extra.get("seed") or {})

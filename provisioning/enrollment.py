@@ -12,7 +12,7 @@ from sqlmodel import select
 from provisioning import interfaces, orders, rotation
 from provisioning.abilities import Abilities
 from provisioning.adopting import Adopting
-from provisioning.dress import dress, with_boot_mode
+from provisioning.dress import dress, is_dressed, with_boot_mode
 from provisioning.ironic import Node
 from provisioning.logins import ironic_driver, trust_of
 from provisioning.models import Address, Bmc, Hold, Order, now
@@ -55,8 +55,8 @@ class Enrollment:
         if bmc.goal is BmcGoal.ADOPTED:
             return self._adopt(bmc, self._find(bmc))
         seen = self.parts.watch.seen(bmc.node)
-        if seen and seen.provision_state in WORKING and bmc.told_ironic == bmc.credential_id:
-            return self._working(bmc, seen)  # nothing but to wait
+        if seen and bmc.told_ironic == bmc.credential_id and _rests(bmc, seen):
+            return self._onward(bmc, seen)  # whoever acts asks Ironic once more
         node = self._find(bmc) if bmc.told_ironic else None
         return self._onward(bmc, node) if node else self._enroll(bmc)
 
@@ -272,6 +272,9 @@ class Enrollment:
         self.parts.serve_wire()
 
     def _close(self, bmc: Bmc, kind: OrderKind) -> None:
+        with self.parts.store.read() as session:
+            if orders.open_for(session, bmc.node) is None:
+                return
         with self.parts.store.write() as session:
             order = orders.open_for(session, bmc.node)
             if order is None or order.kind is not kind:
@@ -279,6 +282,14 @@ class Enrollment:
             order.ironic_done_at = now()
             orders.close(session, order, "done")
         self.parts.serve_wire()
+
+
+def _rests(bmc: Bmc, node: Node) -> bool:
+    """Is there nothing to do but to wait, or nothing at all?"""
+    if node.provision_state in WORKING:
+        return True
+    wanted = node.provision_state == "available" and bmc.goal is BmcGoal.AVAILABLE
+    return wanted and is_dressed(bmc, node)
 
 
 def inspected(bmc: Bmc, node: Node) -> bool:

@@ -281,7 +281,7 @@ class Ironic:
         return locked(node_uuid, found["state"], found["node_uuid"], found["last_error"])
 
     @_retried
-    def allocations(self, resource_class: str) -> dict[str, tuple[str, str, str]]:
+    def allocated(self, resource_class: str) -> dict[str, tuple[str, str, str]]:
         """name -> (state, its node's UUID, last error), of all of this class: one call for many."""
         found: list[dict[str, Any]] = []
         fields = "uuid,name,state,node_uuid,last_error"

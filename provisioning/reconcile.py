@@ -74,22 +74,26 @@ class Reconciler:
     def run(self, stop: threading.Event) -> bool:
         """Until `stop`, and a few seconds more. False: some steps go on; whoever kills them may."""
         pool = ThreadPoolExecutor(THREADS, thread_name_prefix="step")
+        # After a start every node is due: no claim waits for thousands of them, and no look.
+        first = ThreadPoolExecutor(THREADS, thread_name_prefix="first")
+        looking = ThreadPoolExecutor(1, thread_name_prefix="sight")
+        by_kind = {"bmc": pool, "sight": looking}
         surveying = survey.pools(self.parts.protocols)
         hooks = ThreadPoolExecutor(hook_delivery.THREADS, thread_name_prefix="hook")
         while not stop.is_set():
             try:
                 self.parts.serve_wire()
                 for key, job in self._jobs():
-                    self._start(pool, key, job)
-                for protocol, key, job in self._surveys():
-                    self._start(surveying[protocol], key, job)
-                for key, job in self._posts():
-                    self._start(hooks, key, job)
+                    self._start(by_kind.get(key[0], first), key, job)
+                for protocol, look, job in self._surveys():
+                    self._start(surveying[protocol], look, job)
+                for post, job in self._posts():
+                    self._start(hooks, post, job)
             except Exception:  # a pass that fails (disk full, say) must not end the loop
                 log.exception("pass.failed")
             self._moved.wait(PASS_SECONDS)  # what moved on is due at once
             self._moved.clear()
-        return self._wind_up([pool, hooks, *surveying.values()])
+        return self._wind_up([pool, first, looking, hooks, *surveying.values()])
 
     def _wind_up(self, pools: list[ThreadPoolExecutor]) -> bool:
         """Log out of BMCs that are only read; let all else end, as far as it does in time."""
@@ -107,7 +111,7 @@ class Reconciler:
             wait(going, HANG_UP_SECONDS)
         return True
 
-    def _jobs(self) -> list[tuple[Hashable, Callable[[], float]]]:
+    def _jobs(self) -> list[tuple[tuple[Any, ...], Callable[[], float]]]:
         with self.parts.store.read() as session:
             sweeps = session.exec(
                 select(Discovery.id).where(col(Discovery.state).in_(["requested", "running"]))
@@ -121,7 +125,7 @@ class Reconciler:
             wishes = session.exec(select(*CLAIM_WISH).where(col(Claim.ended_at).is_(None))).all()
             ordered = session.exec(select(Order.id).where(OPEN)).first() is not None
         busy = ordered or _in_flight(wishes) or self.parts.watch.behind()
-        jobs: list[tuple[Hashable, Callable[[], float]]] = [
+        jobs: list[tuple[tuple[Any, ...], Callable[[], float]]] = [
             (("expected", ""), self._expected),
             # At once when something begins, and seldomer when nothing goes on.
             (("sight", "", busy), lambda: self._look(busy)),

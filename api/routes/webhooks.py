@@ -118,7 +118,9 @@ def create_webhook(ask: WebhookAsk, caller: Owner, parts: Here) -> WebhookMade:
     with parts.store.write() as session:
         foreign = hook.project not in ("", caller.project)
         if foreign and session.get(Project, hook.project) is None:
-            raise NotFound(f"there is no project {hook.project}", "See which there are: `seed project list`.")
+            raise NotFound(
+                f"there is no project {hook.project}", "See which there are: `seed project list`."
+            )
         hooks.add(session, hook)
         session.flush()
         return WebhookMade(**_out(session, hook).model_dump(), secret=secret)

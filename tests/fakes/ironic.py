@@ -49,7 +49,7 @@ class FakeIronic:
         self.by_uuid[str(uuid)] = replace(self.by_uuid[str(uuid)], **moment)
 
     def _change(self, uuid: object, **facts: Any) -> None:
-        self.node(uuid)
+        self._known(uuid)
         self.change(uuid, **facts)
         self.touched[str(uuid)] = time.monotonic()
 
@@ -93,6 +93,9 @@ class FakeIronic:
 
     def node(self, uuid: object) -> Node:
         self.asked.append("node")
+        return self._known(uuid)
+
+    def _known(self, uuid: object) -> Node:
         if str(uuid) not in self.by_uuid:
             raise NotFound(f"there is no node {uuid}", "seed node list")
         return self.by_uuid[str(uuid)]
@@ -177,7 +180,7 @@ class FakeIronic:
         self._change(node_uuid, allocation=f"allocation of {name}")
         return "active", ""
 
-    def allocations(self, resource_class: str) -> dict[str, tuple[str, str, str]]:
+    def allocated(self, resource_class: str) -> dict[str, tuple[str, str, str]]:
         known = {name: self.by_uuid[uuid] for name, uuid in self.allocations.items()}
         return {
             name: ("active", node.uuid, "")
