@@ -18,7 +18,7 @@ from api.parts import Door, Parts
 from api.representation import PARTIAL
 from provisioning.models import Bmc, Credential
 from provisioning.store import record
-from seed.client import Client
+from seed.client import Seed
 from tests.fakes.api import some_parts
 
 
@@ -153,7 +153,7 @@ def test_a_list_is_never_longer_than_a_thousand(http: TestClient, parts: Parts) 
         for n in range(1500):
             session.add(Credential(name=f"c{n:04}", username="u", sealed=b"x"))
     assert [len(page) for page in pages(http, "/v1/credentials")] == [1000, 500]
-    command = Client(Path("/nowhere"))  # the CLI's, over this connection
+    command = Seed(socket=Path("/nowhere"))  # the CLI's, over this connection
     command._http = http
     assert len(command.get("/credentials")) == 1500
     assert len(command.get("/credentials", limit=10)) == 10

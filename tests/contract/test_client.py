@@ -140,7 +140,7 @@ def test_projects_users_and_webhooks_are_typed(seed: Seed) -> None:
         ({"state": "released", "ended_at": now()}, Stuck),
         ({"state": "deploying"}, TooLong),
     ],
-    ids=str,
+    ids=["stuck", "released", "late"],
 )
 def test_waiting_ends(facts: dict[str, Any], kind: type[ClientError], parts: Parts, seed: Seed,
                       ) -> None:  # fmt: skip
