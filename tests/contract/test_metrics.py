@@ -134,9 +134,9 @@ def test_requests_count_by_route_and_never_by_path(parts: Parts, web: TestClient
 
 def test_what_broke_counts_too(parts: Parts, web: TestClient) -> None:
     """Ironic is down: 503, made by the outermost net."""
-    assert web.get("/v1/nodes").status_code == 503
+    assert web.get("/baremetal/v1/nodes").status_code == 503
     assert one(scraped(web), "seed_http_requests_total",
-               route="/v1/nodes", method="GET", status="503") == 1  # fmt: skip
+               route="/baremetal{path:path}", method="GET", status="503") == 1  # fmt: skip
 
 
 def test_both_doors_are_counted_in_one(parts: Parts, web: TestClient) -> None:
