@@ -90,7 +90,7 @@ def list_events(
     limit: Annotated[int, Query(ge=1, le=1000)] = 100,
     subject: Annotated[str | None, Query(max_length=255)] = None,
     kind: Annotated[str, Query(max_length=255)] = "",
-    accept: Annotated[str, Header()] = "",
+    accept: Annotated[str, Header(include_in_schema=False)] = "",
     last_event_id: Annotated[int | None, Header(ge=0, le=2**63 - 1)] = None,
 ) -> Any:  # noqa: ANN401
     """Events younger than the one numbered `after`; the last one's id is the next `after`.

@@ -1,7 +1,7 @@
 """Webhooks: events posted to an address that its owner names. A claimer has its project's only."""
 
 from datetime import datetime
-from typing import Annotated, Final
+from typing import Annotated, Final, Literal
 from uuid import UUID, uuid4
 
 from fastapi import APIRouter, Depends, Query
@@ -12,7 +12,7 @@ from api.auth import needs
 from api.parts import Here
 from api.roles import Caller, Role
 from provisioning import hooks
-from provisioning.errors import Forbidden, Invalid, NotFound
+from provisioning.errors import Forbidden, NotFound
 from provisioning.hooks import Delivery, DeliveryState, Webhook
 from provisioning.models import Event, HostLabel, Name
 from provisioning.tenants import Project
@@ -79,12 +79,18 @@ class DeliveryOut(BaseModel):
     delivered_at: datetime | None
 
 
-class AgainAsk(BaseModel):
-    """Which to send once more: one by its id, or all that are dead."""
+class OneAgain(BaseModel):
+    """Send this one once more."""
 
     model_config = ConfigDict(extra="forbid")
-    delivery: UUID | None = None
-    dead: bool = False
+    delivery: UUID
+
+
+class DeadAgain(BaseModel):
+    """Send all that are dead once more."""
+
+    model_config = ConfigDict(extra="forbid")
+    dead: Literal[True]
 
 
 class AgainOut(BaseModel):
@@ -186,13 +192,12 @@ def list_deliveries(
 
 
 @router.post("/{name}:redeliver", status_code=202)
-def redeliver(name: str, ask: AgainAsk, caller: Owner, parts: Here) -> AgainOut:
+def redeliver(name: str, ask: OneAgain | DeadAgain, caller: Owner, parts: Here) -> AgainOut:
     """Send one delivery, or all dead ones, as if they were new."""
-    if (ask.delivery is None) is not ask.dead:
-        raise Invalid("say which", "Give `delivery` with its id, or `dead`: true.")
+    which = ask.delivery if isinstance(ask, OneAgain) else None
     with parts.store.write() as session:
         hook = hooks.find(session, _project(caller), name)
-        return AgainOut(deliveries=hooks.send_again(session, hook, ask.delivery))
+        return AgainOut(deliveries=hooks.send_again(session, hook, which))
 
 
 def _switch(name: str, caller: Caller, parts: Here, on: bool) -> WebhookOut:
