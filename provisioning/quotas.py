@@ -42,11 +42,15 @@ def check(session: Session, project: str, resource_class: str, more: int) -> Non
 
 
 def _exceeded(quota: Quota, held_now: int, more: int) -> QuotaExceeded:
-    what = f"of class {quota.resource_class}" if quota.resource_class else "of all classes together"
     one = quota.resource_class or "--all"
+    allowed = (
+        f"project {quota.project} may hold {quota.nodes} of class {one}; it holds {held_now}"
+        if quota.resource_class
+        else f"project {quota.project} may hold {quota.nodes} of all classes together; "
+        f"it holds {held_now}"
+    )
     return QuotaExceeded(
-        f"project {quota.project} may hold {quota.nodes} {what}; it holds {held_now}, "
-        f"and {more} more would be too many",
+        f"{allowed}, and {more} more would be too many",
         "Ask for fewer or release a claim: `seed claim list`. An operator raises it: "
         f"`seed quota set {quota.project} {one} --nodes N`.",
     )
