@@ -102,6 +102,7 @@ class Keystone:
         self._tokens = settings.url.rstrip("/") + "/auth/tokens"
         self._kept: OrderedDict[str, _Kept] = OrderedDict()
         self._own, self._own_until, self._refused_until = "", 0.0, 0.0
+        self._asking: dict[str, asyncio.Task[Token]] = {}
         self._own_lock, self._calls = asyncio.Lock(), asyncio.Semaphore(AT_ONCE)
 
     async def identify(self, secret: str) -> tuple[str, list[Grant]]:
@@ -136,11 +137,17 @@ class Keystone:
         return kept.token
 
     async def _ask(self, secret: str) -> Token:
+        """One question about a token at a time, however many requests bring it."""
         key = digest(secret)
+        task = self._asking.get(key)
+        if task is None:
+            task = self._asking[key] = asyncio.create_task(self._asked(secret, key))
+            task.add_done_callback(lambda _: self._asking.pop(key, None))
+        return await asyncio.shield(task)
+
+    async def _asked(self, secret: str, key: str) -> Token:
         try:
             async with asyncio.timeout(ASK_SECONDS), self._calls:
-                if known := self._known(key):  # whoever asked before us
-                    return known
                 token = await self._validated(secret)
         except TimeoutError as error:
             raise self.peer.down("does not answer") from error
