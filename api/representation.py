@@ -138,7 +138,7 @@ class _Shown:
     async def __call__(self, message: Message) -> None:
         if message["type"] == "http.response.start":
             kind = Headers(raw=message["headers"]).get("content-type", "")
-            if message["status"] == 200 and kind.startswith(_JSON):
+            if message["status"] == 200 and kind.partition(";")[0].strip() == _JSON:
                 self._start = message
                 return
         if self._start is None:
