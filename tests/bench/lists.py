@@ -10,6 +10,7 @@ and its cache is filled by its own watcher.
 import asyncio
 import re
 import socket
+import ssl
 import subprocess
 import sys
 import time
@@ -57,7 +58,7 @@ def shoot(site: Site, url: str, login: str, pids: set[int]) -> Shot:
         [*netns.prefix(site.namespace), *argv, url], capture_output=True, text=True, check=True,
         timeout=60,
     ).stdout  # fmt: skip
-    if "Non-2xx" in done or "Socket errors" in done:
+    if "Non-2xx" in done or "Socket errors" in done or " 0 requests in" in done:
         raise RuntimeError(f"{url}: {done}")
     rate = float(re.findall(r"Requests/sec:\s+([\d.]+)", done)[0])
     number, unit = re.findall(r"99%\s+([\d.]+)(us|ms|s)", done)[0]
@@ -101,6 +102,7 @@ def measured(site: Site, token: str) -> list[Row]:
         with on_a_port(site) as (direct, pid):
             until(lambda: _answers(site, direct, token), 60, "the API on a port")
             shots["ours"].append(shoot(site, direct, token, {pid}))
+        until(lambda: _answers(site, ours, token), 60, "the API behind nginx")
         shots["tls"].append(shoot(site, ours, token, seed))
         shots["bare"].append(shoot(site, f"{raw}?limit=100", basic, pids["ironic"]))
         shots["detail"].append(shoot(site, f"{raw}/detail?limit=100", basic, pids["ironic"]))
@@ -123,9 +125,12 @@ def measured(site: Site, token: str) -> list[Row]:
 
 
 def _answers(site: Site, url: str, token: str) -> bool:
+    trust = ssl.create_default_context(cafile=Paths(site.settings).tls / "ca.pem")
+
     def ask() -> bool:
         try:
-            return httpx.get(url, headers={"Authorization": token}, timeout=30).is_success
+            headers = {"Authorization": token}
+            return httpx.get(url, headers=headers, timeout=30, verify=trust).is_success
         except httpx.TransportError:
             return False
 
