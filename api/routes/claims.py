@@ -2,11 +2,12 @@
 
 import re
 from datetime import datetime
-from typing import Any, Final
+from typing import Annotated, Any, Final
 from uuid import UUID
 
 from fastapi import APIRouter, Request, Response
-from pydantic import BaseModel, ConfigDict, Field, StrictBool
+from pydantic import BaseModel, ConfigDict, Field, StrictBool, field_validator
+from pydantic.json_schema import SkipJsonSchema
 from sqlmodel import col, select
 
 from api.auth import Anyone, Claimer, Operator
@@ -114,12 +115,32 @@ class ReleaseAsk(BaseModel):
     why: str = Field(default="", max_length=500)
 
 
-class RenewAsk(BaseModel):
-    """One of the two: an end, or how long from now."""
+def _unsaid(schema: dict[str, Any]) -> None:
+    """It may be left out, and cannot be null."""
+    schema.pop("default", None)
 
-    model_config = ConfigDict(extra="forbid")
-    ends_at: datetime | None = None
-    lease_seconds: int | None = Field(default=None, ge=60, le=10 * 365 * 86400)
+
+class RenewAsk(BaseModel):
+    """One of the two: an end, or how many seconds from now."""
+
+    model_config = ConfigDict(
+        extra="forbid",
+        json_schema_extra={
+            "example": {"lease_seconds": 604800},
+            "oneOf": [{"required": ["ends_at"]}, {"required": ["lease_seconds"]}],
+        },
+    )
+    ends_at: datetime | SkipJsonSchema[None] = Field(default=None, json_schema_extra=_unsaid)
+    lease_seconds: Annotated[int, Field(ge=60, le=10 * 365 * 86400)] | SkipJsonSchema[None] = Field(
+        default=None, json_schema_extra=_unsaid
+    )
+
+    @field_validator("ends_at", "lease_seconds", mode="before")
+    @classmethod
+    def _said(cls, value: object) -> object:
+        if value is None:
+            raise ValueError("leave it out, or say it")
+        return value
 
 
 class ProtectAsk(BaseModel):
