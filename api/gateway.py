@@ -158,6 +158,6 @@ def create_gateway(parts: Parts) -> FastAPI:
     app.state.parts, app.state.ironic, app.state.door = parts, door, Door.GATEWAY
     install(app)
     app.include_router(router)
-    app.add_middleware(Limits, larger=LARGER)
+    app.add_middleware(Limits, larger=LARGER, untyped=True)
     app.add_middleware(Safety)
     return app

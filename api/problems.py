@@ -188,7 +188,7 @@ def _methods(request: Request) -> set[str]:
     `/v1/bmcs/{address}` matches `/v1/bmcs/x:inspect`, too, but does not mean it.
     """
     found: dict[int, set[str]] = {}
-    for path, methods in request.app.state.paths:
+    for path, methods in getattr(request.app.state, "paths", ()):
         if path.regex.fullmatch(request.url.path):
             found.setdefault(path.literal, set()).update(methods)
     return found[max(found)] if found else set()

@@ -187,6 +187,8 @@ def _shaped(scope: Scope, body: bytes, headers: MutableHeaders) -> bytes:
     route = scope.get("route")
     declared = declared_queries(route)
     many = body[:1] == b"["
+    if {"cursor", "fields"} <= declared:  # it looks at its whole query by itself
+        return body
     if not query and not (many and len(body) > 2 * lists.MAX_LIMIT):
         return body
     if "limit" in declared and "fields=" not in query:  # it pages by itself: nothing to cut
@@ -215,7 +217,12 @@ def declared_queries(route: Any) -> set[str]:  # noqa: ANN401
 
 
 def _queries(dependant: Any) -> Iterable[str]:  # noqa: ANN401
-    yield from (param.alias for param in dependant.query_params)
+    for param in dependant.query_params:
+        model = param.field_info.annotation
+        if isinstance(model, type) and issubclass(model, BaseModel):  # all of them in one argument
+            yield from model.model_fields
+        else:
+            yield param.alias
     for inner in dependant.dependencies:
         yield from _queries(inner)
 

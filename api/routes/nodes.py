@@ -13,6 +13,7 @@ from sqlmodel import Session, col, select
 from api.auth import Destroyer, Insider, Operator
 from api.node_list import ListAsk, NodeLine, NodeOut
 from api.parts import Here
+from api.representation import PARTIAL
 from api.roles import Caller
 from provisioning import handout, labels, logins, orders, plans, sight
 from provisioning.errors import Conflict, NotFound
@@ -75,7 +76,8 @@ async def list_nodes(ask: Annotated[ListAsk, Query()], caller: Insider, parts: H
         snapshot = await run_in_threadpool(parts.snapshots.current)
     body, after = parts.node_pages.page(snapshot, ask, now())
     headers = {"Link": f'</v1/nodes?{after}>; rel="next"'} if after else {}
-    return Response(body, media_type="application/json", headers=headers)
+    kind = PARTIAL if ask.fields else "application/json"
+    return Response(body, media_type=kind, headers=headers)
 
 
 @router.get("/v1/nodes/{name}")

@@ -265,7 +265,8 @@ def test_a_password_of_half_characters_is_refused(root: TestClient) -> None:
     body = json.dumps({"username": "a", "password": "s3cret\ud800"})
     headers = {"content-type": "application/json"}
     answer = root.put("/v1/credentials/x", content=body, headers=headers)
-    assert (answer.status_code, answer.json()["detail"]) == (422, "password: it is not text")
+    assert answer.status_code == 422
+    assert answer.json()["detail"].startswith("password: half of a surrogate pair")
     assert root.get("/v1/credentials").json() == []
 
 

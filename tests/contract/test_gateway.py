@@ -488,16 +488,18 @@ def test_another_servers_address_cannot_be_bound(http: TestClient, parts: Parts)
     ids=["other BMC", "other serial", "no BMC", "the BMC of a server without one"],
 )
 def test_an_unknown_server_is_noted_once_an_hour(
-    http: TestClient, parts: Parts, ironic: IronicDouble, inventory: dict[str, Any]
+    http: TestClient,
+    parts: Parts,
+    ironic: IronicDouble,
+    inventory: dict[str, Any],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     order = bmc_only(parts)
     for _ in range(3):
         assert post(http, inventory, FOREIGN).status_code == 404
     (event,) = events(parts, "discovery.unknown")
     assert (event.subject, event.data["source"]) == (STRANGER_MAC, FOREIGN)
-    with parts.store.write() as session:
-        event.at -= timedelta(minutes=61)
-        session.add(event)
+    monkeypatch.setattr(guard, "now", lambda: now() + timedelta(minutes=61))
     post(http, inventory, FOREIGN)
     assert len(events(parts, "discovery.unknown")) == 2
     assert not alarmed(parts, order)
