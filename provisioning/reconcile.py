@@ -32,6 +32,9 @@ from provisioning.store import record
 log = structlog.get_logger()
 
 PASS_SECONDS = 0.5  # how soon a new wish is seen
+NAP_SECONDS = 0.05  # how soon what moved on is taken up again
+ROWS_SECONDS = 4.0
+"""Rows that nobody changed are read that seldom: it costs 0.2 s of CPU with 5,000 nodes."""
 THREADS = 16
 LEASES_SECONDS = 1.0  # how soon a new lease is seen
 EXPECTED_SECONDS = 2.0  # how soon a listed server that was found is accepted
@@ -80,10 +83,16 @@ class Reconciler:
         by_kind = {"bmc": pool, "sight": looking}
         surveying = survey.pools(self.parts.protocols)
         hooks = ThreadPoolExecutor(hook_delivery.THREADS, thread_name_prefix="hook")
+        jobs: list[tuple[tuple[Any, ...], Callable[[], float]]] = []
+        known, again = -1, 0.0
         while not stop.is_set():
             try:
-                self.parts.serve_wire()
-                for key, job in self._jobs():
+                version = self.parts.store.version()  # before: what is written meanwhile counts
+                if version != known or time.monotonic() > again:
+                    self.parts.serve_wire()
+                    jobs = self._jobs()
+                    known, again = version, time.monotonic() + ROWS_SECONDS
+                for key, job in jobs:
                     self._start(by_kind.get(key[0], first), key, job)
                 for protocol, look, job in self._surveys():
                     self._start(surveying[protocol], look, job)
@@ -91,9 +100,15 @@ class Reconciler:
                     self._start(hooks, post, job)
             except Exception:  # a pass that fails (disk full, say) must not end the loop
                 log.exception("pass.failed")
-            self._moved.wait(PASS_SECONDS)  # what moved on is due at once
-            self._moved.clear()
+            self._pause(stop)
         return self._wind_up([pool, first, looking, hooks, *surveying.values()])
+
+    def _pause(self, stop: threading.Event) -> None:
+        """Until the next pass: what moved on is due at once."""
+        until = time.monotonic() + PASS_SECONDS
+        while not stop.wait(NAP_SECONDS) and time.monotonic() < until and not self._moved.is_set():
+            pass
+        self._moved.clear()
 
     def _wind_up(self, pools: list[ThreadPoolExecutor]) -> bool:
         """Log out of BMCs that are only read; let all else end, as far as it does in time."""

@@ -14,6 +14,7 @@ from datetime import UTC, datetime
 from typing import Any, Final
 from uuid import UUID
 
+import structlog
 from sqlalchemy import Select, String, func, select, type_coerce
 from sqlmodel import Session, col
 
@@ -24,6 +25,8 @@ from provisioning.models import Address, Bmc, Claim, Hold, Order
 from provisioning.room import Slot
 from provisioning.sight import Pass, Sight
 from provisioning.store import Store
+
+log = structlog.get_logger()
 
 APART_SECONDS: Final = 0.5
 """Between two reads because of what others wrote; longer where a read takes long."""
@@ -78,13 +81,16 @@ class Snapshots:
         self._not_before = 0.0
 
     def kept(self) -> Snapshot | None:
-        """The one in memory, if that will do: no call of the database that could wait."""
+        """The one in memory, if that will do: never waits.
+
+        Where others changed something a thread reads it meanwhile; None: this process did.
+        """
         own, version = self._store.commits, self._store.version()
-        if (own, version) == self._of:
-            return self._now
-        if own == self._of[0] and time.monotonic() < self._not_before:
-            return self._now
-        return None
+        if own != self._of[0]:
+            return None
+        if version != self._of[1] and time.monotonic() >= self._not_before:
+            self._read_aside()
+        return self._now
 
     def current(self) -> Snapshot:
         """The one in memory, or a new one: that takes some ten milliseconds per thousand nodes."""
@@ -92,8 +98,24 @@ class Snapshots:
         if found is not None:
             return found
         with self._lock:  # one reads, the others get what it read
-            found = self.kept()
-            return found if found is not None else self._read()
+            if self._store.commits != self._of[0]:
+                self._read()
+            return self._now
+
+    def _read_aside(self) -> None:
+        """One thread at a time; nobody waits for it."""
+        if self._lock.acquire(blocking=False):
+            self._not_before = float("inf")
+            threading.Thread(target=self._read_and_unlock, name="snapshot", daemon=True).start()
+
+    def _read_and_unlock(self) -> None:
+        try:
+            self._read()
+        except Exception:  # the database is busy or gone: whoever asks next tries again
+            log.exception("snapshot.failed")
+            self._not_before = time.monotonic() + APART_SECONDS
+        finally:
+            self._lock.release()
 
     def _read(self) -> Snapshot:
         began = time.monotonic()

@@ -50,9 +50,6 @@ class Store:
         """Make the tables of an empty database, or bring an older one up to date."""
         with self._writer.begin() as connection:
             migrations.upgrade(connection)
-        # Whoever opens and closes the file in this process now, to give it to another user say,
-        # takes SQLite's locks away (POSIX), and the next process truncates what ours has mapped.
-        self.engine.dispose()
 
     @contextmanager
     def read(self) -> Iterator[Session]:

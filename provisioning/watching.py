@@ -25,7 +25,7 @@ IN_FLIGHT_SECONDS: Final = 1.0
 IDLE_SECONDS: Final = 4.0
 PASS_SECONDS: Final = 45.0
 """From the begin of one pass to the next: with its own time less than 60."""
-FRESH_SECONDS: Final = 5.0
+FRESH_SECONDS: Final = 10.0
 """What was seen before is not taken for what is."""
 SET_BACK = timedelta(minutes=1)
 """Changes so long before a clock was set back are asked for again."""

@@ -97,9 +97,11 @@ def a_site() -> Iterator[Site]:
         settings = initialised(base, here)
         store = Store(settings.database_url)
         appliance.up(
-            settings, prepare_database=store.create, names=["ironic", "seed-api", "nginx"],
+            settings, prepare_database=store.create, names=["ironic", "seed-api"],
             extra_hardware=["fake-hardware"],
         )  # fmt: skip
+        # `up` opened and closed the file to change its owner: that took SQLite's locks (POSIX).
+        store.engine.dispose()
         paths = Paths(settings)
         password = paths.ironic_password("seed-reconciler").read_text().strip()
         ironic = Ironic(settings.ironic_url, "seed-reconciler", SecretStr(password))

@@ -1,7 +1,7 @@
 """Row `list`: a hundred of 5,000 nodes, by `wrk -t1 -c8`, against Ironic's own list.
 
-Ours is the API's application and server in a process of its own on a TCP port, token and all; and
-once more the service itself, behind nginx and TLS but for nginx's limit per address. The peers are
+Ours is the API's application and server in a process of its own on a TCP port, token and all, but
+without nginx and TLS before it: nginx lets one address ask 20 times a second. The peers are
 `GET /v1/nodes?limit=100` of the same Ironic, bare and detailed, with the login of Seed itself. The
 nodes are Ironic's (fake-hardware), made straight in its database; Seed's rows are made beside them,
 and its cache is filled by its own watcher.
@@ -10,7 +10,6 @@ and its cache is filled by its own watcher.
 import asyncio
 import re
 import socket
-import ssl
 import subprocess
 import sys
 import time
@@ -30,7 +29,7 @@ from provisioning.secrets import digest, new_token
 from provisioning.sight import ALL, Pass
 from seed import config
 from seed import serve as product
-from seed.host import netns, supervision, supervisor
+from seed.host import netns, supervisor
 from seed.host.paths import Paths
 from tests.bench.claims import Site, a_site
 from tests.bench.measure import ROUNDS, Row, cpu_of
@@ -79,7 +78,6 @@ def rows() -> list[Row]:
                       expires_at=now() + timedelta(hours=1))
             )  # fmt: skip
         until(lambda: _age(site) is not None, 300, "the nodes in the cache")
-        without_limit(site)
         return measured(site, f"Bearer {secret}")
 
 
@@ -94,16 +92,11 @@ def measured(site: Site, token: str) -> list[Row]:
     pids = {s.name: supervisor.tree(s.pid) for s in supervisor.status(site.settings)}
     basic = "Basic " + b64encode(f"seed-reconciler:{site.password}".encode()).decode()
     raw = f"{site.settings.ironic_url}/v1/nodes"
-    address = site.settings.management.address.ip
-    ours = f"https://{address}:{site.settings.api_port}/v1/nodes?{QUERY}"
-    shots: dict[str, list[Shot]] = {"ours": [], "tls": [], "bare": [], "detail": []}
-    seed = pids["seed-api"] | pids["nginx"]
+    shots: dict[str, list[Shot]] = {"ours": [], "bare": [], "detail": []}
     for _ in range(ROUNDS):
         with on_a_port(site) as (direct, pid):
             until(lambda: _answers(site, direct, token), 60, "the API on a port")
             shots["ours"].append(shoot(site, direct, token, {pid}))
-        until(lambda: _answers(site, ours, token), 60, "the API behind nginx")
-        shots["tls"].append(shoot(site, ours, token, seed))
         shots["bare"].append(shoot(site, f"{raw}?limit=100", basic, pids["ironic"]))
         shots["detail"].append(shoot(site, f"{raw}/detail?limit=100", basic, pids["ironic"]))
     rate = {who: median(s.per_second for s in told) for who, told in shots.items()}
@@ -118,19 +111,15 @@ def measured(site: Site, token: str) -> list[Row]:
         Row("list: p99", round(p99["ours"], 1), "ms", round(p99["bare"], 1),
             round(p99["ours"] / p99["bare"], 3)),
         Row("list: CPU of one", round(cpu["ours"], 2), "ms", round(cpu["bare"], 2)),
-        Row("list: through nginx and TLS", round(rate["tls"]), "requests/s"),
-        Row("list: through nginx and TLS: p99", round(p99["tls"], 1), "ms"),
         *idle(site, pids),
     ]  # fmt: skip
 
 
 def _answers(site: Site, url: str, token: str) -> bool:
-    trust = ssl.create_default_context(cafile=Paths(site.settings).tls / "ca.pem")
-
     def ask() -> bool:
         try:
             headers = {"Authorization": token}
-            return httpx.get(url, headers=headers, timeout=30, verify=trust).is_success
+            return httpx.get(url, headers=headers, timeout=30).is_success
         except httpx.TransportError:
             return False
 
@@ -173,14 +162,6 @@ def on_a_port(site: Site) -> Iterator[tuple[str, int]]:
     finally:
         process.terminate()
         process.wait(30)
-
-
-def without_limit(site: Site) -> None:
-    """nginx lets one address ask 20 times a second; that is not what is measured."""
-    path = Paths(site.settings).nginx_conf
-    lines = path.read_text().splitlines(keepends=True)
-    path.write_text("".join(line for line in lines if not line.strip().startswith("limit_req ")))
-    supervision.of(site.settings).reload(site.settings, "nginx")
 
 
 def serve() -> None:

@@ -101,6 +101,9 @@ class Site:
     def states(self) -> list[str]:
         return sorted(n.provision_state for n in self.inside(self.ironic.nodes))
 
+    def powers(self) -> set[str]:
+        return {n.power_state for n in self.inside(self.ironic.nodes)}
+
     def dressed(self, traits: list[str]) -> bool:
         """Is every node inspected, of class storage, and has it these traits?"""
         return (
@@ -205,6 +208,7 @@ def test_killed_at_every_step_the_claim_ends_right_and_no_node_is_held_twice() -
         assert site.states() == ["active", "active", "available"]
         for node in site.inside(site.ironic.nodes):  # fake-hardware's deploy does not start them
             site.inside(lambda uuid=node.uuid: site.ironic.power(uuid, "power on"))
+        site.until("all on", lambda: site.powers() == {"power on"})
         plan = site.inside(lambda: desk.plan_release("default", "web"))
         site.inside(lambda: desk.release("default", "web", plan.hash, "test", at_once=True))
         site.until("released", lambda: site.claim("web").state is ClaimState.RELEASED)
