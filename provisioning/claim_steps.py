@@ -37,7 +37,8 @@ class Claiming:
         changing = self._changing(claim)
         if changing:
             return Wait(f"the login of BMC {', '.join(changing)} is being changed", 1.0)
-        giving_back = claim.wanted is Wanted.RELEASED or leasing.is_over(claim)
+        over = leasing.is_over(claim) or leasing.ran_out(claim)
+        giving_back = claim.wanted is Wanted.RELEASED or over
         if giving_back and claim.state not in (ClaimState.RELEASING, ClaimState.CLEANING):
             return self._begin_release(claim)
         steps: dict[ClaimState, Callable[[Claim], Outcome]] = {
@@ -202,11 +203,8 @@ class Claiming:
     # --- and back -------------------------------------------------------------------------------
 
     def _begin_release(self, claim: Claim) -> Outcome:
-        if claim.state in holding.WAITING:
-            holding.drop_bookings(self.parts.store, claim)
         if claim.state in (ClaimState.REQUESTED, *holding.WAITING):  # nothing was written anywhere
-            self._free(claim)
-            return Move(ClaimState.RELEASED)
+            return self._free(claim)
         for hold, bmc in self._seats(claim):
             node = self.parts.ironic.node(hold.node_uuid)
             if node.provision_state == "active" and node.power_state != "power off":
@@ -216,14 +214,26 @@ class Claiming:
 
     def _wait_for_undo(self, claim: Claim) -> Outcome:
         if claim.wanted is Wanted.ACTIVE and not leasing.is_over(claim):  # taken back, or renewed
-            for hold, _bmc in self._seats(claim):
-                self.parts.ironic.power(hold.node_uuid, "power on")
-            return Move(ClaimState.ACTIVE)
+            return self._keep(claim)
         until = leasing.undo_until(claim, self.parts.undo)
         if until and until > now():
             left = (until - now()).total_seconds()
             return Wait(f"off; can be taken back for {left:.0f} s more", min(left + 0.1, 5.0))
         return Move(ClaimState.CLEANING)
+
+    def _keep(self, claim: Claim) -> Outcome:
+        """Active again, if it was: else it goes on where it was."""
+        proved = True
+        for hold, bmc in self._seats(claim):
+            with self.parts.store.read() as session:
+                order = orders.of_deploy(session, hold)
+            if self.parts.ironic.node(hold.node_uuid).provision_state == "active":
+                self.parts.ironic.power(hold.node_uuid, "power on")
+            else:
+                proved = False
+            if order is None or order.proof is None or _differs(claim, hold, bmc, order):
+                proved = False
+        return Move(ClaimState.ACTIVE if proved else ClaimState.DEPLOYING)
 
     def _clean(self, claim: Claim) -> Outcome:
         details: list[str] = []
@@ -238,8 +248,7 @@ class Claiming:
             return replace(stuck[0], seconds=2.0)
         if details:
             return Wait("; ".join(details))
-        self._free(claim)
-        return Move(ClaimState.RELEASED)
+        return self._free(claim)
 
     def _clean_one(self, hold: Hold, bmc: Bmc) -> Outcome:
         node = self.parts.ironic.node(hold.node_uuid)
@@ -287,11 +296,17 @@ class Claiming:
             f"Cure the cause, then `seed node retry {bmc.node_name}`. It is not offered till then.",
         )
 
-    def _free(self, claim: Claim) -> None:
+    def _free(self, claim: Claim) -> Outcome:
         seats = self._seats(claim)
         for hold, _bmc in seats:
             self.parts.ironic.drop_allocation(claim.allocation_name(hold.position))
         with self.parts.store.write() as session:
+            now_it = session.get_one(Claim, claim.id)
+            if claim.state is not ClaimState.CLEANING and now_it.wish != claim.wish:
+                return Wait("somebody wants it otherwise meanwhile", 0.1)
+            holding.drop_bookings(session, claim)
+            if leasing.ran_out(claim) and claim.wanted is Wanted.ACTIVE:
+                record(session, "claim.ran-out", claim.id, claim.name, project=claim.project)
             for hold, _bmc in seats:
                 row = session.get_one(Hold, hold.node_uuid)
                 if row.claim_id == claim.id and row.generation == hold.generation:
@@ -300,6 +315,7 @@ class Claiming:
                         orders.close(session, order, "done")
                     holding.let_go(session, row)
         self.parts.serve_wire()
+        return Move(ClaimState.RELEASED)
 
     # --- helpers --------------------------------------------------------------------------------
 

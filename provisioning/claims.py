@@ -153,7 +153,7 @@ class Desk:
             seen = self._look(session)
             queue = holding.waiting(session)
             return refusing.estimate(
-                seen, queue, claim, lambda c: self._wish(session, c, seen, None)
+                seen, queue, claim, lambda c: holding.plain_wish(session, c, seen, self._parts)
             )
 
     def find(self, session: Session, project: str | None, name: str) -> Claim:
@@ -165,6 +165,11 @@ class Desk:
         living = [c for c in rows if c.ended_at is None] or list(rows)
         if not living:
             raise NotFound(f"there is no claim {name!r}", "See yours: `seed claim list`.")
+        if len({c.project for c in living}) > 1 and not any(str(c.id) == name for c in living):
+            raise Conflict(
+                f"more than one claim is named {name}",
+                "Say which by its id: `seed claim list -o json`.",
+            )
         return living[0]
 
     # --- leases ---------------------------------------------------------------------------------
@@ -200,9 +205,9 @@ class Desk:
             return claim
 
     def _may_renew(self, session: Session, claim: Claim, end: datetime, at: datetime) -> None:
-        last = leasing.over_at(claim)
+        until = leasing.undo_until(claim, self.undo)
         gone = claim.wanted is Wanted.RELEASED or claim.state in GONE
-        if gone or (last and last + self.undo <= at):
+        if gone or (claim.state is ClaimState.RELEASING and until and until <= at):
             raise Conflict(
                 f"claim {claim.name} is being given back",
                 f"`seed claim undo {claim.name}` while that goes; else claim anew.",
@@ -213,32 +218,27 @@ class Desk:
                 f"Release it and ask again: `seed claim release {claim.name}`.",
             )
         admit_lease(session, claim.project, end - at)
-        uuids = select(Hold.node_uuid).where(Hold.claim_id == claim.id)
-        bookings = session.exec(
-            select(Booking)
-            .where(col(Booking.node_uuid).in_(uuids), Booking.claim_id != claim.id)
-            .order_by(col(Booking.starts_at))
-        ).all()
-        free = end + timedelta(seconds=claim.grace_seconds) + self.turnaround
-        if bookings and bookings[0].starts_at < free:
-            latest = bookings[0].starts_at - (free - end)
-            raise Conflict(
-                f"a node of claim {claim.name} is reserved from "
-                f"{bookings[0].starts_at:%Y-%m-%d %H:%M} UTC on",
-                f"It can be kept until {latest:%Y-%m-%d %H:%M} UTC at most.",
-            )
+        booking = holding.next_booking(session, claim)
+        tail = timedelta(seconds=claim.grace_seconds) + self.turnaround
+        if booking and booking.starts_at < end + tail:
+            raise _is_reserved(claim, booking, tail)
 
     def protect(self, project: str | None, name: str, on: bool, who: str, why: str) -> Claim:
         """While protected it is neither released nor ends by itself."""
         with self.store.write() as session:
             claim = self.find(session, project, name)
-            if claim.wanted is Wanted.RELEASED or claim.ended_at:
+            if claim.wanted is Wanted.RELEASED or claim.state in GONE:
                 raise Conflict(
                     f"claim {claim.name} is being given back", f"`seed claim undo {claim.name}`."
                 )
             if claim.protected is not on:
+                booking = holding.next_booking(session, claim) if on else None
+                if booking:
+                    tail = timedelta(seconds=claim.grace_seconds) + self.turnaround
+                    raise _is_reserved(claim, booking, tail)
                 claim.protected = on
                 session.add(claim)
+                holding.stretch(session, claim)
                 kind = "claim.protected" if on else "claim.unprotected"
                 record(session, kind, claim.id, claim.name, who=who, project=claim.project, why=why)
             return claim
@@ -274,7 +274,7 @@ class Desk:
         """Give the nodes back: off now, cleaned when the undo window is over."""
         with self.store.write() as session:
             claim = self.find(session, project, name)
-            if claim.wanted is Wanted.RELEASED:
+            if claim.wanted is Wanted.RELEASED or claim.ended_at:
                 if at_once and claim.state is ClaimState.RELEASING:
                     claim.undo_until = now()
                 return claim
@@ -295,7 +295,7 @@ class Desk:
         """Undo a release while the disks are untouched."""
         with self.store.write() as session:
             claim = self.find(session, project, name)
-            if claim.wanted is Wanted.ACTIVE:
+            if claim.wanted is Wanted.ACTIVE and claim.state not in GONE:
                 if claim.state is ClaimState.RELEASING:
                     raise Conflict(
                         f"the lease of claim {claim.name} is over",
@@ -307,6 +307,10 @@ class Desk:
                 raise Conflict(
                     f"the undo window of claim {claim.name} is over",
                     "Its disks are being cleaned; claim new nodes: `seed claim create`.",
+                )
+            if claim.state is not ClaimState.QUEUED and not holding.keeps_any(session, claim):
+                raise Conflict(
+                    f"claim {claim.name} has no node any more", "Claim anew: `seed claim create`."
                 )
             claim.wanted, claim.undo_until = Wanted.ACTIVE, None
             session.add(claim)
@@ -372,6 +376,13 @@ def _unprotected(claim: Claim) -> None:
             f"claim {claim.name} is protected",
             f"If it shall end all the same: `seed claim unprotect {claim.name}`, then release it.",
         )
+
+
+def _is_reserved(claim: Claim, booking: Booking, tail: timedelta) -> Conflict:
+    return Conflict(
+        f"a node of claim {claim.name} is reserved from {booking.starts_at:%Y-%m-%d %H:%M} UTC on",
+        f"It can be kept until {booking.starts_at - tail:%Y-%m-%d %H:%M} UTC at most.",
+    )
 
 
 def _sentence(claim: Claim, nodes: list[PlannedNode], undo: timedelta) -> str:

@@ -11,7 +11,7 @@ from typing import Any, Final
 from provisioning import root_device
 from provisioning.models import Claim, now
 from provisioning.outcome import Done
-from provisioning.states import Wanted
+from provisioning.states import ClaimState, Wanted
 from provisioning.store import Store, record
 
 WARNINGS: Final = (timedelta(days=1), timedelta(hours=1), timedelta(0))
@@ -36,7 +36,15 @@ def undo_until(claim: Claim, undo: timedelta) -> datetime | None:
     end = over_at(claim)
     if claim.wanted is Wanted.RELEASED or end is None:
         return claim.undo_until
-    return end + undo
+    # Nobody could take it back before it was seen to be off: we were down, or it was protected.
+    return (max(end, claim.since) if claim.state is ClaimState.RELEASING else end) + undo
+
+
+def ran_out(claim: Claim) -> bool:
+    """Is its time over, and it never had a node?"""
+    end = claim.ends_at if claim.state is ClaimState.QUEUED else claim.lease_end
+    waits = claim.state in (ClaimState.QUEUED, ClaimState.RESERVED) and claim.held_at is None
+    return waits and end is not None and end <= now()
 
 
 def warn(store: Store, claim: Claim) -> Done:

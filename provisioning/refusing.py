@@ -1,7 +1,6 @@
 """Why a claim is refused, and when it could be had: for people, and for claimers who see less."""
 
 from collections.abc import Callable, Iterable
-from dataclasses import replace
 from datetime import datetime
 from typing import Final
 from uuid import UUID
@@ -68,25 +67,9 @@ def estimate(
 ) -> datetime | None:
     """Go through the queue as if nobody else came and every lease ended in time."""
     for waiter in queue:
-        w = replace(wished(waiter), kept=frozenset())
+        w = wished(waiter)
         at = choosing.nearest_time(seen, w)
         if waiter.id == claim.id or at is None:
             return at if waiter.id == claim.id else None
-        seen = _as_if_taken(seen, w, at)
+        seen = choosing.as_if_taken(seen, w, at, waiter.id)
     return None
-
-
-def _as_if_taken(seen: Pool, w: Wish, at: datetime) -> Pool:
-    fitting = [
-        c
-        for c in seen.candidates
-        if choosing.free_at(c, w, at) and not any(b.lasting for b in choosing.broken(c, w))
-    ]
-    gone = {c.uuid for c in choosing.seat(w.claim, fitting)}
-    span = (at, None if w.lasts is None else at + w.lasts + seen.turnaround)
-    return replace(
-        seen,
-        candidates=tuple(
-            replace(c, busy=(*c.busy, span)) if c.uuid in gone else c for c in seen.candidates
-        ),
-    )

@@ -83,7 +83,12 @@ class House:
         self.uuids = self._furnish(nodes)
         self.reconciler = self.a_life()
         self.desk = Desk(
-            self.store, cast(Ironic, self.ironic), an_image, UNDO, turnaround=TURNAROUND, grace=GRACE
+            self.store,
+            cast(Ironic, self.ironic),
+            an_image,
+            UNDO,
+            turnaround=TURNAROUND,
+            grace=GRACE,
         )
         see(self.store, self.ironic)
 

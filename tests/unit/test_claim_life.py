@@ -9,6 +9,7 @@ import os
 import time
 from collections import Counter, defaultdict
 from datetime import datetime, timedelta
+from itertools import combinations
 from typing import Any
 from uuid import UUID
 
@@ -16,15 +17,13 @@ from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import (
     RuleBasedStateMachine,
-    initialize,
     invariant,
-    precondition,
     rule,
     run_state_machine_as_test,
 )
 
 from provisioning.errors import SeedError
-from provisioning.models import Booking, Claim, Hold, Order
+from provisioning.models import Bmc, Booking, Claim, Hold, Order
 from provisioning.sight import Sight
 from provisioning.states import ClaimState, IfFull, Wanted
 from tests.fakes.life import GRACE, TURNAROUND, UNDO, House, Killed, clock
@@ -33,7 +32,6 @@ from tests.unit.test_claims import a_spec
 LONG = float(os.environ.get("SEED_LIFE", "0"))
 NAMES = [f"c{n}" for n in range(6)]
 PROJECT = "p"
-FOREVER = datetime.max.replace(tzinfo=None)
 WHOLE = {ClaimState.ALLOCATED, ClaimState.DEPLOYING, ClaimState.PROVING, ClaimState.ACTIVE}
 
 wishes = st.fixed_dictionaries(
@@ -45,7 +43,7 @@ wishes = st.fixed_dictionaries(
         "starts": st.sampled_from([None, None, None, 20, 90, 240]),
         "lease": st.sampled_from([None, 15, 60, 120]),
         "ends": st.sampled_from([None, None, 90, 300]),
-        "protected": st.sampled_from([False, False, False, True]),
+        "protected": st.sampled_from([False] * 7 + [True]),
     }
 )
 names = st.sampled_from(NAMES)
@@ -103,9 +101,10 @@ class Life(RuleBasedStateMachine):
             return True
         return False
 
-    @rule(name=names, wish=wishes)
-    def request(self, name: str, wish: dict[str, Any]) -> None:
+    @rule(name=names, wish=wishes, rounds=st.sampled_from([0, 0, 1, 3, 6]))
+    def request(self, name: str, wish: dict[str, Any], rounds: int) -> None:
         self.refused(lambda: self.ask(name, wish))
+        self.go_on(rounds)
 
     @rule(name=names, at_once=st.booleans())
     def release(self, name: str, at_once: bool) -> None:
@@ -121,9 +120,7 @@ class Life(RuleBasedStateMachine):
 
     @rule(name=names, minutes=st.sampled_from([2, 30, 200]))
     def renew(self, name: str, minutes: int) -> None:
-        self.refused(
-            lambda: self.house.desk.renew(PROJECT, name, "me", lease_seconds=minutes * 60)
-        )
+        self.refused(lambda: self.house.desk.renew(PROJECT, name, "me", lease_seconds=minutes * 60))
 
     @rule(name=names, on=st.booleans())
     def protect(self, name: str, on: bool) -> None:
@@ -135,9 +132,10 @@ class Life(RuleBasedStateMachine):
 
     # --- what goes on by itself -----------------------------------------------------------------
 
-    @rule(minutes=st.sampled_from([1, 6, 11, 31, 61, 130]))
-    def later(self, minutes: int) -> None:
+    @rule(minutes=st.sampled_from([1, 6, 11, 31, 61, 130]), rounds=st.sampled_from([0, 1, 4]))
+    def later(self, minutes: int, rounds: int) -> None:
         self.clock.at += timedelta(minutes=minutes)
+        self.go_on(rounds)
 
     @rule(which=st.integers(0, 5), times=st.integers(1, 4), disturbed=disturbance)
     def step(self, which: int, times: int, disturbed: tuple[str, int] | None) -> None:
@@ -150,6 +148,9 @@ class Life(RuleBasedStateMachine):
 
     @rule(times=st.integers(1, 5))
     def rounds(self, times: int) -> None:
+        self.go_on(times)
+
+    def go_on(self, times: int) -> None:
         for _ in range(times):
             self.house.see()
             self.granting(self.house.serve)
@@ -195,7 +196,7 @@ class Life(RuleBasedStateMachine):
     def at_effect(self, when: str, what: str, args: tuple[Any, ...]) -> None:
         if when == "before" and what == "provision":
             self.may_provision(UUID(str(args[0])), args[1])
-        if self.ambush is None or self.stepping is None and self.ambush[0] != "kill":
+        if self.ambush is None or (self.stepping is None and self.ambush[0] != "kill"):
             return
         kind, left = self.ambush
         self.ambush = (kind, left - 1) if left else None
@@ -360,10 +361,9 @@ class Life(RuleBasedStateMachine):
                     end = end + TURNAROUND if end else None
                     spans[hold.node_uuid].append((claim.id, self.clock.at, end))
         for node, taken in spans.items():
-            for n, (claim_id, begin, end) in enumerate(taken):
-                for other, b, e in taken[n + 1 :]:
-                    if claim_id != other:
-                        assert not overlaps(begin, end, b, e), f"{node} twice: {taken}"
+            for (claim_id, begin, end), (other, b, e) in combinations(taken, 2):
+                apart = claim_id == other or not overlaps(begin, end, b, e)
+                assert apart, f"{node} twice: {taken}"
 
     def everything_ends(self) -> None:
         self.ambush = None
@@ -375,7 +375,7 @@ class Life(RuleBasedStateMachine):
                 if self.house.ironic.node(uuid).maintenance:
                     self.house.ironic.set_maintenance(uuid, False)
                 self.try_again(number)
-            self.rounds.__wrapped__(self, 2)
+            self.go_on(2)
             self.clock.at += timedelta(minutes=11)
             if not self.house.living():
                 break
@@ -393,8 +393,6 @@ class Life(RuleBasedStateMachine):
 
     def try_again(self, number: int) -> None:
         """A person says so: `seed node retry`."""
-        from provisioning.models import Bmc
-
         with self.house.store.write() as session:
             bmc = next(b for b in self.house.rows(Bmc) if b.node_name == f"node-{number}")
             row = session.get_one(Bmc, bmc.id)
@@ -418,7 +416,9 @@ def overlaps(a: datetime, b: datetime | None, c: datetime, d: datetime | None) -
 def is_waiting(claim: Claim, at: datetime) -> bool:
     begun = claim.starts_at is None or claim.starts_at <= at
     ended = claim.ends_at is not None and claim.ends_at <= at
-    return claim.state is ClaimState.QUEUED and claim.wanted is Wanted.ACTIVE and begun and not ended
+    return (
+        claim.state is ClaimState.QUEUED and claim.wanted is Wanted.ACTIVE and begun and not ended
+    )
 
 
 def is_ahead(other: Claim, claim: Claim, queued: set[UUID]) -> bool:
