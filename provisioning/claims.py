@@ -3,6 +3,7 @@
 holding.py has the rows that it writes, claim_steps.py the reconciler's side.
 """
 
+import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
@@ -23,6 +24,7 @@ from provisioning.states import ClaimState, IfFull, Wanted
 from provisioning.store import Store, record
 
 RELEASE = "release"
+AS_NEW = timedelta(seconds=5)  # what only the clock changes is told anew after that
 CHANGEABLE = frozenset({"protected", "priority", "if_full"})
 """Parts of a wish that have verbs of their own: they may differ when a wish is repeated."""
 
@@ -53,6 +55,7 @@ class Desk:
     grace: timedelta = timedelta(0)
     _parts: Inventories = field(default_factory=Inventories)
     _seen: list[tuple[int, Pool]] = field(default_factory=list)
+    _looking: threading.Lock = field(default_factory=threading.Lock)
 
     def request(
         self, spec: ClaimSpec, project: str, who: str, insider: bool = False
@@ -80,7 +83,7 @@ class Desk:
             admit(session, claim)
             session.add(claim)
             session.flush()
-            seen = pool.look(session, now(), self.turnaround)
+            seen = self._look(session)
             w = self._wish(session, claim, seen, image)
             self._begin(session, claim, seen, w, insider)
             record(
@@ -113,14 +116,19 @@ class Desk:
             raise refusing.refusal(seen, w, choice, project, insider)
 
     def _look(self, session: Session) -> Pool:
-        """The pool now; the last look again while nobody wrote anything since."""
-        version = self.store.version()
-        kept = self._seen[-1] if self._seen else None
-        if kept and kept[0] == version:
-            return replace(kept[1], at=now())
-        seen = pool.look(session, now(), self.turnaround)
-        self._seen[:] = [(version, seen)]
-        return seen
+        """The pool now; the last look again while nobody wrote anything since.
+
+        One looks while the others wait: hundreds who ask at once share it. `session` must not
+        have read anything yet, or be a writer, which nobody else's commit can overtake.
+        """
+        with self._looking:
+            version, at = self.store.version(), now()
+            kept = self._seen[-1] if self._seen else None
+            if kept and kept[0] == version and timedelta(0) <= at - kept[1].at < AS_NEW:
+                return replace(kept[1], at=at)
+            seen = pool.look(session, at, self.turnaround)
+            self._seen[:] = [(version, seen)]
+            return seen
 
     def _wish(self, session: Session, claim: ClaimSpec, seen: Pool, image: Image | None) -> Wish:
         return holding.wish(session, claim, seen, self._parts, image.min_disk_gib if image else 0)

@@ -28,6 +28,7 @@ class Store:
         weakref.finalize(self, self.engine.dispose)  # the pool's connections are closed, not lost
         self._watch: Connection | None = None
         self._watching = threading.Lock()
+        self._writing = threading.Lock()
 
     def create(self) -> None:
         """Make the tables of an empty database, or bring an older one up to date."""
@@ -56,9 +57,18 @@ class Store:
 
     @contextmanager
     def write(self) -> Iterator[Session]:
-        """Commits when the block ends, rolls back when it raises."""
-        with Session(self._writer, expire_on_commit=False) as session, session.begin():
-            yield session
+        """Commits when the block ends, rolls back when it raises.
+
+        Writers of one process wait for each other here: SQLite's own waiting sleeps and looks
+        again, and dozens of them keep the one who writes from getting on.
+        """
+        mine = self._writing.acquire(timeout=BUSY_SECONDS)
+        try:
+            with Session(self._writer, expire_on_commit=False) as session, session.begin():
+                yield session
+        finally:
+            if mine:
+                self._writing.release()
 
 
 def _engine(url: str) -> Engine:

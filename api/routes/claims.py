@@ -286,7 +286,7 @@ def _out(parts: Here, claim: Claim) -> ClaimOut:
             )
             for h in holds
         ]
-    facts: dict[str, Any] = claim.model_dump(include=set(ClaimOut.model_fields))
+    facts: dict[str, Any] = claim.model_dump(include=set(ClaimOut.model_fields) - {"nodes"})
     queued = claim.state is ClaimState.QUEUED
     facts |= {
         "lease_end": claim.lease_end,

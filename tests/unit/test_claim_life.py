@@ -337,7 +337,7 @@ class Life(RuleBasedStateMachine):
                 assert claim.wanted is Wanted.RELEASED or self.ran_out(claim), "nobody ended it"
 
     def ran_out(self, claim: Claim) -> bool:
-        end = known_end(claim) or claim.ends_at
+        end = known_end(claim) or claim.lease_end  # the latter: it never had a node
         return end is not None and end <= self.clock.at
 
     def active_is_deployed(self, living: dict[UUID, Claim], holds: list[Hold]) -> None:
