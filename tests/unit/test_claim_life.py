@@ -331,7 +331,8 @@ class Life(RuleBasedStateMachine):
             if claim.state in WHOLE:
                 assert mine, f"{claim.name} is {claim.state} without a node"
             if claim.state is ClaimState.RESERVED and claim.wanted is Wanted.ACTIVE:
-                assert mine or booked[claim.id], "reserved, and nothing is kept for it"
+                kept = mine or booked[claim.id] or self.ran_out(claim)
+                assert kept, "reserved, and nothing is kept for it"
             if claim.ended_at:
                 assert not booked[claim.id]
                 assert claim.wanted is Wanted.RELEASED or self.ran_out(claim), "nobody ended it"
