@@ -272,6 +272,7 @@ def test_killed_at_every_step_a_lease_ends_who_waited_is_served_and_a_reservatio
 
         ask("leased", count=2, lease_seconds=86400)
         site.until("active", lambda: is_("leased", ClaimState.ACTIVE))
+        site.until("warned of", lambda: bool(site.claim("leased").warned))
         ask("gang", count=3, if_full="queue")
         assert site.claim("gang").state is ClaimState.QUEUED
         desk.renew("default", "leased", "test", ends_at=now() + timedelta(seconds=61))
