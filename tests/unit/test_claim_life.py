@@ -434,7 +434,7 @@ def test_the_whole_life_of_claims() -> None:
         run_state_machine_as_test(
             Life,
             settings=settings(
-                max_examples=500 if LONG else 60, stateful_step_count=40, deadline=None,
+                max_examples=500 if LONG else 30, stateful_step_count=40, deadline=None,
                 derandomize=not LONG, suppress_health_check=list(HealthCheck), database=None,
                 phases=[Phase.generate], report_multiple_bugs=False,
             ),
