@@ -7,14 +7,14 @@ time (held, reserved, in maintenance) are told apart from those that never will 
 
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Final
 from uuid import UUID
 
 from provisioning import root_device
 from provisioning.hardware import Inventory
-from provisioning.models import ClaimSpec
+from provisioning.models import Claim, ClaimSpec
 from provisioning.pool import Candidate, Pool
 from provisioning.states import BmcGoal
 
@@ -27,6 +27,7 @@ class Wish:
     """A claim, and when.
 
     begin, end: of the lease; None: open. now: it begins at once, so that the present counts.
+    tail:       after its end: grace, undo window and cleaning, until its nodes are free again.
     kept:       nodes that claims ahead of it in the queue wait for.
     parts:      BMC -> what its server consists of; only filled where the claim asks for sizes.
     min_disk_gib: what the image needs.
@@ -37,6 +38,7 @@ class Wish:
     end: datetime | None
     now: bool
     own: UUID | None = None
+    tail: timedelta = timedelta(0)
     kept: frozenset[UUID] = frozenset()
     parts: Mapping[UUID, Inventory | None] = field(default_factory=dict)
     min_disk_gib: int = 0
@@ -142,6 +144,8 @@ def _others(c: Candidate, w: Wish) -> Iterable[Broken]:
         yield Broken("it is held by another claim", "another claim has it", lasting=False)
     elif not free_at(c, w, w.begin):
         yield Broken("it is reserved by another claim", "another claim has it", lasting=False)
+    elif c.undoable and c.claim_id != w.own:
+        yield Broken("its claim can still be taken back", "another claim has it", lasting=False)
     if c.uuid in w.kept:
         yield Broken(
             "it is kept for claims that wait longer", "claims that wait longer get it first",
@@ -188,17 +192,16 @@ def broken(c: Candidate, w: Wish) -> list[Broken]:
 
 def free_at(c: Candidate, w: Wish, begin: datetime) -> bool:
     """Is it free from `begin` on, as long as the claim lasts? Its own bookings do not count."""
-    if w.own and (w.own in c.booked or c.claim_id == w.own):
-        return True
-    end = None if w.lasts is None else begin + w.lasts
+    end = None if w.lasts is None else begin + w.lasts + w.tail
     return not any(
-        (end is None or start < end) and (stop is None or stop > begin) for start, stop in c.busy
+        owner != w.own and (end is None or start < end) and (stop is None or stop > begin)
+        for start, stop, owner in c.busy
     )
 
 
 def earliest(c: Candidate, w: Wish, after: datetime) -> datetime | None:
     """From when on it is free for as long as the claim lasts; None: nobody knows."""
-    times = sorted({after, *(stop for _, stop in c.busy if stop and stop > after)})
+    times = sorted({after, *(stop for _, stop, _owner in c.busy if stop and stop > after)})
     return next((t for t in times if free_at(c, w, t)), None)
 
 
@@ -232,6 +235,21 @@ def _enough(froms: Iterable[datetime | None], count: int) -> int:
 
 
 # --- together -----------------------------------------------------------------------------------
+
+
+def as_if_taken(pool: Pool, w: Wish, at: datetime, owner: UUID) -> Pool:
+    """The pool as it will be once this wish has its nodes from `at` on."""
+    fitting = [
+        c for c in pool.candidates if free_at(c, w, at) and not any(b.lasting for b in broken(c, w))
+    ]
+    gone = {c.uuid for c in seat(w.claim, fitting)}
+    span = (at, None if w.lasts is None else at + w.lasts + w.tail, owner)
+    return replace(
+        pool,
+        candidates=tuple(
+            replace(c, busy=(*c.busy, span)) if c.uuid in gone else c for c in pool.candidates
+        ),
+    )
 
 
 def seat(claim: ClaimSpec, fitting: list[Candidate], own: UUID | None = None) -> list[Candidate]:
@@ -286,7 +304,28 @@ def choose(pool: Pool, w: Wish) -> Choice:
     return Choice(seat(w.claim, fitting, w.own), rejected, len(fitting))
 
 
-def kept(pool: Pool, w: Wish, already: frozenset[UUID]) -> frozenset[UUID]:
-    """The free nodes that a claim in the queue waits for: those behind it do not overtake it."""
-    free = [c for c in pool.candidates if c.uuid not in already and not broken(c, w)]
-    return frozenset(c.uuid for c in seat(w.claim, free))
+def kept_for(pool: Pool, ahead: Iterable[Claim], wish: Callable[[Claim], Wish]) -> frozenset[UUID]:
+    """The free nodes that claims ahead in the queue wait for: they do not overtake each other."""
+    kept: frozenset[UUID] = frozenset()
+    for claim in ahead:
+        w = wish(claim)
+        fitting = [c for c in pool.candidates if c.uuid not in kept and not broken(c, w)]
+        kept |= {c.uuid for c in seat(claim, fitting, w.own)}
+    return kept
+
+
+def kept_later(
+    pool: Pool, ahead: Iterable[Claim], wish: Callable[[Claim], Wish], later: Wish
+) -> frozenset[UUID]:
+    """Nodes that `later` would take in the time that claims ahead of it will probably have them."""
+    after = pool
+    for claim in ahead:
+        w = wish(claim)
+        at = nearest_time(after, w)
+        if at is not None:
+            after = as_if_taken(after, w, at, claim.id)
+    return frozenset(
+        c.uuid
+        for c, before in zip(after.candidates, pool.candidates, strict=True)
+        if free_at(before, later, later.begin) and not free_at(c, later, later.begin)
+    )

@@ -41,7 +41,8 @@ class Claiming:
         changing = self._changing(claim)
         if changing:
             return Wait(f"the login of BMC {', '.join(changing)} is being changed", 1.0)
-        giving_back = claim.wanted is Wanted.RELEASED or leasing.is_over(claim)
+        over = leasing.is_over(claim) or leasing.ran_out(claim)
+        giving_back = claim.wanted is Wanted.RELEASED or over
         if giving_back and claim.state not in (ClaimState.RELEASING, ClaimState.CLEANING):
             return self._begin_release(claim)
         steps: dict[ClaimState, Callable[[Claim], Outcome]] = {
@@ -241,11 +242,8 @@ class Claiming:
     # --- and back -------------------------------------------------------------------------------
 
     def _begin_release(self, claim: Claim) -> Outcome:
-        if claim.state in holding.WAITING:
-            holding.drop_bookings(self.parts.store, claim)
         if claim.state in (ClaimState.REQUESTED, *holding.WAITING):  # nothing was written anywhere
-            self._free(claim)
-            return Move(ClaimState.RELEASED)
+            return self._free(claim)
         leasing.record_over(self.parts.store, claim)
         self.parts.each(self._seats(claim), self._switch_off)
         return Move(ClaimState.RELEASING)
@@ -259,15 +257,28 @@ class Claiming:
 
     def _wait_for_undo(self, claim: Claim) -> Outcome:
         if claim.wanted is Wanted.ACTIVE and not leasing.is_over(claim):  # taken back, or renewed
-            self.parts.each(
-                self._seats(claim), lambda seat: self.parts.ironic.power(seat[0].node_uuid, ON)
-            )
-            return Move(ClaimState.ACTIVE)
+            return self._keep(claim)
         until = leasing.undo_until(claim, self.parts.undo)
         if until and until > now():
             left = (until - now()).total_seconds()
             return Wait(f"off; can be taken back for {left:.0f} s more", min(left + 0.1, 5.0))
         return Move(ClaimState.CLEANING)
+
+    def _keep(self, claim: Claim) -> Outcome:
+        """Active again, if it was: else it goes on where it was."""
+        answers = self.parts.each(self._seats(claim), lambda seat: self._keep_one(claim, *seat))
+        return Move(ClaimState.ACTIVE if all(answers) else ClaimState.DEPLOYING)
+
+    def _keep_one(self, claim: Claim, hold: Hold, bmc: Bmc) -> bool:
+        """On again, if an image is on it; whether it was proved."""
+        with self.parts.store.read() as session:
+            order = orders.of_deploy(session, hold)
+        if self.parts.ironic.node(hold.node_uuid).provision_state != "active":
+            return False
+        self.parts.ironic.power(hold.node_uuid, ON)
+        if order is None or order.proof is None:
+            return False
+        return not _differs(claim, hold, bmc, order)
 
     def _clean(self, claim: Claim) -> Outcome:
         details: list[str] = []
@@ -286,8 +297,7 @@ class Claiming:
             return replace(stuck[0], seconds=2.0)
         if details:
             return Wait(_some(details))
-        self._free(claim)
-        return Move(ClaimState.RELEASED)
+        return self._free(claim)
 
     def _clean_or_wait(self, hold: Hold, bmc: Bmc, seen: Node) -> Outcome:
         """Whoever acts asks Ironic once more."""
@@ -342,10 +352,16 @@ class Claiming:
             f"Cure the cause, then `seed node retry {bmc.node_name}`. It is not offered till then.",
         )
 
-    def _free(self, claim: Claim) -> None:
+    def _free(self, claim: Claim) -> Outcome:
         seats = self._seats(claim)
         self._drop(claim, seats)
         with self.parts.store.write() as session:
+            now_it = session.get_one(Claim, claim.id)
+            if claim.state is not ClaimState.CLEANING and now_it.wish != claim.wish:
+                return Wait("somebody wants it otherwise meanwhile", 0.1)
+            holding.drop_bookings(session, claim)
+            if leasing.ran_out(claim) and claim.wanted is Wanted.ACTIVE:
+                record(session, "claim.ran-out", claim.id, claim.name, project=claim.project)
             for hold, _bmc in seats:
                 row = session.get_one(Hold, hold.node_uuid)
                 if row.claim_id == claim.id and row.generation == hold.generation:
@@ -354,6 +370,7 @@ class Claiming:
                         orders.close(session, order, "done")
                     holding.let_go(session, row)
         self.parts.serve_wire()
+        return Move(ClaimState.RELEASED)
 
     def _drop(self, claim: Claim, seats: list[tuple[Hold, Bmc]]) -> None:
         names = [claim.allocation_name(hold.position) for hold, _bmc in seats]

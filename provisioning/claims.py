@@ -3,6 +3,7 @@
 holding.py has the rows that it writes, claim_steps.py the reconciler's side.
 """
 
+import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
@@ -34,6 +35,7 @@ from provisioning.store import Store, record
 from provisioning.tenants import Project
 
 RELEASE = "release"
+AS_NEW = timedelta(seconds=5)  # what only the clock changes is told anew after that
 CHANGEABLE = frozenset({"protected", "priority", "if_full"})
 """Parts of a wish that have verbs of their own: they may differ when a wish is repeated."""
 
@@ -64,6 +66,7 @@ class Desk:
     grace: timedelta = timedelta(0)
     _parts: Inventories = field(default_factory=Inventories)
     _seen: list[tuple[int, Pool]] = field(default_factory=list)
+    _looking: threading.Lock = field(default_factory=threading.Lock)
 
     def request(
         self, spec: ClaimSpec, project: str, who: str, insider: bool = False
@@ -91,7 +94,7 @@ class Desk:
             admit(session, claim, now())
             session.add(claim)
             session.flush()
-            seen = pool.look(session, now(), self.turnaround)
+            seen = self._look(session)
             w = self._wish(session, claim, seen, image)
             self._begin(session, claim, seen, w, insider)
             record(
@@ -124,14 +127,19 @@ class Desk:
             raise refusing.refusal(seen, w, choice, project, insider)
 
     def _look(self, session: Session) -> Pool:
-        """The pool now; the last look again while nobody wrote anything since."""
-        version = self.store.version()
-        kept = self._seen[-1] if self._seen else None
-        if kept and kept[0] == version:
-            return replace(kept[1], at=now())
-        seen = pool.look(session, now(), self.turnaround)
-        self._seen[:] = [(version, seen)]
-        return seen
+        """The pool now; the last look again while nobody wrote anything since.
+
+        One looks while the others wait: hundreds who ask at once share it. `session` must not
+        have read anything yet, or be a writer, which nobody else's commit can overtake.
+        """
+        with self._looking:
+            version, at = self.store.version(), now()
+            kept = self._seen[-1] if self._seen else None
+            if kept and kept[0] == version and timedelta(0) <= at - kept[1].at < AS_NEW:
+                return replace(kept[1], at=at)
+            seen = pool.look(session, at, self.turnaround)
+            self._seen[:] = [(version, seen)]
+            return seen
 
     def _wish(self, session: Session, claim: ClaimSpec, seen: Pool, image: Image | None) -> Wish:
         return holding.wish(session, claim, seen, self._parts, image.min_disk_gib if image else 0)
@@ -177,6 +185,11 @@ class Desk:
         living = [c for c in rows if c.ended_at is None] or list(rows)
         if not living:
             raise NotFound(f"there is no claim {name!r}", "See yours: `seed claim list`.")
+        if len({c.project for c in living}) > 1 and not any(str(c.id) == name for c in living):
+            raise Conflict(
+                f"more than one claim is named {name}",
+                "Say which by its id: `seed claim list -o json`.",
+            )
         return living[0]
 
     # --- leases ---------------------------------------------------------------------------------
@@ -212,9 +225,9 @@ class Desk:
             return claim
 
     def _may_renew(self, session: Session, claim: Claim, end: datetime, at: datetime) -> None:
-        last = leasing.over_at(claim)
+        until = leasing.undo_until(claim, self.undo)
         gone = claim.wanted is Wanted.RELEASED or claim.state in GONE
-        if gone or (last and last + self.undo <= at):
+        if gone or (claim.state is ClaimState.RELEASING and until and until <= at):
             raise Conflict(
                 f"claim {claim.name} is being given back",
                 f"`seed claim undo {claim.name}` while that goes; else claim anew.",
@@ -225,32 +238,27 @@ class Desk:
                 f"Release it and ask again: `seed claim release {claim.name}`.",
             )
         _may_last(projects.find(session, claim.project), end - at)
-        uuids = select(Hold.node_uuid).where(Hold.claim_id == claim.id)
-        bookings = session.exec(
-            select(Booking)
-            .where(col(Booking.node_uuid).in_(uuids), Booking.claim_id != claim.id)
-            .order_by(col(Booking.starts_at))
-        ).all()
-        free = end + timedelta(seconds=claim.grace_seconds) + self.turnaround
-        if bookings and bookings[0].starts_at < free:
-            latest = bookings[0].starts_at - (free - end)
-            raise Conflict(
-                f"a node of claim {claim.name} is reserved from "
-                f"{bookings[0].starts_at:%Y-%m-%d %H:%M} UTC on",
-                f"It can be kept until {latest:%Y-%m-%d %H:%M} UTC at most.",
-            )
+        booking = holding.next_booking(session, claim)
+        tail = timedelta(seconds=claim.grace_seconds) + self.turnaround
+        if booking and booking.starts_at < end + tail:
+            raise _is_reserved(claim, booking, tail)
 
     def protect(self, project: str | None, name: str, on: bool, who: str, why: str) -> Claim:
         """While protected it is neither released nor ends by itself."""
         with self.store.write() as session:
             claim = self.find(session, project, name)
-            if claim.wanted is Wanted.RELEASED or claim.ended_at:
+            if claim.wanted is Wanted.RELEASED or claim.state in GONE:
                 raise Conflict(
                     f"claim {claim.name} is being given back", f"`seed claim undo {claim.name}`."
                 )
             if claim.protected is not on:
+                booking = holding.next_booking(session, claim) if on else None
+                if booking:
+                    tail = timedelta(seconds=claim.grace_seconds) + self.turnaround
+                    raise _is_reserved(claim, booking, tail)
                 claim.protected = on
                 session.add(claim)
+                holding.stretch(session, claim)
                 kind = "claim.protected" if on else "claim.unprotected"
                 record(session, kind, claim.id, claim.name, who=who, project=claim.project, why=why)
             return claim
@@ -286,7 +294,7 @@ class Desk:
         """Give the nodes back: off now, cleaned when the undo window is over."""
         with self.store.write() as session:
             claim = self.find(session, project, name)
-            if claim.wanted is Wanted.RELEASED:
+            if claim.wanted is Wanted.RELEASED or claim.ended_at:
                 if at_once and claim.state is ClaimState.RELEASING:
                     claim.undo_until = now()
                     record(
@@ -311,7 +319,7 @@ class Desk:
         """Undo a release while the disks are untouched."""
         with self.store.write() as session:
             claim = self.find(session, project, name)
-            if claim.wanted is Wanted.ACTIVE:
+            if claim.wanted is Wanted.ACTIVE and claim.state not in GONE:
                 if claim.state is ClaimState.RELEASING:
                     raise Conflict(
                         f"the lease of claim {claim.name} is over",
@@ -323,6 +331,10 @@ class Desk:
                 raise Conflict(
                     f"the undo window of claim {claim.name} is over",
                     "Its disks are being cleaned; claim new nodes: `seed claim create`.",
+                )
+            if claim.state is not ClaimState.QUEUED and not holding.keeps_any(session, claim):
+                raise Conflict(
+                    f"claim {claim.name} has no node any more", "Claim anew: `seed claim create`."
                 )
             claim.wanted, claim.undo_until = Wanted.ACTIVE, None
             session.add(claim)
@@ -405,6 +417,13 @@ def _unprotected(claim: Claim) -> None:
             f"claim {claim.name} is protected",
             f"If it shall end all the same: `seed claim unprotect {claim.name}`, then release it.",
         )
+
+
+def _is_reserved(claim: Claim, booking: Booking, tail: timedelta) -> Conflict:
+    return Conflict(
+        f"a node of claim {claim.name} is reserved from {booking.starts_at:%Y-%m-%d %H:%M} UTC on",
+        f"It can be kept until {booking.starts_at - tail:%Y-%m-%d %H:%M} UTC at most.",
+    )
 
 
 def _sentence(claim: Claim, nodes: list[PlannedNode], undo: timedelta) -> str:

@@ -5,14 +5,14 @@ order; who is behind does not take what one ahead waits for.
 """
 
 from dataclasses import replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Final
 from uuid import UUID
 
-from sqlalchemy import delete, update
+from sqlalchemy import delete, or_, update
 from sqlmodel import Session, col, select
 
-from provisioning import choosing, classify, pool
+from provisioning import choosing, classify, leasing, pool
 from provisioning.choosing import Broken, Choice, Wish
 from provisioning.models import Bmc, Booking, Claim, ClaimSpec, Hold, now
 from provisioning.pool import Candidate, Inventories, Pool
@@ -36,15 +36,18 @@ class Short(Exception):
 def wish(
     session: Session, claim: ClaimSpec, seen: Pool, parts: Inventories, min_disk_gib: int = 0
 ) -> Wish:
-    """A claim's wish as of this look at the pool, behind those ahead of it in the queue."""
+    """A claim's wish as of this look at the pool, with those ahead of it in the queue."""
     plain = plain_wish(session, claim, seen, parts, min_disk_gib)
     if isinstance(claim, Claim) and (claim.held_at or claim.state is ClaimState.RESERVED):
         return plain  # its turn was before
-    kept: frozenset[UUID] = frozenset()
-    for other in waiting(session):
-        if other.priority >= claim.priority and getattr(claim, "id", None) != other.id:
-            kept |= choosing.kept(seen, plain_wish(session, other, seen, parts), kept)
-    return replace(plain, kept=kept)
+    ahead = [c for c in waiting(session) if _goes_first(c, claim)]
+    ahead = [*_late(session, seen.at), *ahead]
+    keep = choosing.kept_for(seen, ahead, lambda c: plain_wish(session, c, seen, parts))
+    if not plain.now:
+        keep |= choosing.kept_later(
+            seen, ahead, lambda c: plain_wish(session, c, seen, parts), plain
+        )
+    return replace(plain, kept=keep)
 
 
 def plain_wish(
@@ -52,17 +55,25 @@ def plain_wish(
 ) -> Wish:
     """The same, as if nobody waited."""
     begin = max(claim.starts_at or seen.at, seen.at)
-    end = claim.ends_at
-    if claim.lease_seconds:
-        end = begin + timedelta(seconds=claim.lease_seconds)
     own = claim.id if isinstance(claim, Claim) else None
-    if isinstance(claim, Claim) and claim.held_at:
-        end = claim.lease_end
-    found = Wish(claim, begin, end, begin <= seen.at, own, min_disk_gib=min_disk_gib)
+    tail = seen.turnaround + timedelta(seconds=getattr(claim, "grace_seconds", 0))
+    end = _end(claim, begin)
+    found = Wish(claim, begin, end, begin <= seen.at, own, tail, min_disk_gib=min_disk_gib)
     if not found.needs_parts:
         return found
     ids = [c.bmc_id for c in seen.candidates if c.bmc_id and _cheap(c, found)]
     return replace(found, parts=parts.of(session, ids))
+
+
+def _end(claim: ClaimSpec, begin: datetime) -> datetime | None:
+    """When its nodes are given back by itself; a protected claim's never are."""
+    if claim.protected:
+        return None
+    if isinstance(claim, Claim) and (claim.held_at or claim.state is ClaimState.RESERVED):
+        return claim.lease_end
+    if claim.lease_seconds:
+        return begin + timedelta(seconds=claim.lease_seconds)
+    return claim.ends_at
 
 
 def _cheap(c: Candidate, w: Wish) -> bool:
@@ -78,6 +89,24 @@ def waiting(session: Session) -> list[Claim]:
         )
     ).all()  # fmt: skip
     return sorted(rows, key=lambda c: (-c.priority, c.created_at, str(c.id)))
+
+
+def _late(session: Session, at: datetime) -> list[Claim]:
+    """Reserved claims whose time has come and that wait for a node: before the whole queue."""
+    rows = session.exec(
+        select(Claim).where(
+            Claim.state == ClaimState.RESERVED, col(Claim.held_at).is_(None),
+            col(Claim.starts_at) <= at, Claim.wanted == Wanted.ACTIVE,
+        )
+    ).all()  # fmt: skip
+    return sorted(rows, key=lambda c: (c.starts_at or at, str(c.id)))
+
+
+def _goes_first(other: Claim, claim: ClaimSpec) -> bool:
+    if not isinstance(claim, Claim) or claim.state is not ClaimState.QUEUED:
+        return other.priority >= claim.priority and getattr(claim, "id", None) != other.id
+    key = (-claim.priority, claim.created_at, str(claim.id))
+    return (-other.priority, other.created_at, str(other.id)) < key
 
 
 def _fitting(session: Session, claim: Claim, seen: Pool, w: Wish) -> list[Candidate]:
@@ -104,12 +133,14 @@ def _misfit(session: Session, c: Candidate) -> tuple[str, ...]:
 
 def take(session: Session, claim: Claim, seen: Pool, w: Wish) -> None:
     """Hold `claim.count` fitting nodes and drop its bookings, or raise Short and hold none."""
-    chosen = _fitting(session, claim, seen, w)
-    for position, c in enumerate(chosen):
-        if not _hold(session, claim, c.uuid, position):
-            raise Short(Choice([], {c.uuid: [Broken("another claim was faster", "", False)]}, 0))
+    with session.begin_nested():  # whoever catches Short may commit all the same
+        chosen = _fitting(session, claim, seen, w)
+        for position, c in enumerate(chosen):
+            if not _hold(session, claim, c.uuid, position):
+                faster = [Broken("another claim was faster", "another claim has it", False)]
+                raise Short(Choice([], {c.uuid: faster}, 0))
     _record_held(session, claim, [c.uuid for c in chosen])
-    session.execute(delete(Booking).where(col(Booking.claim_id) == claim.id))
+    drop_bookings(session, claim)
     claim.held_at = seen.at
     session.add(claim)
 
@@ -143,38 +174,47 @@ def book(session: Session, claim: Claim, seen: Pool, w: Wish) -> None:
 def serve_queue(store: Store, turnaround: timedelta = TURNAROUND) -> int:
     """Give what is free to claims that wait, in their order; how many got theirs."""
     with store.read() as session:
-        if not waiting(session):
-            return 0
-    served, kept, parts = 0, frozenset[UUID](), Inventories()
-    with store.write() as session:
-        seen = pool.look(session, now(), turnaround)
-        for claim in waiting(session):
-            w = replace(plain_wish(session, claim, seen, parts), kept=kept)
-            if not _served(session, claim, seen, w):
-                kept |= choosing.kept(seen, w, kept)
-                continue
-            served += 1
-            seen = pool.look(session, now(), turnaround)
+        first = _next_served(session, turnaround)
+    served = 0
+    while first is not None:
+        with store.write() as session:  # only for who gets something, and looked at once more
+            first = _next_served(session, turnaround)
+            if first is not None:
+                _serve(session, *first)
+                served += 1
     return served
 
 
-def _served(session: Session, claim: Claim, seen: Pool, w: Wish) -> bool:
-    if w.end and w.end <= w.begin:
-        return False  # it ends by itself
-    try:
-        take(session, claim, seen, w) if w.now else book(session, claim, seen, w)
-    except Short:
-        return False
+def _next_served(session: Session, turnaround: timedelta) -> tuple[Claim, Pool, Wish] | None:
+    """The first of the queue that can have its nodes now. One look for all of them."""
+    queue = [c for c in waiting(session) if not leasing.ran_out(c)]
+    if not queue:
+        return None
+    seen, parts = pool.look(session, now(), turnaround), Inventories()
+    kept = choosing.kept_for(
+        seen, _late(session, seen.at), lambda c: plain_wish(session, c, seen, parts)
+    )
+    for claim in queue:
+        plain = plain_wish(session, claim, seen, parts)
+        w = replace(plain, kept=kept) if plain.now else wish(session, claim, seen, parts)
+        try:
+            _fitting(session, claim, seen, w)
+        except Short:
+            kept |= choosing.kept_for(seen, [claim], lambda _c, mine=w: mine)  # type: ignore[misc]
+        else:
+            return claim, seen, w
+    return None
+
+
+def _serve(session: Session, claim: Claim, seen: Pool, w: Wish) -> None:
+    take(session, claim, seen, w) if w.now else book(session, claim, seen, w)
     claim.state = ClaimState.REQUESTED if w.now else ClaimState.RESERVED
     claim.since, claim.detail = now(), ""
     session.add(claim)
-    waited = int((now() - claim.created_at).total_seconds())
     record(
         session, f"claim.{claim.state}", claim.id, claim.name, project=claim.project,
-        waited_seconds=waited,
+        waited_seconds=int((now() - claim.created_at).total_seconds()),
     )  # fmt: skip
-    session.flush()
-    return True
 
 
 def begin_reserved(store: Store, claim: Claim, turnaround: timedelta) -> str:
@@ -188,6 +228,7 @@ def begin_reserved(store: Store, claim: Claim, turnaround: timedelta) -> str:
             return ""
         seen = pool.look(session, now(), turnaround)
         w = wish(session, row, seen, Inventories())
+        row.renewed_to = row.lease_end  # also if it begins late: others reserved the time after it
         try:
             take(session, row, seen, w)
         except Short as short:
@@ -198,9 +239,39 @@ def begin_reserved(store: Store, claim: Claim, turnaround: timedelta) -> str:
     return ""
 
 
-def drop_bookings(store: Store, claim: Claim) -> None:
-    with store.write() as session:
-        session.execute(delete(Booking).where(col(Booking.claim_id) == claim.id))
+def drop_bookings(session: Session, claim: Claim) -> None:
+    session.execute(delete(Booking).where(col(Booking.claim_id) == claim.id))
+
+
+def stretch(session: Session, claim: Claim) -> None:
+    """Its bookings last as long as it does now: protected, they have no end."""
+    grace = timedelta(seconds=claim.grace_seconds)
+    end = _end(claim, claim.starts_at or now())
+    session.execute(
+        update(Booking)
+        .where(col(Booking.claim_id) == claim.id)
+        .values(ends_at=end + grace if end else None)
+    )
+
+
+def next_booking(session: Session, claim: Claim) -> Booking | None:
+    """The first time that somebody else reserved a node of it."""
+    held = select(Hold.node_uuid).where(Hold.claim_id == claim.id)
+    booked = select(Booking.node_uuid).where(Booking.claim_id == claim.id)
+    begin = claim.starts_at if claim.state is ClaimState.RESERVED else None
+    query = select(Booking).where(
+        or_(col(Booking.node_uuid).in_(held), col(Booking.node_uuid).in_(booked)),
+        Booking.claim_id != claim.id,
+    )
+    if begin is not None:
+        query = query.where(col(Booking.starts_at) >= begin)
+    return session.exec(query.order_by(col(Booking.starts_at))).first()
+
+
+def keeps_any(session: Session, claim: Claim) -> bool:
+    """Does it hold a node, or is one booked for it?"""
+    held = session.exec(select(Hold).where(Hold.claim_id == claim.id)).first()
+    return bool(held or session.exec(select(Booking).where(Booking.claim_id == claim.id)).first())
 
 
 def _hold(session: Session, claim: Claim, node_uuid: UUID, position: int) -> bool:

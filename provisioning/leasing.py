@@ -13,7 +13,7 @@ from sqlmodel import select
 from provisioning import root_device
 from provisioning.models import Claim, Event, now
 from provisioning.outcome import Done
-from provisioning.states import Wanted
+from provisioning.states import ClaimState, Wanted
 from provisioning.store import Store, record
 
 WARNINGS: Final = (timedelta(days=1), timedelta(hours=1), timedelta(0))
@@ -23,10 +23,8 @@ OVER: Final = "claim.lease-over"
 
 
 def over_at(claim: Claim) -> datetime | None:
-    """When it is given back by itself; None: never. What never began ends when it would have."""
-    if claim.held_at is None:
-        return claim.ends_at
-    if claim.protected or claim.lease_end is None:
+    """When it is given back by itself; None: never."""
+    if claim.protected or claim.lease_end is None or claim.held_at is None:
         return None
     return claim.lease_end + timedelta(seconds=claim.grace_seconds)
 
@@ -41,7 +39,15 @@ def undo_until(claim: Claim, undo: timedelta) -> datetime | None:
     end = over_at(claim)
     if claim.wanted is Wanted.RELEASED or end is None:
         return claim.undo_until
-    return end + undo
+    # Nobody could take it back before it was seen to be off: we were down, or it was protected.
+    return (max(end, claim.since) if claim.state is ClaimState.RELEASING else end) + undo
+
+
+def ran_out(claim: Claim) -> bool:
+    """Is its time over, and it never had a node?"""
+    end = claim.ends_at if claim.state is ClaimState.QUEUED else claim.lease_end
+    waits = claim.state in (ClaimState.QUEUED, ClaimState.RESERVED) and claim.held_at is None
+    return waits and end is not None and end <= now()
 
 
 def warn(store: Store, claim: Claim) -> Done:

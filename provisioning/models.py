@@ -295,6 +295,11 @@ class Claim(ClaimSpec, table=True):
         return self.name if self.count == 1 else f"{self.name}-{position}"
 
     @property
+    def wish(self) -> tuple[Any, ...]:
+        """What people want of it now: what cannot be undone is done only while that is so."""
+        return self.wanted, self.undo_until, self.renewed_to, self.protected
+
+    @property
     def lease_end(self) -> datetime | None:
         """When the lease ends: as renewed, as asked, or so long after its nodes became its own."""
         if self.renewed_to or self.ends_at or not self.lease_seconds:

@@ -20,8 +20,8 @@ from provisioning.room import Rotation, Slot
 from provisioning.sight import Sight
 from provisioning.states import MOVING, BmcGoal, ClaimState, Wanted
 
-Span = tuple[datetime, datetime | None]
-"""From, until; None: nobody knows until when."""
+Span = tuple[datetime, datetime | None, UUID]
+"""From, until (None: nobody knows until when), and the claim."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +54,7 @@ class Candidate:
     known:    Seed enrolled it. becomes: the class that Ironic is still to be told, if any.
     project:  whose claim holds it. busy: when it is not free, by holds and bookings.
     booked:   the claims it is booked for. bookers: their projects.
+    undoable: its release can still be taken back.
     """
 
     uuid: UUID
@@ -72,6 +73,7 @@ class Candidate:
     busy: tuple[Span, ...] = ()
     booked: frozenset[UUID] = frozenset()
     bookers: frozenset[str] = frozenset()
+    undoable: bool = False
 
     @property
     def known(self) -> bool:
@@ -116,9 +118,12 @@ def look(session: Session, at: datetime, turnaround: timedelta) -> Pool:
         row = dict(zip((c.key for c in COLUMNS), told, strict=True))
         bookings = booked.get(uuid, ())
         holder = holders.get(row["claim_id"]) if row["claim_id"] else None
-        busy = [(b.starts_at, _after(b.ends_at, turnaround)) for b in bookings]
+        busy: list[Span] = [
+            (b.starts_at, _after(b.ends_at, turnaround), b.claim_id) for b in bookings
+        ]
         if row["claim_id"]:
-            busy.append((datetime.min.replace(tzinfo=at.tzinfo), until(holder, at, turnaround)))
+            always = datetime.min.replace(tzinfo=at.tzinfo)
+            busy.append((always, until(holder, at, turnaround), row["claim_id"]))
         found.append(
             Candidate(
                 uuid=uuid,
@@ -139,6 +144,7 @@ def look(session: Session, at: datetime, turnaround: timedelta) -> Pool:
                 bookers=frozenset(
                     holders[b.claim_id].project for b in bookings if b.claim_id in holders
                 ),
+                undoable=bool(holder and holder.undo_until and holder.undo_until > at),
             )
         )
     return Pool(at, tuple(sorted(found, key=lambda c: c.name)), turnaround)

@@ -281,8 +281,9 @@ class Reconciler:
     def _write_claim(self, seen: Claim, state: ClaimState, outcome: Outcome) -> None:
         with self.parts.store.write() as session:
             row = session.get_one(Claim, seen.id)
-            if row.state is not seen.state:
-                return  # somebody moved it meanwhile: look again
+            final = state is not seen.state and state in (ClaimState.CLEANING, ClaimState.RELEASED)
+            if row.state is not seen.state or (final and row.wish != seen.wish):
+                return  # somebody moved it, or wants it otherwise, meanwhile: look again
             if row.state is not state:
                 if (row.state, state) not in TRANSITIONS:
                     raise ValueError(f"no claim goes from {row.state} to {state}")

@@ -1,7 +1,6 @@
 """Why a claim is refused, and when it could be had: for people, and for claimers who see less."""
 
 from collections.abc import Iterable
-from dataclasses import replace
 from datetime import datetime
 from typing import Final
 from uuid import UUID
@@ -70,21 +69,5 @@ def expected(seen: Pool, queue: Iterable[tuple[UUID, Wish]]) -> dict[UUID, datet
         at = choosing.nearest_time(seen, w)
         found[identity] = at
         if at is not None:
-            seen = _as_if_taken(seen, w, at)
+            seen = choosing.as_if_taken(seen, w, at, identity)
     return found
-
-
-def _as_if_taken(seen: Pool, w: Wish, at: datetime) -> Pool:
-    fitting = [
-        c
-        for c in seen.candidates
-        if choosing.free_at(c, w, at) and not any(b.lasting for b in choosing.broken(c, w))
-    ]
-    gone = {c.uuid for c in choosing.seat(w.claim, fitting)}
-    span = (at, None if w.lasts is None else at + w.lasts + seen.turnaround)
-    return replace(
-        seen,
-        candidates=tuple(
-            replace(c, busy=(*c.busy, span)) if c.uuid in gone else c for c in seen.candidates
-        ),
-    )

@@ -50,6 +50,7 @@ TRANSITIONS: Final[frozenset[tuple[ClaimState, ClaimState]]] = frozenset(
         (S.RELEASING, S.CLEANING),
         # Taken back inside the undo window: the disks were not touched.
         (S.RELEASING, S.ACTIVE),
+        (S.RELEASING, S.DEPLOYING),  # it was not active yet
         (S.CLEANING, S.RELEASED),
         # Nothing was deployed yet: there is nothing to clean.
         (S.REQUESTED, S.RELEASED),

@@ -45,6 +45,7 @@ class Store:
         self._probe: PoolProxiedConnection | None = None
         self._probing = threading.Lock()
         weakref.finalize(self, self.engine.dispose)  # the pool's connections are closed, not lost
+        self._writing = threading.Lock()
 
     def create(self) -> None:
         """Make the tables of an empty database, or bring an older one up to date."""
@@ -58,11 +59,20 @@ class Store:
 
     @contextmanager
     def write(self) -> Iterator[Session]:
-        """Commits when the block ends, rolls back when it raises."""
-        with _Writer(self._writer, expire_on_commit=False) as session, session.begin():
-            yield session
-            if (also := at_write.get()) is not None:
-                also(session)
+        """Commits when the block ends, rolls back when it raises.
+
+        Writers of one process wait for each other here: SQLite's own waiting sleeps and looks
+        again, and dozens of them keep the one who writes from getting on.
+        """
+        mine = self._writing.acquire(timeout=BUSY_SECONDS)
+        try:
+            with _Writer(self._writer, expire_on_commit=False) as session, session.begin():
+                yield session
+                if (also := at_write.get()) is not None:
+                    also(session)
+        finally:
+            if mine:
+                self._writing.release()
         self.commits += 1
 
     def version(self) -> int:

@@ -13,6 +13,7 @@ import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from datetime import timedelta
 from ipaddress import IPv4Address, IPv4Interface
 from pathlib import Path
 from typing import Any
@@ -176,6 +177,8 @@ def make(folder: Path) -> Reconciler:
         boot_url="http://172.22.0.1",
         gateway_url="https://172.22.0.1",
         gateway_ca=folder / "store.json",
+        undo=timedelta(0),
+        turnaround=timedelta(0),
     )
     return Reconciler(parts, Finder(store, {"fake": FakeBmc()}, access, parts.sealer))
 

@@ -110,7 +110,7 @@ class FakeIronic:
         self.node(uuid)
         return self.inventories.get(str(uuid))
 
-    # --- provisioning, power, allocations: as ironic 39's conductor/manager.py and allocations.py --
+    # --- provisioning, power, allocations: as in ironic 39, conductor/{manager,allocations}.py ---
 
     def ports(self, uuid: object) -> dict[str, bool]:
         self.node(uuid)

@@ -74,7 +74,7 @@ class House:
     """`nodes` servers, two to a rack, all available; a desk, and a reconciler for each life."""
 
     def __init__(self, nodes: int = 6) -> None:
-        memory = Path("/dev/shm")
+        memory = Path("/dev", "shm")
         self._folder = tempfile.TemporaryDirectory(dir=memory if memory.is_dir() else None)
         self.folder = Path(self._folder.name)
         (self.folder / "ca.pem").write_text("certificate\n")

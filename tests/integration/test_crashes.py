@@ -11,19 +11,30 @@ import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
 from pydantic import SecretStr
 from sqlmodel import col, select
 
-from provisioning import classify, reclass, reinspect
+from provisioning import classify, reclass, reinspect, sight
 from provisioning.acceptance import OnAccept, accept, forget
 from provisioning.claims import Desk
 from provisioning.dress import capabilities
 from provisioning.errors import NoCapacity
 from provisioning.ironic import Ironic
-from provisioning.models import Address, Bmc, Claim, ClaimSpec, Credential, Hold, Order, now
+from provisioning.models import (
+    Address,
+    Bmc,
+    Booking,
+    Claim,
+    ClaimSpec,
+    Credential,
+    Hold,
+    Order,
+    now,
+)
 from provisioning.states import BmcGoal, ClaimState, Login, OrderKind
 from provisioning.store import Store
 from seed.host import appliance, netns
@@ -79,10 +90,17 @@ class Site:
         begin = time.monotonic()
         while not done():
             self.keep_running()
+            self.look()
             self.check()
             said = (self.folder / "log").read_text()[-3000:]
             assert time.monotonic() - begin < LIMIT, f"not {what}: {self.told()}\n{said}"
             time.sleep(0.1)
+
+    def look(self) -> None:
+        """What the reconciler's watch of Ironic leaves behind; goes when that runs here."""
+        seen = self.inside(self.ironic.nodes)
+        with self.store.write() as session:
+            sight.write(session, seen, all_of_them=True, at=now())
 
     def check(self) -> None:
         """No node is held twice: not by our rows, and not by Ironic's allocations."""
@@ -198,6 +216,7 @@ def test_killed_at_every_step_the_claim_ends_right_and_no_node_is_held_twice() -
         site.until("available", lambda: site.states() == ["available"] * NODES)
         desk = Desk(site.store, site.ironic, an_image, undo=_no_time())
         spec = ClaimSpec(name="web", count=2, image="debian", ssh_keys=[KEY])
+        site.look()
         site.inside(lambda: desk.request(spec, "default", "test"))
 
         def active() -> bool:
@@ -229,6 +248,56 @@ def test_killed_at_every_step_the_claim_ends_right_and_no_node_is_held_twice() -
         print(f"\n{site.deaths} deaths at {len(crashed)} points")
         for needed in NEEDED:
             assert any(needed in point for point in crashed), f"never died {needed}"
+
+
+@pytest.mark.timeout(900)
+def test_killed_at_every_step_a_lease_ends_who_waited_is_served_and_a_reservation_begins() -> None:
+    with a_site() as site:
+        accept_all(site)
+        site.until("enrolled and inspected", lambda: site.states() == ["manageable"] * NODES)
+        for node in site.inside(site.ironic.nodes):
+            site.inside(lambda uuid=node.uuid: site.ironic.power(uuid, "power off"))
+        site.provide()
+        site.until("available", lambda: site.states() == ["available"] * NODES)
+        site.look()
+        (site.folder / "armed").touch()
+        desk = Desk(site.store, site.ironic, an_image, undo=_no_time(), turnaround=_no_time())
+
+        def ask(name: str, **wish) -> None:
+            spec = ClaimSpec(name=name, image="debian", ssh_keys=[KEY], **wish)
+            site.inside(lambda: desk.request(spec, "default", "test"))
+
+        def is_(name: str, state: ClaimState) -> bool:
+            site.prove()
+            for node in site.inside(site.ironic.nodes):  # fake-hardware has no power of its own
+                if not node.power_state:
+                    site.inside(lambda uuid=node.uuid: site.ironic.power(uuid, "power off"))
+            return site.claim(name).state is state
+
+        ask("leased", count=2, lease_seconds=86400)
+        site.until("active", lambda: is_("leased", ClaimState.ACTIVE))
+        site.until("warned of", lambda: bool(site.claim("leased").warned))
+        ask("gang", count=3, if_full="queue")
+        assert site.claim("gang").state is ClaimState.QUEUED
+        desk.renew("default", "leased", "test", ends_at=now() + timedelta(seconds=61))
+        with site.store.write() as session:  # as if that minute were over
+            row = session.exec(select(Claim).where(Claim.name == "leased")).one()
+            row.renewed_to = now()
+        site.until("its lease ended", lambda: is_("leased", ClaimState.RELEASED))
+        site.until("the gang has them", lambda: is_("gang", ClaimState.ACTIVE))
+        plan = site.inside(lambda: desk.plan_release("default", "gang"))
+        site.inside(lambda: desk.release("default", "gang", plan.hash, "test", at_once=True))
+        site.until("released", lambda: is_("gang", ClaimState.RELEASED))
+        site.look()
+        ask("later", count=2, starts_at=now() + timedelta(seconds=3))
+        assert site.claim("later").state is ClaimState.RESERVED
+        site.until("it began", lambda: is_("later", ClaimState.ACTIVE))
+        assert site.states() == ["active", "active", "available"]
+        assert site.rows(Booking) == 0
+        crashed = (site.folder / "crashed").read_text().splitlines()
+        print(f"\n{site.deaths} deaths at {len(crashed)} points")
+        for needed in ("serve_queue", "begin_reserved", "_free", "warn"):
+            assert any(f"after commit in {needed}" in point for point in crashed), needed
 
 
 @pytest.mark.timeout(900)
@@ -276,6 +345,7 @@ def test_killed_at_every_step_a_class_reaches_ironic_and_a_node_is_inspected_onc
         spec = ClaimSpec(
             name="web", count=NODES, image="debian", ssh_keys=[KEY], resource_class="storage"
         )
+        site.look()
         with pytest.raises(NoCapacity) as full:
             site.inside(lambda: desk.request(spec, "default", "test"))
         assert full.value.reasons == {
@@ -324,6 +394,4 @@ def accept_all(site: Site, **facts) -> None:
 
 
 def _no_time():
-    from datetime import timedelta
-
     return timedelta(0)

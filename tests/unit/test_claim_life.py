@@ -9,6 +9,7 @@ import os
 import time
 from collections import Counter, defaultdict
 from datetime import datetime, timedelta
+from itertools import combinations
 from typing import Any
 from uuid import UUID
 
@@ -22,7 +23,7 @@ from hypothesis.stateful import (
 )
 
 from provisioning.errors import SeedError
-from provisioning.models import Booking, Claim, Hold, Order
+from provisioning.models import Bmc, Booking, Claim, Hold, Order
 from provisioning.sight import Sight
 from provisioning.states import ClaimState, IfFull, Wanted
 from tests.fakes.life import GRACE, TURNAROUND, UNDO, House, Killed, clock
@@ -31,7 +32,6 @@ from tests.unit.test_claims import a_spec
 LONG = float(os.environ.get("SEED_LIFE", "0"))
 NAMES = [f"c{n}" for n in range(6)]
 PROJECT = "p"
-FOREVER = datetime.max.replace(tzinfo=None)
 WHOLE = {ClaimState.ALLOCATED, ClaimState.DEPLOYING, ClaimState.PROVING, ClaimState.ACTIVE}
 
 wishes = st.fixed_dictionaries(
@@ -43,7 +43,7 @@ wishes = st.fixed_dictionaries(
         "starts": st.sampled_from([None, None, None, 20, 90, 240]),
         "lease": st.sampled_from([None, 15, 60, 120]),
         "ends": st.sampled_from([None, None, 90, 300]),
-        "protected": st.sampled_from([False, False, False, True]),
+        "protected": st.sampled_from([False] * 7 + [True]),
     }
 )
 names = st.sampled_from(NAMES)
@@ -101,9 +101,10 @@ class Life(RuleBasedStateMachine):
             return True
         return False
 
-    @rule(name=names, wish=wishes)
-    def request(self, name: str, wish: dict[str, Any]) -> None:
+    @rule(name=names, wish=wishes, rounds=st.sampled_from([0, 0, 1, 3, 6]))
+    def request(self, name: str, wish: dict[str, Any], rounds: int) -> None:
         self.refused(lambda: self.ask(name, wish))
+        self.go_on(rounds)
 
     @rule(name=names, at_once=st.booleans())
     def release(self, name: str, at_once: bool) -> None:
@@ -131,9 +132,10 @@ class Life(RuleBasedStateMachine):
 
     # --- what goes on by itself -----------------------------------------------------------------
 
-    @rule(minutes=st.sampled_from([1, 6, 11, 31, 61, 130]))
-    def later(self, minutes: int) -> None:
+    @rule(minutes=st.sampled_from([1, 6, 11, 31, 61, 130]), rounds=st.sampled_from([0, 1, 4]))
+    def later(self, minutes: int, rounds: int) -> None:
         self.clock.at += timedelta(minutes=minutes)
+        self.go_on(rounds)
 
     @rule(which=st.integers(0, 5), times=st.integers(1, 4), disturbed=disturbance)
     def step(self, which: int, times: int, disturbed: tuple[str, int] | None) -> None:
@@ -146,6 +148,9 @@ class Life(RuleBasedStateMachine):
 
     @rule(times=st.integers(1, 5))
     def rounds(self, times: int) -> None:
+        self.go_on(times)
+
+    def go_on(self, times: int) -> None:
         for _ in range(times):
             self.house.see()
             self.granting(self.house.serve)
@@ -326,13 +331,14 @@ class Life(RuleBasedStateMachine):
             if claim.state in WHOLE:
                 assert mine, f"{claim.name} is {claim.state} without a node"
             if claim.state is ClaimState.RESERVED and claim.wanted is Wanted.ACTIVE:
-                assert mine or booked[claim.id], "reserved, and nothing is kept for it"
+                kept = mine or booked[claim.id] or self.ran_out(claim)
+                assert kept, "reserved, and nothing is kept for it"
             if claim.ended_at:
                 assert not booked[claim.id]
                 assert claim.wanted is Wanted.RELEASED or self.ran_out(claim), "nobody ended it"
 
     def ran_out(self, claim: Claim) -> bool:
-        end = known_end(claim) or claim.ends_at
+        end = known_end(claim) or claim.lease_end  # the latter: it never had a node
         return end is not None and end <= self.clock.at
 
     def active_is_deployed(self, living: dict[UUID, Claim], holds: list[Hold]) -> None:
@@ -356,10 +362,9 @@ class Life(RuleBasedStateMachine):
                     end = end + TURNAROUND if end else None
                     spans[hold.node_uuid].append((claim.id, self.clock.at, end))
         for node, taken in spans.items():
-            for n, (claim_id, begin, end) in enumerate(taken):
-                for other, b, e in taken[n + 1 :]:
-                    if claim_id != other:
-                        assert not overlaps(begin, end, b, e), f"{node} twice: {taken}"
+            for (claim_id, begin, end), (other, b, e) in combinations(taken, 2):
+                apart = claim_id == other or not overlaps(begin, end, b, e)
+                assert apart, f"{node} twice: {taken}"
 
     def everything_ends(self) -> None:
         self.ambush = None
@@ -371,7 +376,7 @@ class Life(RuleBasedStateMachine):
                 if self.house.ironic.node(uuid).maintenance:
                     self.house.ironic.set_maintenance(uuid, False)
                 self.try_again(number)
-            self.rounds.__wrapped__(self, 2)
+            self.go_on(2)
             self.clock.at += timedelta(minutes=11)
             if not self.house.living():
                 break
@@ -389,8 +394,6 @@ class Life(RuleBasedStateMachine):
 
     def try_again(self, number: int) -> None:
         """A person says so: `seed node retry`."""
-        from provisioning.models import Bmc
-
         with self.house.store.write() as session:
             bmc = next(b for b in self.house.rows(Bmc) if b.node_name == f"node-{number}")
             row = session.get_one(Bmc, bmc.id)
@@ -431,7 +434,7 @@ def test_the_whole_life_of_claims() -> None:
         run_state_machine_as_test(
             Life,
             settings=settings(
-                max_examples=500 if LONG else 60, stateful_step_count=40, deadline=None,
+                max_examples=500 if LONG else 30, stateful_step_count=40, deadline=None,
                 derandomize=not LONG, suppress_health_check=list(HealthCheck), database=None,
                 phases=[Phase.generate], report_multiple_bugs=False,
             ),
