@@ -385,12 +385,12 @@ def test_a_released_reservation_frees_its_time(one: Days) -> None:
 
 
 def test_who_waits_is_served_by_priority_then_by_age(four: Days) -> None:
-    four.active("all", count=4)
+    four.active("every", count=4)
     for name, priority in (("old", 0), ("young", 0), ("urgent", 5)):
         four.queue(name, count=2, priority=priority)
         Clock.at += MINUTE
     assert {four.claim(n).state for n in ("old", "young", "urgent")} == {S.QUEUED}
-    four.release("all")
+    four.release("every")
     four.rounds(12)
     assert len(four.nodes("urgent")) == len(four.nodes("old")) == 2
     assert four.claim("young").state is S.QUEUED
@@ -424,15 +424,16 @@ def test_who_waits_is_told_about_when(one: Days) -> None:
     second = one.queue("second")
     assert claim.lease_end is not None
     free = claim.lease_end + GRACE + TURNAROUND
-    assert one.desk.expected_at(first) == free
-    assert one.desk.expected_at(second) == free + 2 * HOUR + GRACE + TURNAROUND
+    assert one.desk.expected()[first.id] == free
+    assert one.desk.expected()[second.id] == free + 2 * HOUR + GRACE + TURNAROUND
     one.desk.renew("p", "web", "me", lease_seconds=5 * 3600)
-    assert one.desk.expected_at(first) == Clock.at + 5 * HOUR + GRACE + TURNAROUND
+    assert one.desk.expected()[first.id] == Clock.at + 5 * HOUR + GRACE + TURNAROUND
 
 
 def test_nobody_knows_when_what_has_no_end_is_free(one: Days) -> None:
     one.active("web")
-    assert one.desk.expected_at(one.queue("waiter")) is None
+    waiter = one.queue("waiter")
+    assert one.desk.expected() == {waiter.id: None}
 
 
 @pytest.mark.parametrize("wish", [{"count": 3}, {"resource_class": "gold"}, {"racks": ["r9"]}])
