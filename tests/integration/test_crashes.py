@@ -17,7 +17,7 @@ import pytest
 from pydantic import SecretStr
 from sqlmodel import col, select
 
-from provisioning import classify, reclass, reinspect
+from provisioning import classify, reclass, reinspect, sight
 from provisioning.acceptance import OnAccept, accept, forget
 from provisioning.claims import Desk
 from provisioning.dress import capabilities
@@ -100,6 +100,20 @@ class Site:
 
     def states(self) -> list[str]:
         return sorted(n.provision_state for n in self.inside(self.ironic.nodes))
+
+    def seen(self) -> list[str]:
+        """The states that a claim is answered from: as the reconciler saw them last."""
+        with self.store.read() as session:
+            return sorted(n.provision_state for n in sight.nodes(session))
+
+    def all_free(self, count: int = NODES) -> bool:
+        """By Ironic, and by what the reconciler saw of it."""
+        return self.states() == self.seen() == ["available"] * count
+
+    def in_maintenance(self) -> set[str]:
+        """As the reconciler saw it last."""
+        with self.store.read() as session:
+            return {n.name for n in sight.nodes(session) if n.maintenance}
 
     def dressed(self, traits: list[str]) -> bool:
         """Is every node inspected, of class storage, and has it these traits?"""
@@ -192,7 +206,7 @@ def test_killed_at_every_step_the_claim_ends_right_and_no_node_is_held_twice() -
         for node in site.inside(site.ironic.nodes):
             site.inside(lambda uuid=node.uuid: site.ironic.power(uuid, "power off"))
         site.provide()
-        site.until("available", lambda: site.states() == ["available"] * NODES)
+        site.until("available", site.all_free)
         desk = Desk(site.store, site.ironic, an_image, undo=_no_time())
         spec = ClaimSpec(name="web", count=2, image="debian", ssh_keys=[KEY])
         site.inside(lambda: desk.request(spec, "default", "test"))
@@ -208,14 +222,14 @@ def test_killed_at_every_step_the_claim_ends_right_and_no_node_is_held_twice() -
         plan = site.inside(lambda: desk.plan_release("default", "web"))
         site.inside(lambda: desk.release("default", "web", plan.hash, "test", at_once=True))
         site.until("released", lambda: site.claim("web").state is ClaimState.RELEASED)
-        site.until("all free", lambda: site.states() == ["available"] * NODES)
+        site.until("all free", site.all_free)
         with site.store.read() as session:
             assert session.exec(select(Hold).where(col(Hold.claim_id).is_not(None))).all() == []
             assert session.exec(select(Order).where(col(Order.closed_at).is_(None))).all() == []
             orders = session.exec(select(Order)).all()
         with site.store.write() as session:
             forget(session, session.exec(select(Bmc).where(Bmc.node_name == "fake-3")).one(), "me")
-        site.until("forgotten", lambda: site.states() == ["available"] * (NODES - 1))
+        site.until("forgotten", lambda: site.all_free(NODES - 1))
         site.until("no row is left", lambda: site.rows(Bmc) == site.rows(Hold) == NODES - 1)
         assert site.rows(Address) == NODES - 1
         # What was repeated after a crash found its own earlier work: one order each, no more.
@@ -239,7 +253,7 @@ def test_killed_at_every_step_a_class_reaches_ironic_and_a_node_is_inspected_onc
         for node in site.inside(site.ironic.nodes):
             site.inside(lambda uuid=node.uuid: site.ironic.power(uuid, "power off"))
         site.provide()
-        site.until("available", lambda: site.states() == ["available"] * NODES)
+        site.until("available", site.all_free)
         with site.store.write() as session:
             classify.put(session, a_class(traits=["CUSTOM_GOLD"], capabilities={}), "test")
         with site.store.write() as session:
@@ -262,7 +276,7 @@ def test_killed_at_every_step_a_class_reaches_ironic_and_a_node_is_inspected_onc
         assert {n for n in after if after[n] != before[n]} == set(again)
         assert site.states() == ["available", "manageable", "manageable"]
         site.provide()
-        site.until("available again", lambda: site.states() == ["available"] * NODES)
+        site.until("available again", site.all_free)
         site.until("no order is open", lambda: site.open_orders() == 0)
         with site.store.write() as session:
             session.exec(
