@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import gc
 import grp
 import os
 import signal
@@ -61,6 +62,7 @@ def serve_api(settings: Settings) -> None:
         log.info("api.started", run_dir=str(settings.run_dir))
         asyncio.run(_until_told(servers, parts.feed))
     log.info("api.stopped")
+    gc.freeze()  # Python would search all modules for garbage: 1.3 s, and 10 on a busy machine
 
 
 def make_parts(settings: Settings) -> Parts:

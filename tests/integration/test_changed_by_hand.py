@@ -77,7 +77,7 @@ def test_what_seed_makes_of_nodes_changed_by_hand() -> None:
         for each in site.inside(site.ironic.nodes):
             site.inside(lambda uuid=each.uuid: site.ironic.power(uuid, "power off"))
         site.provide()
-        site.until("available", lambda: site.states() == ["available"] * NODES)
+        site.until("available", site.all_free)
         desk = Desk(site.store, site.ironic, an_image, undo=_no_time())
         spec = ClaimSpec(name="web", count=1, image="debian", ssh_keys=[KEY])
         site.inside(lambda: desk.request(spec, "default", "test"))
@@ -98,9 +98,10 @@ def test_what_seed_makes_of_nodes_changed_by_hand() -> None:
 
         # A free node in maintenance: it stays there, and no claim gets it.
         hands.put(f"{kept}/maintenance", reason="new fan")
+        site.until("seen in maintenance", lambda: site.in_maintenance() == {kept})
         two = ClaimSpec(name="two", count=2, image="debian", ssh_keys=[KEY])
         with pytest.raises(NoCapacity) as full:
-            site.inside(lambda: desk.request(two, "default", "test"))
+            site.inside(lambda: desk.request(two, "default", "test", insider=True))
         assert full.value.reasons[kept] == "it is in maintenance"
 
         # A free node taken out of the pool: cleaned, and offered again.
@@ -131,7 +132,7 @@ def test_what_seed_makes_of_nodes_changed_by_hand() -> None:
         plan = site.inside(lambda: desk.plan_release("default", "web"))
         site.inside(lambda: desk.release("default", "web", plan.hash, "test", at_once=True))
         site.until("released", lambda: site.claim("web").state is ClaimState.RELEASED)
-        site.until("all free", lambda: site.states() == ["available"] * NODES)
+        site.until("all free", site.all_free)
 
 
 def _cleaned_again(site: Site, name: str) -> bool:

@@ -90,17 +90,10 @@ class Site:
         begin = time.monotonic()
         while not done():
             self.keep_running()
-            self.look()
             self.check()
             said = (self.folder / "log").read_text()[-3000:]
             assert time.monotonic() - begin < LIMIT, f"not {what}: {self.told()}\n{said}"
             time.sleep(0.1)
-
-    def look(self) -> None:
-        """What the reconciler's watch of Ironic leaves behind; goes when that runs here."""
-        seen = self.inside(self.ironic.nodes)
-        with self.store.write() as session:
-            sight.write(session, seen, all_of_them=True, at=now())
 
     def check(self) -> None:
         """No node is held twice: not by our rows, and not by Ironic's allocations."""
@@ -121,6 +114,20 @@ class Site:
 
     def powers(self) -> set[str]:
         return {n.power_state for n in self.inside(self.ironic.nodes)}
+
+    def seen(self) -> list[str]:
+        """The states that a claim is answered from: as the reconciler saw them last."""
+        with self.store.read() as session:
+            return sorted(n.provision_state for n in sight.nodes(session))
+
+    def all_free(self, count: int = NODES) -> bool:
+        """By Ironic, and by what the reconciler saw of it."""
+        return self.states() == self.seen() == ["available"] * count
+
+    def in_maintenance(self) -> set[str]:
+        """As the reconciler saw it last."""
+        with self.store.read() as session:
+            return {n.name for n in sight.nodes(session) if n.maintenance}
 
     def dressed(self, traits: list[str]) -> bool:
         """Is every node inspected, of class storage, and has it these traits?"""
@@ -213,10 +220,9 @@ def test_killed_at_every_step_the_claim_ends_right_and_no_node_is_held_twice() -
         for node in site.inside(site.ironic.nodes):
             site.inside(lambda uuid=node.uuid: site.ironic.power(uuid, "power off"))
         site.provide()
-        site.until("available", lambda: site.states() == ["available"] * NODES)
+        site.until("available", site.all_free)
         desk = Desk(site.store, site.ironic, an_image, undo=_no_time())
         spec = ClaimSpec(name="web", count=2, image="debian", ssh_keys=[KEY])
-        site.look()
         site.inside(lambda: desk.request(spec, "default", "test"))
 
         def active() -> bool:
@@ -231,14 +237,14 @@ def test_killed_at_every_step_the_claim_ends_right_and_no_node_is_held_twice() -
         plan = site.inside(lambda: desk.plan_release("default", "web"))
         site.inside(lambda: desk.release("default", "web", plan.hash, "test", at_once=True))
         site.until("released", lambda: site.claim("web").state is ClaimState.RELEASED)
-        site.until("all free", lambda: site.states() == ["available"] * NODES)
+        site.until("all free", site.all_free)
         with site.store.read() as session:
             assert session.exec(select(Hold).where(col(Hold.claim_id).is_not(None))).all() == []
             assert session.exec(select(Order).where(col(Order.closed_at).is_(None))).all() == []
             orders = session.exec(select(Order)).all()
         with site.store.write() as session:
             forget(session, session.exec(select(Bmc).where(Bmc.node_name == "fake-3")).one(), "me")
-        site.until("forgotten", lambda: site.states() == ["available"] * (NODES - 1))
+        site.until("forgotten", lambda: site.all_free(NODES - 1))
         site.until("no row is left", lambda: site.rows(Bmc) == site.rows(Hold) == NODES - 1)
         assert site.rows(Address) == NODES - 1
         # What was repeated after a crash found its own earlier work: one order each, no more.
@@ -258,8 +264,7 @@ def test_killed_at_every_step_a_lease_ends_who_waited_is_served_and_a_reservatio
         for node in site.inside(site.ironic.nodes):
             site.inside(lambda uuid=node.uuid: site.ironic.power(uuid, "power off"))
         site.provide()
-        site.until("available", lambda: site.states() == ["available"] * NODES)
-        site.look()
+        site.until("available", site.all_free)
         (site.folder / "armed").touch()
         desk = Desk(site.store, site.ironic, an_image, undo=_no_time(), turnaround=_no_time())
 
@@ -288,7 +293,7 @@ def test_killed_at_every_step_a_lease_ends_who_waited_is_served_and_a_reservatio
         plan = site.inside(lambda: desk.plan_release("default", "gang"))
         site.inside(lambda: desk.release("default", "gang", plan.hash, "test", at_once=True))
         site.until("released", lambda: is_("gang", ClaimState.RELEASED))
-        site.look()
+        site.until("all free", site.all_free)
         ask("later", count=2, starts_at=now() + timedelta(seconds=3))
         assert site.claim("later").state is ClaimState.RESERVED
         site.until("it began", lambda: is_("later", ClaimState.ACTIVE))
@@ -312,7 +317,7 @@ def test_killed_at_every_step_a_class_reaches_ironic_and_a_node_is_inspected_onc
         for node in site.inside(site.ironic.nodes):
             site.inside(lambda uuid=node.uuid: site.ironic.power(uuid, "power off"))
         site.provide()
-        site.until("available", lambda: site.states() == ["available"] * NODES)
+        site.until("available", site.all_free)
         with site.store.write() as session:
             classify.put(session, a_class(traits=["CUSTOM_GOLD"], capabilities={}), "test")
         with site.store.write() as session:
@@ -335,7 +340,7 @@ def test_killed_at_every_step_a_class_reaches_ironic_and_a_node_is_inspected_onc
         assert {n for n in after if after[n] != before[n]} == set(again)
         assert site.states() == ["available", "manageable", "manageable"]
         site.provide()
-        site.until("available again", lambda: site.states() == ["available"] * NODES)
+        site.until("available again", site.all_free)
         site.until("no order is open", lambda: site.open_orders() == 0)
         with site.store.write() as session:
             session.exec(
@@ -345,7 +350,6 @@ def test_killed_at_every_step_a_class_reaches_ironic_and_a_node_is_inspected_onc
         spec = ClaimSpec(
             name="web", count=NODES, image="debian", ssh_keys=[KEY], resource_class="storage"
         )
-        site.look()
         with pytest.raises(NoCapacity) as full:
             site.inside(lambda: desk.request(spec, "default", "test"))
         assert full.value.reasons == {
