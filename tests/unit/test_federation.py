@@ -77,14 +77,19 @@ def test_eddsa_under_its_old_name_is_good() -> None:
     "changes",
     [
         {"aud": ["other", issuer.AUDIENCE]},
-        {"exp": issuer.claims()["exp"] - 310},  # within the leeway
-        {"nbf": issuer.claims()["iat"] + 10},
         {"typ": "ID"},
     ],
-    ids=["audiences", "just over", "just begun", "typ"],
+    ids=["audiences", "typ"],
 )
 def test_these_are_good(changes: dict[str, Any]) -> None:
     assert checked(issuer.signed(issuer.claims(**changes)))
+
+
+@pytest.mark.parametrize(("name", "seconds"), [("exp", -310), ("nbf", 10)])
+def test_clocks_that_differ_a_little_are_good(name: str, seconds: int) -> None:
+    told = issuer.claims()
+    told[name] = told["exp" if name == "exp" else "iat"] + seconds
+    assert checked(issuer.signed(told))
 
 
 @pytest.mark.parametrize(
