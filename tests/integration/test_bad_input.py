@@ -538,10 +538,11 @@ def test_claims(enrolled: Site, disks: dict[str, Path]) -> None:
     for name in ("..", "-rf", "a/b"):
         claim(name).refused("is no name or address", "Letters")
     gold = claim(resource_class="gold")
-    gold.refused("wants 1 of class gold, free are 0; the classes are: baremetal", "seed node list")
+    gold_free = "wants 1 of class gold, free are 0; the classes are: baremetal"
+    gold.refused(gold_free, "seed claim explain")
     assert "  node-1: it was not provided" in gold.err or "its class is baremetal" in gold.err
     many = claim(count="3")
-    many.refused("wants 3 of class baremetal, free are 0", "seed node list")
+    many.refused("wants 3 of class baremetal, free are 0", "seed claim explain")
     assert "  node-1: it was not provided" in many.err, "each node says why not"
     assert claim(count="0").code == claim(count="501").code == USAGE
     assert site.ask("claim", "list") == []

@@ -142,6 +142,10 @@ class Site:
     def inspected_at(self) -> dict[str, str]:
         return {n.name: n.inspected_at for n in self.inside(self.ironic.nodes)}
 
+    def misfits(self) -> set[str]:
+        with self.store.read() as session:
+            return {b.node_name for b in session.exec(select(Bmc)).all() if b.misfit}
+
     def details(self, names: list[str], begin: str) -> bool:
         with self.store.read() as session:
             rows = session.exec(select(Bmc).where(col(Bmc.node_name).in_(names))).all()
@@ -346,12 +350,13 @@ def test_killed_at_every_step_a_class_reaches_ironic_and_a_node_is_inspected_onc
             session.exec(
                 select(Bmc).where(Bmc.node_name == "fake-3")
             ).one().inventory = an_inventory(ssds=3)
+        site.until("judged", lambda: site.misfits() == {"fake-3"})
         desk = Desk(site.store, site.ironic, an_image, undo=_no_time())
         spec = ClaimSpec(
             name="web", count=NODES, image="debian", ssh_keys=[KEY], resource_class="storage"
         )
         with pytest.raises(NoCapacity) as full:
-            site.inside(lambda: desk.request(spec, "default", "test"))
+            site.inside(lambda: desk.request(spec, "default", "test", insider=True))
         assert full.value.reasons == {
             "fake-3": "it is not as its class says: drives: 3 x ssd 960 GB, class wants 4"
         }
