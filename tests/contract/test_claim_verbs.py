@@ -19,7 +19,7 @@ from typer.testing import CliRunner
 from api.app import create_app
 from api.parts import Door, Parts
 from api.roles import Role
-from api.routes.claims import ClaimAsk
+from api.claim_ask import ClaimAsk
 from provisioning.models import Claim, now
 from provisioning.states import ClaimState, IfFull
 from seed.cli import app
