@@ -5,14 +5,14 @@ from collections.abc import Iterable, Iterator
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any, Final
 
-from fastapi import APIRouter, FastAPI, Request
+from fastapi import APIRouter, Depends, FastAPI, Request
 from fastapi.routing import APIRoute
 
 from api import baremetal, declared, docs_page, spec
 from api.auth import Anyone, Authenticate
 from api.idempotency import Idempotency
 from api.ironic_door import IronicDoor, closing
-from api.limits import Limits
+from api.limits import Limits, none_unasked
 from api.parts import Door, Parts
 from api.problems import Path, Safety, install
 from api.rates import Failing, PerCaller
@@ -119,7 +119,7 @@ def create_app(parts: Parts, door: Door) -> FastAPI:
     ]
     install(app)
     for router in routers:
-        app.include_router(router)
+        app.include_router(router, dependencies=[Depends(none_unasked)])
     # The last one added is the outermost.
     files = {**observations.FILES, **racks.FILES}
     app.add_middleware(Representation)

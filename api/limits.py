@@ -4,14 +4,18 @@ import re
 from collections.abc import Collection, Mapping
 from typing import Final
 
+from fastapi import Request
 from fastapi.concurrency import run_in_threadpool
+from fastapi.routing import APIRoute
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from api import strict_json
 from api.problems import Malformed, TooLarge, Unsupported
+from provisioning.errors import Invalid
 
 MAX_BYTES: Final = 1024 * 1024
 MAX_DEPTH: Final = 25
+_NOTHING: Final = (b"", b"{}", b"null")  # as clients write that there is none
 _JSON = re.compile(rb"application/([\w.+-]+\+)?json")
 # A whole string, closed or not, or one bracket. Possessive, and a string always matches once its
 # quote is seen: linear time, whatever is sent.
@@ -42,6 +46,22 @@ def check(body: bytes) -> None:
             f"the body nests deeper than {MAX_DEPTH} levels", "send a flatter JSON document"
         )
     strict_json.check(body)
+
+
+async def none_unasked(request: Request) -> None:
+    """Raises Invalid for a body that nobody would look at: its sender meant something by it.
+
+    Of the routes that declare a body each looks at its own.
+    """
+    route: APIRoute = request.scope["route"]
+    reads = route.body_field is not None or "requestBody" in (route.openapi_extra or {})
+    if reads or not request.url.path.startswith("/v1/") or request.method == "GET":
+        return
+    if (await request.body()).strip() not in _NOTHING:
+        raise Invalid(
+            f"{request.method} {request.url.path} takes no body, and what it says would be lost",
+            "Send it without one.",
+        )
 
 
 def _check_type(headers: Mapping[bytes, bytes]) -> None:

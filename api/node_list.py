@@ -72,6 +72,8 @@ MAX_LIMIT: Final = 1000
 KEPT_PAGES: Final = 500
 FIELDS: Final = frozenset(NodeOut.model_fields)
 Word = Annotated[str, StringConstraints(max_length=255)]
+_ONE: Final = f" *({'|'.join(sorted(FIELDS))}) *"
+_NAMES: Final = Field(json_schema_extra={"pattern": f"^({_ONE}(,{_ONE})*)?$"})  # _fields says more
 
 
 class ListAsk(BaseModel):
@@ -98,7 +100,7 @@ class ListAsk(BaseModel):
     sort: Sort = "name"
     limit: Annotated[int, Field(ge=1, le=MAX_LIMIT)] = MAX_LIMIT
     cursor: Annotated[str, StringConstraints(max_length=1000)] = ""
-    fields: Annotated[str, StringConstraints(max_length=1000)] = ""
+    fields: Annotated[str, StringConstraints(max_length=1000), _NAMES] = ""
 
     @property
     def chooses(self) -> tuple[Any, ...]:

@@ -160,7 +160,8 @@ def _complete_answer(answer: Schema, models: Schema, route: APIRoute) -> None:
 
 
 def _many(route: APIRoute) -> bool:
-    return get_origin(route.response_model) is list and bool(get_args(route.response_model))
+    model = route.response_model or route.responses.get(200, {}).get("model")
+    return get_origin(model) is list and bool(get_args(model))
 
 
 def _partial(route: APIRoute) -> Schema:

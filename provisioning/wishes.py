@@ -18,11 +18,15 @@ AHEAD: Final = timedelta(days=3650)
 LATE: Final = timedelta(minutes=5)  # a clock that is behind, a request that was under way
 SHORTEST: Final = timedelta(minutes=1)
 DOMAINS: Final = ("rack", "feed", "switch")
-_TRAIT = re.compile(r"[A-Z0-9_]{1,255}")  # os-traits, placement's rule
-_PATTERN = re.compile(r"[a-z0-9-]*(\{n(:0[1-4])?\}[a-z0-9-]*)?")
+TRAIT: Final = r"^[A-Z0-9_]{1,255}$"  # os-traits, placement's rule
+RACK: Final = r"^[^\x00-\x1f\x7f]{1,255}$"
+HOSTNAMES: Final = r"^[a-z0-9-]*(\{n(:0[1-4])?\}[a-z0-9-]*)?$"
+MANY: Final = 500
+"""Of traits, labels, racks or nodes."""
+KEYS: Final = 100
+VALUE: Final = 63
+"""Characters of a label's value."""
 _HOST = re.compile(r"^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$")  # RFC 1123, 63 characters
-_NAME = re.compile(NAME)
-_RACK = re.compile(r"[^\x00-\x1f\x7f]{1,255}")
 
 
 def check(spec: ClaimSpec, keys: bool = True) -> None:
@@ -66,8 +70,8 @@ def _keys(keys: list[str]) -> None:
             "no SSH key was given, nobody could log in",
             "Add one: --ssh-key ~/.ssh/id_ed25519.pub.",
         )
-    if len(keys) > 100:
-        raise Invalid("more than 100 SSH keys", "Give those that are needed.")
+    if len(keys) > KEYS:
+        raise Invalid(f"more than {KEYS} SSH keys", "Give those that are needed.")
     for number, key in enumerate(keys, 1):
         if "PRIVATE KEY" in key:
             raise Invalid(
@@ -86,12 +90,12 @@ def _keys(keys: list[str]) -> None:
 
 def _words(spec: ClaimSpec) -> None:
     for trait in spec.traits:
-        if not _TRAIT.fullmatch(trait):
+        if not re.fullmatch(TRAIT, trait):
             raise Invalid(
                 f"{trait[:40]!r} is no trait", "Traits are A-Z, 0-9 and '_', like CUSTOM_GPU."
             )
     for key, value in spec.labels.items():
-        if not _NAME.match(key) or len(value) > 63 or not value.isprintable():
+        if not re.fullmatch(NAME, key) or len(value) > VALUE or not value.isprintable():
             raise Invalid(
                 f"the label {key[:40]!r} is not key=value",
                 "A key of letters, digits, '.', '_', '-'; a value of at most 63 characters.",
@@ -101,13 +105,13 @@ def _words(spec: ClaimSpec) -> None:
 
 def _names(spec: ClaimSpec) -> None:
     for rack in spec.racks:
-        if not _RACK.fullmatch(rack):
+        if not re.fullmatch(RACK, rack):
             raise Invalid(f"{rack[:40]!r} is no rack", "See yours: `seed rack show`.")
     for name in spec.nodes:
-        if not _NAME.match(name):
+        if not re.fullmatch(NAME, name):
             raise Invalid(f"{name[:40]!r} is no node", "See what there is: `seed node list`.")
-    if max(map(len, (spec.traits, spec.labels, spec.racks, spec.nodes))) > 500:
-        raise Invalid("more than 500 traits, labels, racks or nodes", "Give fewer.")
+    if max(map(len, (spec.traits, spec.labels, spec.racks, spec.nodes))) > MANY:
+        raise Invalid(f"more than {MANY} traits, labels, racks or nodes", "Give fewer.")
 
 
 def _together(spec: ClaimSpec) -> None:
@@ -129,7 +133,7 @@ def _together(spec: ClaimSpec) -> None:
 def _hostnames(spec: ClaimSpec) -> None:
     if not spec.hostnames:
         return
-    if not _PATTERN.fullmatch(spec.hostnames):
+    if not re.fullmatch(HOSTNAMES, spec.hostnames):
         raise Invalid(
             f"hostnames cannot be {spec.hostnames[:60]!r}",
             "Write it like db-{n} or db-{n:02}: a-z, 0-9, '-' and one {n}.",

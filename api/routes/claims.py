@@ -6,17 +6,18 @@ from typing import Annotated, Any, Final
 from uuid import UUID
 
 from fastapi import APIRouter, Request, Response
-from pydantic import BaseModel, ConfigDict, Field, StrictBool, field_validator
+from pydantic import BaseModel, ConfigDict, Field, StrictBool, StrictInt, field_validator
 from pydantic.json_schema import SkipJsonSchema
 from sqlmodel import col, select
 
 from api.auth import Anyone, Claimer, Operator
+from api.claim_ask import LONGEST, ClaimAsk, Time
 from api.parts import Here
 from api.roles import Caller, Role
 from provisioning import handout, image, leasing, renderings
 from provisioning.errors import Forbidden, Invalid, NotFound
 from provisioning.handout import HandOut, Phase
-from provisioning.models import Claim, ClaimSpec, Hold
+from provisioning.models import Claim, Hold
 from provisioning.plans import PlanOut
 from provisioning.states import ClaimState
 
@@ -26,33 +27,6 @@ router = APIRouter(tags=["claims"])
 _OF_BMCS: Final = re.compile(
     r"\bBMCs?\b|\bseed bmc\b|\d+\.\d+\.\d+\.\d+|[0-9a-f]*:[0-9a-f]*:[0-9a-f]*", re.I
 )
-EXAMPLE: Final[dict[str, Any]] = {
-    "name": "web",
-    "count": 2,
-    "image": "debian",
-    "ssh_keys": [
-        "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIKE02EXZopJm+V+0QfxedG6Gy6HeCx4/dROzGkxDOS5X me"
-    ],
-    "spread": "rack",
-    "memory_gib": 256,
-    "lease_seconds": 604800,
-}
-
-
-class ClaimAsk(ClaimSpec):
-    """What to claim. Unknown fields are refused: a typo must not be silent.
-
-    `count` may be left out where `nodes` are named: it is their number then.
-    """
-
-    model_config = ConfigDict(extra="forbid", json_schema_extra={"example": EXAMPLE})  # type: ignore[assignment]
-
-    @property
-    def spec(self) -> ClaimSpec:
-        told = self.model_dump()
-        if self.nodes and "count" not in self.model_fields_set:
-            told["count"] = len(self.nodes)
-        return ClaimSpec.model_validate(told)
 
 
 class ClaimNode(BaseModel):
@@ -130,8 +104,8 @@ class RenewAsk(BaseModel):
             "oneOf": [{"required": ["ends_at"]}, {"required": ["lease_seconds"]}],
         },
     )
-    ends_at: datetime | SkipJsonSchema[None] = Field(default=None, json_schema_extra=_unsaid)
-    lease_seconds: Annotated[int, Field(ge=60, le=10 * 365 * 86400)] | SkipJsonSchema[None] = Field(
+    ends_at: Time | SkipJsonSchema[None] = Field(default=None, json_schema_extra=_unsaid)
+    lease_seconds: Annotated[StrictInt, Field(ge=60, le=LONGEST)] | SkipJsonSchema[None] = Field(
         default=None, json_schema_extra=_unsaid
     )
 
@@ -150,7 +124,7 @@ class ProtectAsk(BaseModel):
 
 class PriorityAsk(BaseModel):
     model_config = ConfigDict(extra="forbid")
-    priority: int = Field(ge=0, le=100)
+    priority: StrictInt = Field(ge=0, le=100)
 
 
 class ExplainOut(BaseModel):

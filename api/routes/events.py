@@ -9,6 +9,7 @@ from typing import Annotated, Any, Final
 
 from fastapi import APIRouter, Header, Query, Request
 from pydantic import BaseModel, PlainSerializer, WithJsonSchema
+from pydantic.json_schema import SkipJsonSchema
 from sse_starlette import EventSourceResponse, ServerSentEvent
 from sse_starlette.sse import SendTimeoutError
 from starlette.types import Receive, Scope, Send
@@ -34,7 +35,7 @@ FRESH_SECONDS: Final = 1.0
 """No event is sent on a look that is older than this."""
 RETRY_MS: Final = 2000
 
-Number = Annotated[int | None, Query(ge=0, le=2**63 - 1)]
+Number = Annotated[int | SkipJsonSchema[None], Query(ge=0, le=2**63 - 1)]
 At = Annotated[
     datetime,
     PlainSerializer(chain.in_words, when_used="json"),
@@ -88,10 +89,10 @@ def list_events(
     parts: Here,
     after: Number = None,
     limit: Annotated[int, Query(ge=1, le=1000)] = 100,
-    subject: Annotated[str | None, Query(max_length=255)] = None,
+    subject: Annotated[str | SkipJsonSchema[None], Query(max_length=255)] = None,
     kind: Annotated[str, Query(max_length=255)] = "",
     accept: Annotated[str, Header(include_in_schema=False)] = "",
-    last_event_id: Annotated[int | None, Header(ge=0, le=2**63 - 1)] = None,
+    last_event_id: Annotated[int | SkipJsonSchema[None], Header(ge=0, le=2**63 - 1)] = None,
 ) -> Any:  # noqa: ANN401
     """Events younger than the one numbered `after`; the last one's id is the next `after`.
 

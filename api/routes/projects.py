@@ -4,7 +4,7 @@ from datetime import datetime
 from typing import Annotated, Any, Final
 
 from fastapi import APIRouter, Path
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StrictInt
 from sqlmodel import Session, col, select
 
 from api.auth import Anyone, Operator
@@ -41,8 +41,8 @@ class ProjectChange(BaseModel):
     )
 
     description: Annotated[str, AfterValidator(_one_line)] | None = None
-    max_priority: Annotated[int, Field(ge=0, le=100)] | None = None
-    max_lease_seconds: Annotated[int, Field(ge=0, le=MAX_LEASE)] | None = None
+    max_priority: Annotated[StrictInt, Field(ge=0, le=100)] | None = None
+    max_lease_seconds: Annotated[StrictInt, Field(ge=0, le=MAX_LEASE)] | None = None
 
 
 class ProjectIn(ProjectChange):
@@ -56,7 +56,7 @@ class ProjectIn(ProjectChange):
 class QuotaIn(BaseModel):
     model_config = ConfigDict(extra="forbid", json_schema_extra={"example": {"nodes": 20}})
 
-    nodes: Annotated[int, Field(ge=0, le=MAX_NODES)]
+    nodes: Annotated[StrictInt, Field(ge=0, le=MAX_NODES)]
 
 
 class QuotaOut(BaseModel):

@@ -25,7 +25,7 @@ Scope = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9.-]{0,39}(:read)
 
 
 class TokenIn(BaseModel):
-    """days: until it expires; none: 90, or as long as the token lasts that it is made with.
+    """days: until it expires; left out: 90, or as long as the token lasts that it is made with.
 
     scopes: what of its roles it is good for: "claims", or "claims:read" for GET alone; none: all.
     """
@@ -40,7 +40,7 @@ class TokenIn(BaseModel):
     name: NewName
     roles: Annotated[list[Role], Field(min_length=1, max_length=4)]
     project: HostLabel = projects.DEFAULT
-    days: Annotated[StrictInt, Field(ge=1, le=366)] | None = None
+    days: Annotated[StrictInt, Field(ge=1, le=366)] = DAYS
     scopes: Annotated[list[Scope], Field(max_length=32)] = []
 
 
@@ -163,10 +163,10 @@ def _check_scopes(caller: Caller, asked: TokenIn, nouns: set[str]) -> None:
 
 def _end(caller: Caller, asked: TokenIn) -> datetime:
     """A claimer's token makes none that outlives it, so that no key renews itself for ever."""
-    end = now() + timedelta(days=asked.days or DAYS)
+    end = now() + timedelta(days=asked.days)
     if caller.mints or caller.user or caller.expires_at is None or end <= caller.expires_at:
         return end
-    if asked.days is None:
+    if "days" not in asked.model_fields_set:
         return caller.expires_at
     raise Forbidden(
         f"the token {caller.token} ends on {caller.expires_at:%Y-%m-%d %H:%M} UTC, "

@@ -20,6 +20,8 @@ from provisioning.tenants import User
 router = APIRouter(prefix="/v1/users", tags=["users"])
 
 Password = Annotated[Secret, Field(min_length=1, max_length=users.MOST_BYTES)]
+NewPassword = Annotated[Password, Field(json_schema_extra={"minLength": users.SHORTEST})]
+"""users.check_rule has the last word: it knows the name, and counts bytes."""
 
 
 class UserIn(BaseModel):
@@ -38,7 +40,7 @@ class UserIn(BaseModel):
     )
 
     name: Name
-    password: Password
+    password: NewPassword
     roles: Annotated[list[Role], Field(min_length=1, max_length=4)]
     project: HostLabel = projects.DEFAULT
 
@@ -48,7 +50,7 @@ class PasswordIn(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    password: Password
+    password: NewPassword
     old: Password | None = None
 
 

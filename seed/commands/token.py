@@ -56,7 +56,9 @@ def create(
     if paths["token"].exists():
         fail(f"{paths['token']} exists", f"Revoke it first: seed token revoke {name}")
     url, ca = _where()
-    asked = {"name": name, "roles": role, "project": project, "days": days, "scopes": scope or []}
+    asked: dict[str, Any] = {"name": name, "roles": role, "project": project, "scopes": scope or []}
+    if days is not None:
+        asked["days"] = days
     made = client().post("/tokens", asked)
     secret = made["token"]
     write_atomic(paths["token"], secret + "\n", 0o600)

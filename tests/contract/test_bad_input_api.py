@@ -6,6 +6,7 @@ Requests are spoken in ASGI, byte by byte: no client in between refuses what we 
 import asyncio
 import base64
 import json
+import re
 from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
@@ -369,3 +370,26 @@ def test_a_request_id_with_control_characters_is_replaced(root: FastAPI, evil: s
     got = speak(root, Sent("GET", "/v1/images", headers={"x-request-id": evil}))
     assert got.status == 200
     assert got.headers["x-request-id"].isalnum()
+
+
+@pytest.mark.parametrize("body", [b'{"plan": "x"}', b'{"why": ""}', b"[]", b"1", b'"x"'])
+def test_a_body_that_nobody_would_look_at_is_refused(
+    parts: Parts, root: FastAPI, body: bytes
+) -> None:
+    """Where the API's document has none. `{}` and `null` are how some clients write none."""
+    before = rows(parts)
+    asked = 0
+    for path, operations in root.openapi()["paths"].items():
+        for method in operations.keys() & {"post", "put", "patch", "delete"}:
+            if "requestBody" not in operations[method]:
+                got = speak(root, Sent(method.upper(), re.sub("{.*?}", "nix", path), body))
+                check(got)
+                assert "takes no body" in json.loads(got.body)["detail"]
+                asked += 1
+    assert asked > 10
+    assert rows(parts) == before
+
+
+@pytest.mark.parametrize("body", [b"", b"{}", b"null", b" {} "])
+def test_a_body_that_says_nothing_is_none(root: FastAPI, body: bytes) -> None:
+    assert speak(root, Sent("POST", "/v1/claims/nix:undo", body)).status == 404

@@ -17,9 +17,9 @@ from sqlmodel import select
 from typer.testing import CliRunner
 
 from api.app import create_app
+from api.claim_ask import ClaimAsk
 from api.parts import Door, Parts
 from api.roles import Role
-from api.routes.claims import ClaimAsk
 from provisioning.models import Claim, now
 from provisioning.states import ClaimState, IfFull
 from seed.cli import app

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from pydantic import ValidationError
 
-from api.routes.claims import ClaimAsk
+from api.claim_ask import ClaimAsk
 from provisioning.models import Claim
 from provisioning.targets import Seat
 from provisioning.targets.plain import PLUGIN
