@@ -101,6 +101,9 @@ class Site:
     def states(self) -> list[str]:
         return sorted(n.provision_state for n in self.inside(self.ironic.nodes))
 
+    def powers(self) -> set[str]:
+        return {n.power_state for n in self.inside(self.ironic.nodes)}
+
     def seen(self) -> list[str]:
         """The states that a claim is answered from: as the reconciler saw them last."""
         with self.store.read() as session:
@@ -223,6 +226,7 @@ def test_killed_at_every_step_the_claim_ends_right_and_no_node_is_held_twice() -
         assert site.states() == ["active", "active", "available"]
         for node in site.inside(site.ironic.nodes):  # fake-hardware's deploy does not start them
             site.inside(lambda uuid=node.uuid: site.ironic.power(uuid, "power on"))
+        site.until("on", lambda: site.powers() == {"power on"})
         plan = site.inside(lambda: desk.plan_release("default", "web"))
         site.inside(lambda: desk.release("default", "web", plan.hash, "test", at_once=True))
         site.until("released", lambda: site.claim("web").state is ClaimState.RELEASED)
