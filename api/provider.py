@@ -92,8 +92,11 @@ class Peer:
         headers: Mapping[str, str] | None,
         body: Any,  # noqa: ANN401
     ) -> tuple[int, Mapping[str, str], bytes]:
+        # Cut off in its handshake httpcore loses the socket: its own timeouts, one for TCP and one
+        # for TLS, must end that before ours does.
+        phases = httpx.Timeout(self.seconds, connect=self.seconds / 3)
         client = httpx.AsyncClient(
-            verify=self._trust, timeout=self.seconds, trust_env=False, follow_redirects=False
+            verify=self._trust, timeout=phases, trust_env=False, follow_redirects=False
         )
         async with (
             client,

@@ -1,7 +1,10 @@
 """Whose token it is, who they are here, and what is no token at all: the parts without a wire."""
 
 import asyncio
+import gc
 import json
+import socket
+import sys
 import tomllib
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,7 +22,7 @@ from api.federation import Federation
 from api.grants import Grant, GroupGrant, KeystoneSettings, OidcSettings, ProjectGrant
 from api.keystone import Credentials, Keystone, Token, credentials
 from api.oidc import Keys, Oidc, kid_of, usable
-from api.provider import IdentityUnavailable, caller_of, harmless
+from api.provider import IdentityUnavailable, Peer, caller_of, harmless
 from api.roles import Role
 from provisioning.errors import Forbidden, Unauthenticated
 from provisioning.models import now
@@ -548,3 +551,19 @@ def test_doctor_says_what_is_wrong_with_a_provider(tmp_path: Path) -> None:
     missing = told.model_copy(update={"oidc": settings(ca_file=str(tmp_path / "no.pem"))})
     first = next(iter(sign_on.findings(missing)))
     assert (first.ok, "no.pem" in first.sentence) == (False, True)
+
+
+def test_a_silent_provider_costs_no_socket(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It takes connections and never says a word: what was opened to it is closed again."""
+    lost: list[object] = []
+    monkeypatch.setattr(sys, "unraisablehook", lambda told: lost.append(told.exc_value))
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        peer = Peer("the OIDC provider", f"https://127.0.0.1:{silent.getsockname()[1]}", seconds=1)
+
+        async def ask() -> None:
+            with pytest.raises(IdentityUnavailable, match="does not answer"):
+                await peer.call("GET", peer.url)
+
+        asyncio.run(ask())
+    gc.collect()
+    assert lost == []
