@@ -22,17 +22,15 @@ from fastapi.testclient import TestClient
 from api.app import create_app, route_table
 from api.parts import Door, Parts
 from api.roles import Role
-from provisioning.hooks import Webhook
 from provisioning.models import Bmc, Claim, Credential
 from provisioning.secrets import Sealer
 from provisioning.states import Login
-from provisioning.tenants import User
 from seed import log as logs
 from tests.fakes.api import Asked, a_token, bearer, empty_ironic, ironic_double, some_parts
 
 # Characters that each encoding writes in a way of its own.
-BMC_PASSWORD, USER_PASSWORD, HOOK_SECRET, USER_DATA, SENT = (
-    f'c4n\u00e4ry "{what}"/+&={what}' for what in ("bmc", "user", "hook", "data", "sent")
+BMC_PASSWORD, USER_PASSWORD, USER_DATA, SENT = (
+    f'c4n\u00e4ry "{what}"/+&={what}' for what in ("bmc", "user", "data", "sent")
 )
 FIELDS = ("password", "secret", "token", "user_data", "sealed", "new_password", "why", "reason")
 
@@ -104,11 +102,12 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
 
         ironic.answer = answer
         tokens = {role: a_token(parts, f"a-{role}", role) for role in Role}
-        secrets = {"bmc": BMC_PASSWORD, "user": USER_PASSWORD, "hook": HOOK_SECRET,
+        secrets = {"bmc": BMC_PASSWORD, "user": USER_PASSWORD,
                    "data": USER_DATA, "sent": SENT, **tokens}  # fmt: skip
         plant(parts)
         with TestClient(create_app(parts, Door.WEB), raise_server_exceptions=False) as web:
             callers = {role: bearer(token) for role, token in tokens.items()}
+            secrets["hook"] = made(web, callers[Role.OPERATOR])
             yield Site(parts, web, callers, secrets, log)
 
 
@@ -146,10 +145,6 @@ def plant(parts: Parts) -> None:
         row = Credential(name="rack-a", username="admin", sealed=b"")
         row.sealed = sealer.seal(BMC_PASSWORD, f"credential:{row.id}")
         session.add(row)
-        hook = Webhook(name="x", url="https://hooks.example/x", sealed=b"")
-        hook.sealed = sealer.seal(HOOK_SECRET, f"webhook:{hook.id}")
-        session.add(hook)
-        session.add(User(name="x", password_hash=f"$argon2id$not-really${USER_PASSWORD}"))
         session.add(
             Claim(name="x", image="debian", user_data=USER_DATA, created_by="me")
             if "created_by" in Claim.model_fields
@@ -159,6 +154,15 @@ def plant(parts: Parts) -> None:
         session.add(
             Bmc(address="10.0.1.1", protocol="redfish", credential_id=row.id, login=Login.OK)
         )
+
+
+def made(web: TestClient, headers: dict[str, str]) -> str:
+    """A user, and a webhook whose secret is answered: it is shown once."""
+    user = {"name": "x", "password": USER_PASSWORD, "roles": ["operator"]}
+    assert web.post("/v1/users", json=user, headers=headers).status_code == 201
+    hook = {"name": "x", "url": "https://hooks.example/x"}
+    secret: str = web.post("/v1/webhooks", json=hook, headers=headers).json()["secret"]
+    return secret
 
 
 def paths(method: str) -> list[str]:
@@ -235,7 +239,7 @@ def test_the_database_holds_no_password(site: Site, tmp_path: Path) -> None:
     """A backup may be read by others. (user-data is a person's text, and kept as it is.)"""
     url = str(site.parts.store.engine.url).removeprefix("sqlite:///")
     content = b"".join(p.read_bytes() for p in Path(url).parent.glob("seed.db*"))
-    hidden = {name: site.secrets[name] for name in ("bmc", "hook", *Role)}
+    hidden = {name: site.secrets[name] for name in ("bmc", "user", "hook", *Role)}
     assert not leaked(content, hidden)
 
 
