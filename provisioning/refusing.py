@@ -32,11 +32,19 @@ def refusal(seen: Pool, w: Wish, choice: Choice, project: str, insider: bool) ->
         f"claim {claim.name} wants {claim.count} of class {claim.resource_class}"
         f"{_apart(claim)}, free are {len(choice.chosen) if _apart(claim) else choice.fitting}"
         f"{_other_classes(claim, seen, visible)}",
-        "Ask for fewer, wait in the queue (--queue), or see why: `seed claim explain`.",
+        _remedy(seen, choice, claim.count),
         reasons,
         choosing.nearest_time(seen, w, choice.rejected),
         {visible[u].name: whys(rules, insider) for u, rules in fewest[:NEAREST]},
     )
+
+
+def _remedy(seen: Pool, choice: Choice, count: int) -> str:
+    """Waiting is a cure only where enough nodes would fit once they are free."""
+    lasting = sum(any(b.lasting for b in rules) for rules in choice.rejected.values())
+    if len(seen.candidates) - lasting < count:
+        return "Ask for another class, or less; node by node: `seed claim explain`."
+    return "Ask for fewer, wait in the queue (--queue), or see why: `seed claim explain`."
 
 
 def _apart(claim: ClaimSpec) -> str:
