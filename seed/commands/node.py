@@ -7,6 +7,7 @@ import typer
 from rich.live import Live
 
 from seed import show
+from seed.client import Seed
 from seed.commands.confirm import confirm, confirm_change
 from seed.commands.door import REFUSED, TOO_LONG, USAGE, client, err, fail, part
 
@@ -109,11 +110,20 @@ def watch(
             live.update(show.group(rows, COLUMNS))
             if until and rows and all(reached(n, until) for n in rows):
                 return
-            if until and any(n["problem"] for n in rows):  # each stands below the table
-                raise typer.Exit(REFUSED)
+            if until and (stuck := [_anew(api, n) for n in rows if n["problem"]]):
+                if any(n["problem"] for n in stuck):  # each stands below the table
+                    known = {n["name"]: n for n in stuck}
+                    live.update(show.group([known.get(n["name"], n) for n in rows], COLUMNS))
+                    raise typer.Exit(REFUSED)
             if time.monotonic() > deadline:
                 fail(f"not all are {until} after {timeout} s", "`seed node list`", TOO_LONG)
             time.sleep(1)
+
+
+def _anew(api: Seed, line: dict[str, Any]) -> dict[str, Any]:
+    """The list is a moment old: a problem that is cured, or another one, ends no wait."""
+    node = api.get(f"/nodes/{part(line['name'])}")
+    return line | {name: node[name] for name in ("detail", "problem", "remedy")}
 
 
 def reached(node: dict[str, Any], state: str) -> bool:
