@@ -4,10 +4,8 @@ import base64
 import binascii
 import hmac
 import sqlite3
-import weakref
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any
 from uuid import UUID
 
 import structlog
@@ -49,7 +47,6 @@ class Keys:
     store: Store
     _known: dict[str, Key] = field(default_factory=dict)
     _version: int | None = None
-    _watch: sqlite3.Connection | None = None
 
     async def find(self, header: str) -> Key:
         """The key in an Authorization header. Raises Unauthenticated."""
@@ -74,24 +71,13 @@ class Keys:
             await run_in_threadpool(_write_use, self.store, key.token_id, minute)
 
     def _commits(self) -> int | None:
-        """Changes with every commit of anybody's; None: not known."""
+        """Changes with every commit of anybody's; None: not known at once."""
+        if self.store.engine.url.get_backend_name() != "sqlite":
+            return None
         try:
-            self._watch = self._watch or self._watching()
-            found: Any = self._watch and self._watch.execute("PRAGMA data_version").fetchone()
-        except sqlite3.Error:
+            return self.store.version()
+        except (sqlite3.Error, SQLAlchemyError):
             return None
-        return int(found[0]) if found else None
-
-    def _watching(self) -> sqlite3.Connection | None:
-        """A connection that never writes: SQLite does not count a connection's own commits."""
-        url = self.store.engine.url
-        if url.get_backend_name() != "sqlite" or not url.database or url.database == ":memory:":
-            return None
-        found = sqlite3.connect(
-            url.database, timeout=0, isolation_level=None, check_same_thread=False
-        )
-        weakref.finalize(self, found.close)
-        return found
 
 
 def look_up(store: Store, header: str) -> Key:
