@@ -5,6 +5,7 @@ Exit codes: 0 done, 1 refused (the sentence and its remedy are on stderr), 2 wro
 """
 
 import os
+from contextvars import ContextVar
 from pathlib import Path
 from typing import Any, Final, NoReturn
 
@@ -18,6 +19,8 @@ from seed.config import settings
 REFUSED, USAGE, UNAVAILABLE, TOO_LONG = 1, 2, 3, 4
 CODES: Final = {Misconfigured: USAGE, Unavailable: UNAVAILABLE, TooLong: TOO_LONG}
 SHOWN_REASONS: Final = 20
+PROJECT: ContextVar[str] = ContextVar("project", default="")
+"""What `seed --project NAME` says, or else $SEED_PROJECT."""
 
 err = Console(stderr=True, highlight=False)
 part = segment
@@ -27,10 +30,13 @@ class Verbs(TyperGroup):
     """The whole CLI: whatever a verb's call raised ends it in the same way."""
 
     def invoke(self, ctx: Any) -> Any:  # noqa: ANN401
+        before = PROJECT.set(ctx.params.get("project") or "")
         try:
             return super().invoke(ctx)
         except ClientError as error:
             refuse(error)
+        finally:
+            PROJECT.reset(before)
 
 
 def client() -> Seed:
@@ -39,7 +45,7 @@ def client() -> Seed:
     People do not wait for a second try: they read what is wrong.
     """
     socket = Path() if os.environ.get("SEED_SERVER") else settings().api_socket
-    return Seed.from_environment(socket, tries=1)
+    return Seed.from_environment(socket, tries=1, project=PROJECT.get())
 
 
 def refuse(error: ClientError) -> NoReturn:
