@@ -103,7 +103,7 @@ def test_a_long_name_hides_no_column(desk: Desk) -> None:
     text = replace(desk, env=desk.env | {"SEED_TOKEN_FILE": str(everybody)}).said("claim", "list")
     assert fits(text)
     heads, *rows = text.splitlines()
-    assert heads.split() == ["CLAIM", "STATE", "NODES", "CLASS", "IMAGE", "ENDS"]
+    assert heads.split() == ["CLAIM", "PROJECT", "STATE", "NODES", "CLASS", "IMAGE", "ENDS"]
     assert any("gpu-large-nvme" in row and "in 3 d" in row for row in rows), text
 
 

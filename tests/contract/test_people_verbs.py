@@ -1,6 +1,7 @@
 """seed project, quota, user, login, logout and token as people type them."""
 
 import json
+import re
 import stat
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -69,7 +70,9 @@ def test_projects_and_quotas(terminal: Terminal) -> None:
     assert listed == [["CLASS", "MAY", "HOLD", "HOLDS"], ["*", "25", "3"], ["baremetal", "20", "3"]]
     rows = [line.split() for line in terminal.done("project", "list").splitlines()]
     assert rows[2] == ["web", "enabled", "3", "30", "d", "shop"]
-    assert "MAY HOLD" in terminal.done("project", "show", "web")
+    shown = terminal.done("project", "show", "web")
+    assert "MAY HOLD" in shown
+    assert re.search(r"max lease +30 d", shown)
     told = json.loads(terminal.done("project", "show", "web", "-o", "json"))
     assert [q["nodes"] for q in told["quotas"]] == [25, 20]
     changed = terminal.done("project", "change", "web", "--max-priority", "9", "-o", "json")
