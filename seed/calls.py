@@ -113,7 +113,7 @@ class Calls:
         timeout: float = CALL_TIMEOUT,
         tries: int = TRIES,
     ) -> None:
-        self.where = server or str(socket)
+        self.where, self.project = server or str(socket), project
         self._tries = max(1, tries)
         headers = _for_project(project)
         if server:

@@ -92,8 +92,9 @@ def listed(
     state: Annotated[str | None, typer.Option(help="Only those: active, queued, ...")] = None,
     output: show.Output = show.Format.TABLE,
 ) -> None:
-    """Your project's claims. ENDS: when the lease is over."""
-    found = list(client().pages("/claims", ended=ended, state=state))
+    """Your project's claims, or all that you may see. ENDS: when the lease is over."""
+    api = client()
+    found = list(api.pages("/claims", ended=ended, state=state, project=api.project or None))
     if output is show.Format.TABLE:
         several = len({c["project"] for c in found}) > 1
         found = [
