@@ -114,7 +114,7 @@ def _by_password(
             there.delete("/sessions/current")
         fail(
             f"{user} is of the project {made['project']} only, not of {project}",
-            f"seed login --user {user}",
+            f"seed login --user {user} --project {made['project']}",
         )
     return login, made
 

@@ -173,8 +173,20 @@ def test_a_login_is_for_the_project_that_it_names_or_there_is_none(terminal: Ter
     assert "alice is of the project default only, not of web" in refused.stderr
     with terminal.parts.store.read() as session:
         assert session.exec(select(Token.name).where(Token.user == "alice")).all() == []
+    assert "seed login --user alice --project default" in refused.stderr
+    terminal.project = "web"  # what is said at the login wins over the environment
     terminal.done(*login, "--project", "default", typed=PASSWORD)
+    terminal.project = ""
     terminal.done("claim", "list")
+
+
+def test_a_login_that_a_token_file_hides_is_told(terminal: Terminal) -> None:
+    who = ("alice", "--role", "viewer", "--password-stdin")
+    terminal.done("user", "create", *who, typed=PASSWORD)
+    login = ("login", "--user", "alice", "--password-stdin")
+    assert "Verbs use SEED_TOKEN_FILE" in terminal.seed(*login, typed=PASSWORD).stderr
+    terminal.token = False
+    assert "SEED_TOKEN_FILE" not in terminal.seed(*login, typed=PASSWORD).stderr
 
 
 def test_a_project_of_others_is_refused_and_nothing_is_done_elsewhere(terminal: Terminal) -> None:
