@@ -130,9 +130,10 @@ class Crasher:
         def called(*args: Any, **kwargs: Any) -> Any:
             target = f" {args[1]}" if name == "provision" else ""
             self.point(f"before {name}{target}")
-            result = function(*args, **kwargs)
-            self.point(f"after {name}{target}")
-            return result
+            try:
+                return function(*args, **kwargs)
+            finally:  # also where only its answer was lost: Ironic resets a connection now and then
+                self.point(f"after {name}{target}")
 
         return called
 
