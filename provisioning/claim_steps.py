@@ -17,6 +17,7 @@ from provisioning.ironic import Node, locked
 from provisioning.models import Bmc, Claim, Hold, Order, now
 from provisioning.outcome import Done, Move, Stuck, Wait
 from provisioning.parts import FEW, Parts
+from provisioning.pool import REFUSED
 from provisioning.secrets import digest
 from provisioning.states import WORKING, ClaimState, OrderKind, Wanted
 from provisioning.store import record
@@ -78,6 +79,8 @@ class Claiming:
     def _allocate(self, claim: Claim) -> Outcome:
         """Ironic's own lock on each held node. One refusal drops all, and we choose anew."""
         seats = self._seats(claim)
+        if not seats:  # the crash came right behind the end of _choose_anew
+            return self._no_gang(claim, "Ironic refused its nodes, and no others were free")
         many = len(seats) > FEW
         known = self.parts.ironic.allocated(claim.resource_class) if many else {}
 
@@ -100,15 +103,19 @@ class Claiming:
         with self.parts.store.write() as session:
             for hold, _bmc in seats:
                 holding.let_go(session, session.get_one(Hold, hold.node_uuid))
-            session.flush()
             record(
-                session, "claim.refused-by-ironic", claim.id, error, project=claim.project,
+                session, REFUSED, claim.id, error, project=claim.project,
                 node=str(refused.node_uuid),
             )  # fmt: skip
-            problem = holding.take_without(session, claim, refused.node_uuid, self.parts.turnaround)
-        if problem:
-            return Stuck(problem, f"`seed claim release {claim.name}`, then claim again.")
+            session.flush()
+            problem = holding.take_anew(session, claim, self.parts.turnaround)
+            queued = session.get_one(Claim, claim.id).state is ClaimState.QUEUED
+        if problem and not queued:
+            return self._no_gang(claim, problem)
         return Wait("Ironic refused a node; chose anew", 0.5)
+
+    def _no_gang(self, claim: Claim, problem: str) -> Stuck:
+        return Stuck(problem, f"`seed claim release {claim.name}`, then claim again.")
 
     def _deploy(self, claim: Claim) -> Outcome:
         seats = self._seats(claim)

@@ -91,11 +91,12 @@ class Desk:
                 return _same_wish(same, spec), False
             claim = Claim(**spec.model_dump(), project=project, asked_by=who)
             claim.grace_seconds = int(self.grace.total_seconds())
+            claim.min_disk_gib = image.min_disk_gib
             admit(session, claim, now())
             session.add(claim)
             session.flush()
             seen = self._look(session)
-            w = self._wish(session, claim, seen, image)
+            w = holding.wish(session, claim, seen, self._parts)
             self._begin(session, claim, seen, w, insider)
             record(
                 session, "claim.requested", claim.id, f"{spec.count} x {spec.resource_class}",
@@ -141,8 +142,8 @@ class Desk:
             self._seen[:] = [(version, seen)]
             return seen
 
-    def _wish(self, session: Session, claim: ClaimSpec, seen: Pool, image: Image | None) -> Wish:
-        return holding.wish(session, claim, seen, self._parts, image.min_disk_gib if image else 0)
+    def _wish(self, session: Session, spec: ClaimSpec, seen: Pool, image: Image) -> Wish:
+        return holding.wish(session, spec, seen, self._parts, image.min_disk_gib)
 
     def explain(self, spec: ClaimSpec, project: str, insider: bool) -> Explained:
         """What request() would do with it now, and why. Nothing is written."""
