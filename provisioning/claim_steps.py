@@ -10,7 +10,13 @@ from uuid import UUID
 from sqlmodel import Session, col, select
 
 from provisioning import handout, holding, leasing, on_node, orders, rotation
-from provisioning.enrollment import stop, switched_off, use_up_attempt, waiting_for
+from provisioning.enrollment import (
+    kept_by_a_person,
+    stop,
+    switched_off,
+    use_up_attempt,
+    waiting_for,
+)
 from provisioning.errors import SeedError
 from provisioning.image import Image
 from provisioning.ironic import Node, locked
@@ -340,11 +346,14 @@ class Claiming:
     def _clean_again(self, hold: Hold, bmc: Bmc, node: Node, order: Order | None) -> Outcome:
         """A failed clean is never retried into the pool by itself: a person says so."""
         if node.provision_state == "manageable":
+            if stays := kept_by_a_person(node):
+                return stays
             if not switched_off(self.parts, node):
                 return Wait("is switched off")
             macs = sorted(m for m, pxe in self.parts.ironic.ports(hold.node_uuid).items() if pxe)
             self.parts.verify_identity(bmc, macs)
-            self.parts.ironic.set_maintenance(hold.node_uuid, False)
+            if node.maintenance:
+                self.parts.ironic.set_maintenance(hold.node_uuid, False)
             with self.parts.store.write() as session:
                 orders.open_order(session, bmc, OrderKind.CLEAN, hold.generation, macs)
             self.parts.serve_wire()

@@ -9,6 +9,8 @@ from sqlmodel import col, select
 
 from provisioning.choosing import GIB
 from provisioning.models import Bmc, Hold
+from provisioning.parts import LOGIN_REFUSED
+from provisioning.rotation_turn import REASON as CHANGES_LOGIN
 from provisioning.states import ClaimState, IfFull
 from tests.fakes.crashing import an_image
 from tests.fakes.hardware import an_inventory
@@ -221,3 +223,57 @@ def test_a_node_chosen_anew_has_the_disk_that_the_image_needs(two: Days) -> None
     refused(two, "web")
     assert two.claim("web").state is S.FAILED
     assert two.nodes("web") == set()
+
+
+# --- cleaned again --------------------------------------------------------------------------------
+
+
+def not_clean(house: Days, fails: bool) -> None:
+    """Its only node is `clean failed`: by a step, or because somebody ended the cleaning."""
+    house.active("web")
+    house.release("web")
+    for _ in range(20):
+        if house.ironic.nodes()[0].provision_state == "clean wait":
+            break
+        house.round()
+    if fails:
+        house.ironic.work(house.uuids[0], fails=True)
+    else:
+        house.ironic.provision(house.uuids[0], "abort")
+    house.rounds(1)
+    assert house.claim("web").problem.startswith("node-1 is not clean")
+
+
+def retry(house: Days) -> None:
+    with house.store.write() as session:
+        session.exec(select(Bmc)).one().attempt += 1
+    house.rounds(3)
+
+
+def test_a_person_s_maintenance_is_not_ended_by_cleaning_again(one: Days) -> None:
+    not_clean(one, fails=False)
+    one.ironic.set_maintenance(one.uuids[0], True, "a fan")
+    retry(one)
+    web, node = one.claim("web"), one.ironic.nodes()[0]
+    assert (node.maintenance, node.provision_state) == (True, "manageable")
+    assert web.problem == "node-1 is in maintenance: a fan"
+    assert web.remedy == "When it may go on: `baremetal node maintenance unset node-1`."
+    one.ironic.set_maintenance(one.uuids[0], False)
+    one.until("web", S.RELEASED)
+
+
+@pytest.mark.parametrize("reason", [LOGIN_REFUSED, CHANGES_LOGIN])
+def test_seed_s_own_maintenance_is_ended_by_cleaning_again(one: Days, reason: str) -> None:
+    not_clean(one, fails=False)
+    one.ironic.set_maintenance(one.uuids[0], True, reason)
+    retry(one)
+    one.until("web", S.RELEASED)
+    assert not one.ironic.nodes()[0].maintenance
+
+
+def test_the_maintenance_of_a_failed_clean_is_ended_by_cleaning_again(one: Days) -> None:
+    not_clean(one, fails=True)
+    assert one.ironic.nodes()[0].fault == "clean failure"
+    retry(one)
+    one.until("web", S.RELEASED)
+    assert not one.ironic.nodes()[0].maintenance
