@@ -1,18 +1,22 @@
 """Who is calling, found out before the body is read; and what a route demands of a caller."""
 
 import pwd
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Annotated, Final
 
 import structlog
 from fastapi import Depends, Request
+from fastapi.concurrency import run_in_threadpool
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from api.keys import Key, Keys
 from api.parts import Door, Parts
+from api.provider import harmless
 from api.roles import EVERYONE, INSIDERS, MINTERS, Caller, Role, allows, noun_of
 from provisioning.errors import Forbidden, Unauthenticated
+from provisioning.store import Store
+from provisioning.tenants import Project
 
 log = structlog.get_logger()
 
@@ -55,9 +59,11 @@ class Authenticate:
 
     async def _identify(self, scope: Scope) -> tuple[Caller, Key | None]:
         """Who calls, and the key if it was a token of ours. Raises Unauthenticated."""
-        if self.door is Door.LOCAL:
-            return local_caller(scope.get("client"), self.parts), None
         headers = dict(scope["headers"])
+        wanted = headers.get(b"x-seed-project", b"").decode("latin-1").strip()
+        if self.door is Door.LOCAL:
+            caller = local_caller(scope.get("client"), self.parts)
+            return await self._for_project(caller, wanted), None
         header = headers.get(b"authorization", b"").decode("latin-1")
         try:
             if (known := await self.parts.federation.caller(headers, self.parts.store)) is not None:
@@ -66,7 +72,27 @@ class Authenticate:
         except Unauthenticated as error:
             log.info("caller.refused", why=str(error), path=scope["path"])
             raise
-        return key.caller, key
+        return await self._for_project(key.caller, wanted), key
+
+    async def _for_project(self, caller: Caller, wanted: str) -> Caller:
+        """The caller, acting for `wanted`. Forbidden: that is another's. Root's are all."""
+        if not wanted or wanted == caller.project:
+            return caller
+        if not caller.root:
+            raise Forbidden(
+                f"{caller.token or caller.name} is of the project {caller.project}, "
+                f"not of {harmless(wanted)}",
+                "Leave `--project` and SEED_PROJECT out, or show a token of that project: "
+                "`seed token create NAME --role claimer --project PROJECT`.",
+            )
+        if not await run_in_threadpool(exists, self.parts.store, wanted):
+            raise Forbidden(f"there is no project {harmless(wanted)}", "seed project list")
+        return replace(caller, project=wanted)
+
+
+def exists(store: Store, project: str) -> bool:
+    with store.read() as session:
+        return session.get(Project, project) is not None
 
 
 def check_scopes(caller: Caller, method: str, path: str) -> None:

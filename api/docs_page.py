@@ -52,6 +52,7 @@ _START: Final = """SwaggerUIBundle({
   deepLinking: true,
   docExpansion: "none",
   filter: true,
+  tagsSorter: "alpha",
   validatorUrl: null,
 });
 """

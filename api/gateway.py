@@ -19,6 +19,7 @@ from api.ironic_door import Answer, IronicDoor, closing
 from api.limits import Limits
 from api.parts import Door, Here, Parts, Raw
 from api.problems import Safety, install
+from api.traffic import Measured
 from provisioning import unknown
 from provisioning.errors import Forbidden, NotFound, SeedError
 
@@ -160,4 +161,5 @@ def create_gateway(parts: Parts) -> FastAPI:
     app.include_router(router)
     app.add_middleware(Limits, larger=LARGER, untyped=True)
     app.add_middleware(Safety)
+    app.add_middleware(Measured, traffic=parts.traffic)
     return app

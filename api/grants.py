@@ -45,7 +45,7 @@ class OidcSettings(BaseModel):
     issuer: str = Field(default="", pattern=HTTPS)
     """Exactly as its tokens name it (`iss`), a closing slash included; empty: there is none."""
     client_id: str = ""
-    """Seed's client there, a public one (no secret): `seed login-oidc` names it."""
+    """Seed's client there, a public one (no secret): `seed login --oidc` names it."""
     audience: str = ""
     """What `aud` must contain. Empty: client_id, and ID tokens are sent; else access tokens are."""
     ca_file: str = ""

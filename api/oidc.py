@@ -40,7 +40,7 @@ KEEP_SECONDS: Final = 6 * 3600.0  # so long they are good while the provider doe
 REFRESH_SECONDS: Final = 30.0  # an unknown `kid` makes us look for new keys at most so often
 RETRY_SECONDS: Final = 5.0  # after a look that failed
 _COMPACT: Final = re.compile(r"[A-Za-z0-9_-]{2,}\.[A-Za-z0-9_-]{2,}\.[A-Za-z0-9_-]*")
-_REMEDY: Final = "seed login-oidc"
+_REMEDY: Final = "seed login --oidc"
 
 
 def looks_like_one(token: str) -> bool:

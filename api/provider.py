@@ -145,7 +145,8 @@ def caller_of(store: Store, name: str, grants: Iterable[Grant], wanted: str) -> 
     if len(live) > 1 and not wanted:
         raise Forbidden(
             f"{name} may act for several projects: {', '.join(sorted(live))}",
-            "Say for which one: the header X-Seed-Project.",
+            f"Say for which one: `seed --project {min(live)} ...`, or SEED_PROJECT, or for good "
+            f"`seed login --project {min(live)}`. Over HTTP: the header X-Seed-Project.",
         )
     project = wanted or next(iter(live), "")
     roles = {r for grant in given if grant.project in ("", project) for r in grant.roles}

@@ -99,8 +99,9 @@ class Desk:
             w = holding.wish(session, claim, seen, self._parts)
             self._begin(session, claim, seen, w, insider)
             record(
-                session, "claim.requested", claim.id, f"{spec.count} x {spec.resource_class}",
-                who=who, project=project, state=str(claim.state),
+                session, "claim.requested", claim.id,
+                f"{spec.name}: {spec.count} x {spec.resource_class}", who=who, project=project,
+                state=str(claim.state),
             )  # fmt: skip
             return claim, True
 
@@ -220,7 +221,8 @@ class Desk:
             claim.renewed_to = end
             session.add(claim)
             record(
-                session, "claim.renewed", claim.id, f"until {end:%Y-%m-%d %H:%M} UTC", who=who,
+                session, "claim.renewed", claim.id,
+                f"{claim.name}: until {end:%Y-%m-%d %H:%M} UTC", who=who,
                 project=claim.project,
             )  # fmt: skip
             return claim

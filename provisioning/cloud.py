@@ -1,16 +1,18 @@
-"""Another Ironic, read by its API as clouds.yaml names it; nothing there is ever changed."""
+"""Another cloud, as clouds.yaml names it: its Ironic is only read, its Keystone logs people in."""
 
+from datetime import datetime
 from typing import Any
 
 from keystoneauth1 import exceptions as ks
 from openstack import exceptions as os_exc
+from openstack.config import OpenStackConfig
 from openstack.connection import Connection
 from pydantic import ValidationError
 
 from provisioning import hostnames
 from provisioning.adoption import Foreign
 from provisioning.driver_info import bmc_of
-from provisioning.errors import Invalid, IronicUnavailable
+from provisioning.errors import HostError, Invalid, IronicUnavailable, Unauthenticated
 from provisioning.identity import address_key
 
 CALL_TIMEOUT = 60  # seconds
@@ -35,6 +37,31 @@ def nodes(cloud: str) -> list[Foreign]:
             f"the Ironic of {cloud!r} did not answer as it should",
             f"See what it tells you: `OS_CLOUD={cloud} baremetal node list`.",
         ) from err
+
+
+def token(cloud: str | None) -> tuple[str, datetime | None]:
+    """(a token of Keystone's, its end). cloud: None: as the OS_ variables of the environment say.
+
+    Raises Invalid for what they lack, Unauthenticated and HostError as Keystone answers.
+    """
+    try:
+        connection = Connection(
+            config=OpenStackConfig().get_one(cloud=cloud, app_name="seed"),
+            api_timeout=CALL_TIMEOUT,
+        )
+        access = connection.session.auth.get_access(connection.session)
+    except (os_exc.ConfigException, ks.MissingRequiredOptions, AttributeError) as err:
+        raise Invalid(
+            "nothing says how to log in to OpenStack",
+            "export OS_CLOUD=NAME, a cloud of clouds.yaml, or source its openrc file.",
+        ) from err
+    except ks.Unauthorized as err:
+        raise Unauthenticated(
+            "Keystone refuses this user and password", "openstack token issue"
+        ) from err
+    except (ks.ClientException, os_exc.SDKException) as err:
+        raise HostError("Keystone did not answer as it should", "openstack token issue") from err
+    return access.auth_token, access.expires
 
 
 def _addressed(nodes: list[Foreign]) -> list[Foreign]:

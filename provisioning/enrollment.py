@@ -6,8 +6,9 @@ state is kept here.
 
 from dataclasses import dataclass
 from typing import Any
+from uuid import UUID
 
-from sqlmodel import select
+from sqlmodel import Session, col, select
 
 from provisioning import interfaces, orders, rotation
 from provisioning.abilities import Abilities
@@ -19,13 +20,16 @@ from provisioning.models import Address, Bmc, Hold, Order, now
 from provisioning.outcome import Done, Stuck, Wait
 from provisioning.parts import LOGIN_REFUSED, Parts
 from provisioning.ramdisk import inventory_of
+from provisioning.room import Rotation
 from provisioning.rotation import Rotating
 from provisioning.rotation_turn import REASON as CHANGES_LOGIN
 from provisioning.states import FAILED, WORKING, BmcGoal, Login, OrderKind
 from provisioning.store import record
+from provisioning.watching import Watch
 
 Result = Wait | Stuck | Done
 RAMDISK = "ramdisk"
+HELD = "held by a claim"
 
 
 @dataclass(frozen=True)
@@ -44,7 +48,7 @@ class Enrollment:
             held = session.get_one(Hold, bmc.node).claim_id
         if held:
             self._tell_while_held(bmc)
-            return Done("held by a claim")
+            return Done(HELD)
         if bmc.goal is BmcGoal.FORGOTTEN:
             return self._forget(bmc)
         if bmc.login is Login.REFUSED:
@@ -286,6 +290,44 @@ def _rests(bmc: Bmc, node: Node) -> bool:
         return True
     wanted = node.provision_state == "available" and bmc.goal is BmcGoal.AVAILABLE
     return wanted and is_dressed(bmc, node)
+
+
+def resting(session: Session, watch: Watch) -> set[UUID]:
+    """Ids of BMCs for which there is nothing to do, by their rows and what was seen of their nodes.
+
+    Columns only: 5,000 rows with their inventories are read in seconds.
+    """
+    changing = select(Rotation.bmc_id)
+    busy = select(Order.node_uuid).where(col(Order.closed_at).is_(None))
+    columns: tuple[Any, ...] = (
+        Bmc.id, Bmc.node_uuid, Bmc.goal, Bmc.detail, Bmc.stale_inspection, Bmc.hardware_class,
+        Bmc.resource_class, Bmc.classed, Hold.claim_id,
+    )  # fmt: skip
+    query = (
+        select(*columns)
+        .join(Hold, col(Hold.node_uuid) == col(Bmc.node_uuid))
+        .where(
+            Bmc.problem == "", Bmc.login == Login.OK, Bmc.told_ironic == Bmc.credential_id,
+            col(Bmc.id).not_in(changing), col(Bmc.node_uuid).not_in(busy),
+        )
+    )  # fmt: skip
+    return {
+        row.id
+        for row in session.exec(query)
+        if (node := watch.seen(row.node_uuid)) and _said_to_rest(row, node)
+    }
+
+
+def _said_to_rest(row: Any, node: Node) -> bool:  # noqa: ANN401
+    """Did a step say so before, and is its node as it was then?"""
+    if row.claim_id is not None:
+        return bool(row.detail == HELD)
+    if not is_dressed(row, node):
+        return False
+    if row.goal is BmcGoal.AVAILABLE:
+        return (row.detail, node.provision_state) == ("available", "available")
+    at_rest = row.goal is BmcGoal.MANAGED and node.provision_state == "manageable"
+    return at_rest and row.detail.startswith("inspected") and inspected(row, node)
 
 
 def inspected(bmc: Bmc, node: Node) -> bool:

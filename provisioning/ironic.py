@@ -136,6 +136,14 @@ class Ironic:
             ]
 
     @_retried
+    def uuids(self, after: str = "") -> list[str]:
+        """Those of the next PAGE of all nodes; else as `page`."""
+        marker = f"&marker={after}" if after else ""
+        with self._asking("listing the nodes"):
+            found = self._get(f"/nodes?limit={PAGE}&fields=uuid{marker}")["nodes"]
+            return [n["uuid"] for n in found]
+
+    @_retried
     def changes(self, since: datetime, expected: int = 0) -> list[Node]:
         """Nodes that changed at `since` (Ironic's time) or later, the last one first.
 

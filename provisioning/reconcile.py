@@ -4,6 +4,7 @@ Threads, because openstacksdk, sushy and pyghmi block. One step per object at a 
 kept between passes but when to look again: after a crash everything is simply due.
 """
 
+import gc
 import threading
 import time
 from collections.abc import Callable, Hashable, Iterable
@@ -13,9 +14,10 @@ from typing import Any
 from uuid import UUID
 
 import structlog
+from sqlalchemy import String, type_coerce
 from sqlmodel import col, select
 
-from provisioning import classify, expected, holding, hook_delivery, request_ids, survey
+from provisioning import classify, enrollment, expected, holding, hook_delivery, request_ids, survey
 from provisioning.claim_steps import Claiming
 from provisioning.discovery import Finder
 from provisioning.enrollment import Enrollment
@@ -33,9 +35,13 @@ log = structlog.get_logger()
 
 PASS_SECONDS = 0.5  # how soon a new wish is seen
 NAP_SECONDS = 0.05  # how soon what moved on is taken up again
-ROWS_SECONDS = 4.0
-"""Rows that nobody changed are read that seldom: it costs 0.2 s of CPU with 5,000 nodes."""
+ROWS_SECONDS = 15.0
+"""Rows that nobody changed are read that seldom."""
+SHARE = 10  # reading them takes one part of a core in so many, however often they change
 THREADS = 16
+GARBAGE = (50_000, 20, 50)
+"""Python's thresholds. By its own (700, 10, 10) it searches all modules and rows for garbage while
+thousands of rows are read: half of what reading them costs."""
 LEASES_SECONDS = 1.0  # how soon a new lease is seen
 EXPECTED_SECONDS = 2.0  # how soon a listed server that was found is accepted
 QUEUE_SECONDS = 1.0  # how soon a free node goes to who waits for it
@@ -44,13 +50,21 @@ LOOKS_PER_SECOND = 2.0
 """At idle nodes, by asking Ironic: the more there are, the seldomer each is looked at. A wish, a
 person's "try again" and whatever is under way do not wait for it."""
 LOOK_AGAIN_SECONDS = 2.0  # at all nodes, after Ironic did not answer
+FIRST_LOOK_SECONDS = 15.0
+"""After a start servers wait so long for the first look at all of them: some calls instead of one
+for each. Ironic takes 3 s for 5,000."""
 STOP_SECONDS = 5.0  # for what goes on when it is told to stop
 HANG_UP_SECONDS = 0.2  # how often conversations are told to end meanwhile
 
-BMC_WISH: tuple[Any, ...] = (
-    Bmc.id, Bmc.goal, Bmc.attempt, Bmc.stale_inspection, Bmc.hardware_class, Bmc.resource_class,
-    Bmc.fingerprint, Hold.claim_id,
+BMC_WISH: tuple[Any, ...] = tuple(
+    type_coerce(column, String)  # as it is stored: thousands are only compared
+    for column in (
+        Bmc.id, Bmc.goal, Bmc.attempt, Bmc.stale_inspection, Bmc.hardware_class,
+        Bmc.resource_class, Bmc.fingerprint, Hold.claim_id,
+    )
 )  # fmt: skip
+
+BMC_ROTATED: Any = type_coerce(Rotation.bmc_id, String)
 
 CLAIM_WISH: tuple[Any, ...] = (
     Claim.id, Claim.wanted, Claim.state, Claim.renewed_to, Claim.protected, Claim.undo_until,
@@ -59,6 +73,8 @@ OPEN = col(Order.closed_at).is_(None)
 AT_REST = frozenset({ClaimState.QUEUED, ClaimState.RESERVED, ClaimState.ACTIVE, ClaimState.FAILED})
 
 Outcome = Wait | Move | Stuck | Done
+Job = tuple[tuple[Any, ...], Callable[[], float]]
+"""(what is wanted of what; one step, which answers the pause in seconds). (kind, id) is first."""
 
 
 @dataclass
@@ -76,6 +92,8 @@ class Reconciler:
 
     def run(self, stop: threading.Event) -> bool:
         """Until `stop`, and a few seconds more. False: some steps go on; whoever kills them may."""
+        gc.freeze()
+        gc.set_threshold(*GARBAGE)
         pool = ThreadPoolExecutor(THREADS, thread_name_prefix="step")
         # After a start every node is due: no claim waits for thousands of them, and no look.
         first = ThreadPoolExecutor(THREADS, thread_name_prefix="first")
@@ -83,21 +101,30 @@ class Reconciler:
         by_kind = {"bmc": pool, "sight": looking}
         surveying = survey.pools(self.parts.protocols)
         hooks = ThreadPoolExecutor(hook_delivery.THREADS, thread_name_prefix="hook")
-        jobs: list[tuple[tuple[Any, ...], Callable[[], float]]] = []
-        known, again = -1, 0.0
+        jobs: dict[str, list[Job]] = {}
+        looks: dict[str, list[Job]] = {}
+        known, earliest, again = -1, 0.0, 0.0
+        blind: float | None = time.monotonic() + FIRST_LOOK_SECONDS
         while not stop.is_set():
             try:
+                began = time.monotonic()
                 version = self.parts.store.version()  # before: what is written meanwhile counts
-                if version != known or time.monotonic() > again:
+                if (version != known and began > earliest) or began > again:
+                    cost = time.thread_time()
                     self.parts.serve_wire()
-                    jobs = self._jobs()
-                    known, again = version, time.monotonic() + ROWS_SECONDS
-                for key, job in jobs:
-                    self._start(by_kind.get(key[0], first), key, job)
-                for protocol, look, job in self._surveys():
-                    self._start(surveying[protocol], look, job)
-                for post, job in self._posts():
-                    self._start(hooks, post, job)
+                    jobs, looks = _by_kind(self._jobs()), self._surveys()
+                    self._forget_past()
+                    known, again = version, began + ROWS_SECONDS
+                    earliest = began + SHARE * (time.thread_time() - cost)
+                if blind and (self.parts.watch.whole or began > blind):
+                    blind = None
+                    self._let_rest(jobs.get("bmc", []))
+                for kind, waiting in jobs.items():
+                    if kind != "bmc" or blind is None:
+                        self._start(by_kind.get(kind, first), waiting)
+                for protocol, waiting in looks.items():
+                    self._start(surveying[protocol], waiting)
+                self._start(hooks, self._posts())
             except Exception:  # a pass that fails (disk full, say) must not end the loop
                 log.exception("pass.failed")
             self._pause(stop)
@@ -126,7 +153,22 @@ class Reconciler:
             wait(going, HANG_UP_SECONDS)
         return True
 
-    def _jobs(self) -> list[tuple[tuple[Any, ...], Callable[[], float]]]:
+    def _let_rest(self, jobs: list[Job]) -> None:
+        """After a start: who rests by all we know is looked at in its turn, and not at once."""
+        with self.parts.store.read() as session:
+            resting = enrollment.resting(session, self.parts.watch)
+        begin = time.monotonic()
+        keys = [key for key, _ in jobs if UUID(str(key[1])) in resting]
+        with self._lock:
+            for number, key in enumerate(keys):
+                self._due[key] = begin + (number + 1) / LOOKS_PER_SECOND
+
+    def _forget_past(self) -> None:
+        with self._lock:
+            moment = time.monotonic()
+            self._due = {key: due for key, due in self._due.items() if due > moment}
+
+    def _jobs(self) -> list[Job]:
         with self.parts.store.read() as session:
             sweeps = session.exec(
                 select(Discovery.id).where(col(Discovery.state).in_(["requested", "running"]))
@@ -136,11 +178,11 @@ class Reconciler:
                 .join(Hold, col(Hold.node_uuid) == col(Bmc.node_uuid), isouter=True)
                 .where(Bmc.goal != BmcGoal.OBSERVED)
             ).all()
-            asked = dict(session.exec(select(Rotation.bmc_id, Rotation.asked_at)).all())
+            asked = dict(session.exec(select(BMC_ROTATED, Rotation.asked_at)).all())
             wishes = session.exec(select(*CLAIM_WISH).where(col(Claim.ended_at).is_(None))).all()
             ordered = session.exec(select(Order.id).where(OPEN)).first() is not None
         busy = ordered or _in_flight(wishes) or self.parts.watch.behind()
-        jobs: list[tuple[tuple[Any, ...], Callable[[], float]]] = [
+        jobs: list[Job] = [
             (("expected", ""), self._expected),
             # At once when something begins, and seldomer when nothing goes on.
             (("sight", "", busy), lambda: self._look(busy)),
@@ -157,7 +199,7 @@ class Reconciler:
         self._accepted = len(bmcs)
         return jobs
 
-    def _surveys(self) -> list[tuple[str, Hashable, Callable[[], float]]]:
+    def _surveys(self) -> dict[str, list[Job]]:
         """Hundreds at once, in pools of their own: no step waits for a slow BMC's inventory."""
         surveyor = survey.Surveyor(
             self.parts.store, self.parts.protocols, self.parts.access, self.parts.keep_ironic_off,
@@ -165,14 +207,17 @@ class Reconciler:
         )  # fmt: skip
         with self.parts.store.read() as session:
             surveys, leds = survey.due(session), survey.led_due(session)
+        found: dict[str, list[Job]] = {protocol: [] for protocol in self.parts.protocols}
         # One conversation with a BMC at a time, so both have one name.
-        looks: list[tuple[str, Hashable, Callable[[], float]]] = [
-            *((p, ("look", i, "led"), self._job(surveyor.locate, i)) for i, p in leds),
-            *((p, ("look", i), self._job(surveyor.survey, i)) for i, p in surveys),
-        ]
-        return [look for look in looks if look[0] in self.parts.protocols]
+        for i, protocol in leds:
+            if protocol in found:
+                found[protocol].append((("look", i, "led"), self._job(surveyor.locate, i)))
+        for i, protocol in surveys:
+            if protocol in found:
+                found[protocol].append((("look", i), self._job(surveyor.survey, i)))
+        return found
 
-    def _posts(self) -> list[tuple[Hashable, Callable[[], float]]]:
+    def _posts(self) -> list[Job]:
         """In a pool of their own: no step waits for a slow receiver."""
         if self.courier is None:
             return []
@@ -180,19 +225,22 @@ class Reconciler:
         return [(("hooks", ""), self.courier.spread), *turns]
 
     @staticmethod
-    def _job(work: Callable[[UUID], float], identity: UUID) -> Callable[[], float]:
-        return lambda: work(identity)
+    def _job(work: Callable[[UUID], float], identity: object) -> Callable[[], float]:
+        """identity: a UUID, or one as it is stored."""
+        return lambda: work(UUID(str(identity)))
 
-    def _start(self, pool: Executor, key: Hashable, job: Callable[[], float]) -> None:
-        assert isinstance(key, tuple)  # noqa: S101
-        one_of_it = key[:2]
+    def _start(self, pool: Executor, jobs: Iterable[Job]) -> None:
+        """Those that are due, and of which nothing goes on."""
+        moment = time.monotonic()
         with self._lock:
-            if one_of_it in self._busy or self._due.get(key, 0.0) > time.monotonic():
-                return
-            self._busy.add(one_of_it)
-        going = pool.submit(self._work, key, one_of_it, job)
-        self._going.add(going)
-        going.add_done_callback(self._going.discard)
+            for key, job in jobs:
+                one_of_it = key[:2]
+                if self._due.get(key, 0.0) > moment or one_of_it in self._busy:
+                    continue
+                self._busy.add(one_of_it)
+                going = pool.submit(self._work, key, one_of_it, job)
+                self._going.add(going)
+                going.add_done_callback(self._going.discard)
 
     def _work(self, key: Hashable, one_of_it: Hashable, job: Callable[[], float]) -> None:
         pause = RETRY_SECONDS
@@ -201,7 +249,6 @@ class Reconciler:
                 pause = self._named(key, job)
         finally:
             with self._lock:
-                self._due = {k: v for k, v in self._due.items() if v > time.monotonic()}
                 self._due[key] = time.monotonic() + pause
                 self._busy.discard(one_of_it)
             if pause == 0.0:
@@ -307,6 +354,13 @@ class Reconciler:
             if err.retryable:
                 return Wait(str(err), RETRY_SECONDS)
             return Stuck(str(err), err.remedy)
+
+
+def _by_kind(jobs: Iterable[Job]) -> dict[str, list[Job]]:
+    found: dict[str, list[Job]] = {}
+    for job in jobs:
+        found.setdefault(job[0][0], []).append(job)
+    return found
 
 
 def _in_flight(wishes: Iterable[Any]) -> bool:

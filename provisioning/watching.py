@@ -25,6 +25,12 @@ IN_FLIGHT_SECONDS: Final = 1.0
 IDLE_SECONDS: Final = 4.0
 PASS_SECONDS: Final = 45.0
 """From the begin of one pass to the next: with its own time less than 60."""
+NOTED_SECONDS: Final = 15.0
+"""How often it is written down that nothing has changed: a row's age is that much too high."""
+NOTED_BUSY_SECONDS: Final = 3.0
+WHOLE_EACH: Final = 10
+"""Of so many passes one reads all of each node. The others ask who there is: half of the price,
+and Ironic tells of all changes of those by itself."""
 FRESH_SECONDS: Final = 10.0
 """What was seen before is not taken for what is."""
 SET_BACK = timedelta(minutes=1)
@@ -57,7 +63,9 @@ class Watch:
         self._since = self._asked_at
         self._expected = 0
         self._pass: _Pass | None = None
+        self._passes = 0
         self._next_pass = 0.0
+        self._noted = float("-inf")
 
     def seen(self, uuid: object) -> Node | None:
         """A node as it was within the last seconds, and after all that we did to it ourselves.
@@ -69,6 +77,11 @@ class Watch:
         if old or not self._whole or self.ironic.touched.get(str(uuid), 0.0) >= as_of:
             return None
         return self._nodes.get(str(uuid))
+
+    @property
+    def whole(self) -> bool:
+        """Were all nodes seen, since it began or since Ironic did not answer?"""
+        return self._whole
 
     def behind(self) -> bool:
         """Did we change a node since the last look?"""
@@ -103,18 +116,23 @@ class Watch:
         if len(told) >= PAGE:  # more than it tells
             self._pass, self._next_pass = None, 0.0
         gone = self._go_on(changed, at)
-        with self.store.write() as session:
-            sight.write(session, changed.values(), all_of_them=False, at=at)
-            sight.passed(session, sight.CHANGES, at)
-            if gone is not None:
-                sight.forget(session, gone)
-                sight.passed(session, sight.ALL, self._pass_ended().at)
+        noted = NOTED_BUSY_SECONDS if busy else NOTED_SECONDS
+        if changed or gone is not None or began > self._noted + noted:
+            with self.store.write() as session:
+                sight.write(session, changed.values(), all_of_them=False, at=at)
+                sight.passed(session, sight.CHANGES, at)
+                if gone is not None:
+                    sight.forget(session, gone)
+                    sight.passed(session, sight.ALL, self._pass_ended().at)
+            self._noted = began
         self._nodes.update(changed)
         self._as_of, self._asked_at, self._expected = began, at, len(told) + 2
         if told:
             self._since = min(at, datetime.fromisoformat(told[0].updated_at))
         took = time.monotonic() - began
         pause = IN_FLIGHT_SECONDS if busy or self._pass or changed else IDLE_SECONDS
+        if not self._whole:
+            pause = 0.0  # who waits for it asks for each node
         return max(0.1, pause - took, took)  # never more than half of the time
 
     def _news(self, told: Iterable[Node]) -> dict[str, Node]:
@@ -134,20 +152,30 @@ class Watch:
             if time.monotonic() < self._next_pass:
                 return None
             self._pass, self._next_pass = _Pass(at), time.monotonic() + PASS_SECONDS
+            self._passes += 1
         try:
-            page = self.ironic.page(self._pass.after)
+            uuids = self._uuids(self._pass.after, changed)
         except NotFound:  # the last one of the page before is gone
             self._pass, self._next_pass = None, 0.0
             return None
-        self._pass.seen |= {node.uuid for node in page}
-        changed |= self._news(n for n in page if n.uuid not in changed)
-        if len(page) == PAGE:
-            self._pass.after = page[-1].uuid
+        self._pass.seen.update(uuids)
+        if len(uuids) == PAGE:
+            self._pass.after = uuids[-1]
             return None
         gone = self._nodes.keys() - self._pass.seen - changed.keys()
         for uuid in gone:
             del self._nodes[uuid]
         return {UUID(uuid) for uuid in gone} | self._stale_rows(self._pass.seen | changed.keys())
+
+    def _uuids(self, after: str, changed: dict[str, Node]) -> list[str]:
+        """One page of who there is; what is new among them goes to `changed`."""
+        if self._whole and self._passes % WHOLE_EACH:
+            uuids = self.ironic.uuids(after)
+            if all(uuid in self._nodes or uuid in changed for uuid in uuids):
+                return uuids
+        page = self.ironic.page(after)
+        changed |= self._news(n for n in page if n.uuid not in changed)
+        return [node.uuid for node in page]
 
     def _stale_rows(self, there: set[str]) -> set[UUID]:
         """Of an earlier life."""

@@ -18,6 +18,8 @@ from uuid import uuid4
 
 import httpx
 
+from seed.logged_in import Login, Method, kept
+
 SOCKET: Final = Path("/run/seed/api.sock")
 CALL_TIMEOUT: Final = 90.0  # seconds; a claim of many nodes reads each one's inventory
 UPLOAD_TIMEOUT: Final = 600.0  # seconds; 100,000 passwords are sealed in some 15 s of CPU
@@ -95,7 +97,8 @@ def segment(text: str) -> str:
 class Calls:
     """One Seed. server: https://..., or empty for the socket. tries: of one call, at most.
 
-    token: None for what a stranger may ask, as a login.
+    token:   None for what a stranger may ask, as a login. method: whose token it is.
+    project: which of the caller's projects is meant; empty: there is but one.
     """
 
     def __init__(
@@ -103,36 +106,51 @@ class Calls:
         server: str = "",
         *,
         token: str | None = "",
+        method: Method = Method.SEED,
+        project: str = "",
         ca: Path | str | None = None,
         socket: Path = SOCKET,
         timeout: float = CALL_TIMEOUT,
         tries: int = TRIES,
     ) -> None:
-        self.where = server or str(socket)
+        self.where, self.project = server or str(socket), project
         self._tries = max(1, tries)
+        headers = _for_project(project)
         if server:
             _check_server(server, token)
             self._http = httpx.Client(
                 base_url=server,
-                headers={} if token is None else {"Authorization": f"Bearer {token}"},
+                headers=headers | ({} if token is None else method.headers(token)),
                 verify=_trust(ca),
                 timeout=timeout,
             )
         else:
             self._http = httpx.Client(
                 base_url="http://seed",
+                headers=headers,
                 transport=httpx.HTTPTransport(uds=str(socket)),
                 timeout=timeout,
             )
         weakref.finalize(self, self._http.close)  # a verb just ends
 
     @classmethod
-    def from_environment(cls, socket: Path = SOCKET, tries: int = TRIES) -> Self:
-        """$SEED_SERVER (with $SEED_CA, and $SEED_TOKEN_FILE or a login), or the local socket."""
+    def from_environment(
+        cls, socket: Path = SOCKET, tries: int = TRIES, project: str | None = None
+    ) -> Self:
+        """$SEED_SERVER (with $SEED_CA, and $SEED_TOKEN_FILE or a login), or the local socket.
+
+        project: None: $SEED_PROJECT, or that of the login.
+        """
         server = os.environ.get("SEED_SERVER", "")
-        token = _token_of(os.environ.get("SEED_TOKEN_FILE", ""), server) if server else ""
+        login = _login(os.environ.get("SEED_TOKEN_FILE", ""), server) if server else Login("")
         return cls(
-            server, token=token, ca=os.environ.get("SEED_CA") or None, socket=socket, tries=tries
+            server,
+            token=login.token,
+            method=login.method,
+            project=project or os.environ.get("SEED_PROJECT") or login.project,
+            ca=os.environ.get("SEED_CA") or None,
+            socket=socket,
+            tries=tries,
         )
 
     def __enter__(self) -> Self:
@@ -311,25 +329,29 @@ def _is_loopback(host: str) -> bool:
     return host == "localhost"
 
 
-def session_file(server: str) -> Path:
-    """Where a login at this server is kept; another server is never shown it."""
-    where = urlsplit(server).netloc.rpartition("@")[2]
-    return Path.home() / ".config" / "seed" / f"session-{re.sub(r'[^A-Za-z0-9.]', '-', where)}"
-
-
-def _token_of(path: str, server: str) -> str:
-    if not path and not session_file(server).exists():
-        raise Misconfigured(
-            "no token",
-            "Log in: `seed login`; or set SEED_TOKEN_FILE to the file `seed token create` printed.",
-        )
-    path = path or str(session_file(server))
+def _login(path: str, server: str) -> Login:
+    """That of a token's file, or else of `seed login`."""
+    if not path:
+        login = kept(server)
+        if login is None:
+            raise Misconfigured(
+                "no token",
+                "Log in: `seed login`; "
+                "or set SEED_TOKEN_FILE to the file `seed token create` printed.",
+            )
+        return login
     try:
-        return Path(path).read_text().strip()
+        return Login(Path(path).read_text().strip())
     except OSError as problem:
         raise Misconfigured(
             f"cannot read the token file {path}: {problem.strerror}", f"ls -l {path}"
         ) from problem
+
+
+def _for_project(name: str) -> dict[str, str]:
+    if name and not _SEGMENT.fullmatch(name):
+        raise Misconfigured(f"{name!r} is no name of a project", "See yours: `seed project list`.")
+    return {"X-Seed-Project": name} if name else {}
 
 
 def _trust(ca: Path | str | None) -> ssl.SSLContext:

@@ -1,6 +1,7 @@
 """`seed <noun> <verb>`. Verbs about this machine act here; all others are calls of the API."""
 
 import sys
+from typing import Annotated
 
 import typer
 
@@ -21,7 +22,6 @@ from seed.commands import (
     lists,
     login,
     node,
-    oidc,
     project,
     rack,
     session,
@@ -33,19 +33,31 @@ from seed.commands import (
 from seed.lab import cli as lab
 
 app = typer.Typer(
-    help="Seed: the one box that starts a room of blank servers.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     cls=door.Verbs,
     epilog="First: seed init, seed up, seed discover RANGE, seed bmc accept, seed claim create.",
 )
+
+
+@app.callback()
+def general(
+    project: Annotated[
+        str,
+        typer.Option(
+            envvar="SEED_PROJECT", help="Which of your projects; else that of `seed login`."
+        ),
+    ] = "",
+) -> None:
+    """Seed: the one box that starts a room of blank servers."""
+
+
 host.add_to(app)
 app.command("discover")(discover.discover)
 bmc.app.command("rotate")(login.rotate)
 bmc.app.command("trust")(login.trust)
 bmc.app.command("reveal")(login.reveal)
 app.add_typer(bmc.app, name="bmc")
-app.command("login-oidc")(oidc.login)
 app.command("adopt")(adopt.adopt)
 app.command("import")(lists.import_file)
 app.add_typer(lists.packing, name="packing-list")

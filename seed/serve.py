@@ -39,6 +39,9 @@ IRONIC_USER: Final = "seed-api"
 GRACE_SECONDS: Final = 2
 """For requests that run when we are told to stop; the supervisor kills after 10."""
 BACKLOG: Final = 256
+GARBAGE: Final = (50_000, 20, 50)
+"""Python's thresholds; by its own, modules and nodes are searched for garbage all the time, and
+whoever asks meanwhile waits."""
 
 
 def serve_api(settings: Settings) -> None:
@@ -172,6 +175,8 @@ def _server(app: ASGIApp, protocol: type[asyncio.Protocol] = H11Protocol) -> _Qu
 
 
 async def _until_told(servers: dict[_Quiet, socket.socket], feed: Feed) -> None:
+    gc.freeze()
+    gc.set_threshold(*GARBAGE)
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, _stop, list(servers), feed)

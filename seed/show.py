@@ -1,13 +1,21 @@
 """Tables that fit a terminal, and `-o json|yaml` of the very same data."""
 
 import json
+import re
+from datetime import datetime
 from enum import StrEnum
-from typing import Annotated, Any
+from typing import Annotated, Any, Final
 
 import typer
 import yaml
 from rich.console import Console, Group, RenderableType
 from rich.table import Table
+
+from seed import when
+
+WIDE: Final = 20
+"""Letters of a cell; a column of longer ones may wrap, so that its neighbours stay readable."""
+_TIME: Final = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d\S*(Z|[+-]\d\d:\d\d)")
 
 out = Console(highlight=False)
 
@@ -32,11 +40,14 @@ def rows(data: list[dict[str, Any]], columns: dict[str, str], output: Format) ->
 
 
 def group(data: list[dict[str, Any]], columns: dict[str, str]) -> Group:
-    """A table that fits 80 columns: empty ones are left out, only the first and last may wrap."""
+    """A table that fits 80 columns: empty ones are left out; the first, the last and WIDE wrap."""
     filled = [key for key in columns if any(row.get(key) for row in data)]
     table = Table(box=None, pad_edge=False, header_style="bold")
     for key in filled:
-        table.add_column(columns[key], no_wrap=key not in (filled[0], filled[-1]), overflow="fold")
+        wide = max(len(cell(row.get(key))) for row in data) > WIDE
+        table.add_column(
+            columns[key], no_wrap=not wide and key not in (filled[0], filled[-1]), overflow="fold"
+        )
     for row in data:
         table.add_row(*(cell(row.get(key)) for key in filled))
     lines: list[RenderableType] = [table]
@@ -82,8 +93,14 @@ def fields(data: dict[str, Any]) -> None:
     table.add_column(overflow="fold")
     for key, value in data.items():
         if value not in (None, "", [], {}):
-            table.add_row(key.replace("_", " "), cell(value))
+            table.add_row(key.replace("_", " "), cell(_time(value)))
     out.print(table)
+
+
+def _time(value: Any) -> Any:  # noqa: ANN401
+    """What is a time, as people read it."""
+    told = value.isoformat() if isinstance(value, datetime) else value
+    return when.local(told) if isinstance(told, str) and _TIME.fullmatch(told) else value
 
 
 def cell(value: Any) -> str:  # noqa: ANN401

@@ -45,9 +45,13 @@ def short(told: str | None, now: datetime | None = None) -> str:
     if not told:
         return ""
     far = (datetime.fromisoformat(told) - (now or datetime.now(UTC))).total_seconds()
-    unit = next((u for u in "dhm" if abs(far) >= 2 * UNITS[u]), "s")
-    count = f"{abs(far) // UNITS[unit]:.0f} {unit}"
-    return f"in {count}" if far >= 0 else f"{count} ago"
+    return f"in {length(far)}" if far >= 0 else f"{length(-far)} ago"
+
+
+def length(seconds: float) -> str:
+    """In one unit: "3 d", "90 m"."""
+    unit = next((u for u in "dhm" if seconds >= 2 * UNITS[u]), "s")
+    return f"{seconds // UNITS[unit]:.0f} {unit}"
 
 
 def shown(facts: dict[str, Any], *names: str) -> dict[str, Any]:

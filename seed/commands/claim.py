@@ -14,8 +14,8 @@ from seed.commands.wishes import text_of, wishing
 
 app = typer.Typer(no_args_is_help=True, help="Servers with an image on them, for you.")
 COLUMNS = {
-    "name": "CLAIM", "state": "STATE", "count": "NODES", "resource_class": "CLASS",
-    "image": "IMAGE", "ends": "ENDS", "detail": "NOW",
+    "name": "CLAIM", "whose": "PROJECT", "state": "STATE", "count": "NODES",
+    "resource_class": "CLASS", "image": "IMAGE", "ends": "ENDS", "detail": "NOW",
 }  # fmt: skip
 WHY = {"node": "NODE", "why": "WHY NOT"}
 SHOWN_NODES = 40
@@ -92,11 +92,19 @@ def listed(
     state: Annotated[str | None, typer.Option(help="Only those: active, queued, ...")] = None,
     output: show.Output = show.Format.TABLE,
 ) -> None:
-    """Your project's claims. ENDS: when the lease is over."""
-    found = list(client().pages("/claims", ended=ended, state=state))
+    """Your project's claims, or all that you may see. ENDS: when the lease is over."""
+    api = client()
+    found = list(api.pages("/claims", ended=ended, state=state, project=api.project or None))
     if output is show.Format.TABLE:
-        found = [c | {"ends": when.short(c["lease_end"]) if not c["ended_at"] else ""}
-                 for c in found]  # fmt: skip
+        several = len({c["project"] for c in found}) > 1
+        found = [
+            c
+            | {
+                "ends": when.short(c["lease_end"]) if not c["ended_at"] else "",
+                "whose": c["project"] if several else "",
+            }
+            for c in found
+        ]
     show.rows(found, COLUMNS, output)
 
 
@@ -249,13 +257,14 @@ def _print(claim: dict[str, Any], output: show.Format) -> None:
         show.one(claim, output)
         return
     names = (
-        "name", "project", "state", "since", "image", "resource_class", "starts_at", "lease_end",
-        "expected_at", "detail", "problem", "remedy", "undo_until",
+        "name", "project", "state", "since", "count", "image", "resource_class", "starts_at",
+        "lease_end", "priority", "expected_at", "detail", "problem", "remedy", "undo_until",
     )  # fmt: skip
     facts = {name: claim.get(name) for name in names}
+    facts["priority"] = claim.get("priority") if claim["state"] == "queued" else None
     facts = when.shown(facts, "since", "starts_at", "lease_end", "expected_at", "undo_until")
     show.fields(facts | ({"protected": "yes"} if claim.get("protected") else {}))
     for node in (claim["handout"] or {}).get("nodes", []):
         place = f", {node['rack']}u{node['unit']}" if node["rack"] else ""
-        login = f"{node['ssh_user']}@{node['address']}"
+        login = "@".join(filter(None, (node["ssh_user"], node["address"])))
         show.out.print(f"  {node['name']}  {login}  on {node['node_name']}{place}")

@@ -5,9 +5,12 @@ Exit codes: 0 done, 1 refused (the sentence and its remedy are on stderr), 2 wro
 """
 
 import os
+from contextvars import ContextVar
 from pathlib import Path
+from threading import Timer
 from typing import Any, Final, NoReturn
 
+import httpx
 import typer
 from rich.console import Console
 from typer.core import TyperGroup
@@ -18,6 +21,9 @@ from seed.config import settings
 REFUSED, USAGE, UNAVAILABLE, TOO_LONG = 1, 2, 3, 4
 CODES: Final = {Misconfigured: USAGE, Unavailable: UNAVAILABLE, TooLong: TOO_LONG}
 SHOWN_REASONS: Final = 20
+LATE_SECONDS: Final = 2.0
+PROJECT: ContextVar[str] = ContextVar("project", default="")
+"""What `seed --project NAME` says, or else $SEED_PROJECT."""
 
 err = Console(stderr=True, highlight=False)
 part = segment
@@ -27,10 +33,33 @@ class Verbs(TyperGroup):
     """The whole CLI: whatever a verb's call raised ends it in the same way."""
 
     def invoke(self, ctx: Any) -> Any:  # noqa: ANN401
+        before = PROJECT.set(ctx.params.get("project") or "")
         try:
             return super().invoke(ctx)
         except ClientError as error:
             refuse(error)
+        finally:
+            PROJECT.reset(before)
+
+
+class Patient(Seed):
+    """Says once that an answer takes long, where a person looks on."""
+
+    def _once(self, verb: str, path: str, **kwargs: Any) -> httpx.Response:
+        late = Timer(LATE_SECONDS, self._say)
+        late.daemon = True
+        late.start()
+        try:
+            return super()._once(verb, path, **kwargs)
+        finally:
+            late.cancel()
+
+    def _say(self) -> None:
+        if err.is_terminal and not self._said:
+            self._said = True
+            err.print("waiting for Seed ...")
+
+    _said = False
 
 
 def client() -> Seed:
@@ -39,7 +68,7 @@ def client() -> Seed:
     People do not wait for a second try: they read what is wrong.
     """
     socket = Path() if os.environ.get("SEED_SERVER") else settings().api_socket
-    return Seed.from_environment(socket, tries=1)
+    return Patient.from_environment(socket, tries=1, project=PROJECT.get())
 
 
 def refuse(error: ClientError) -> NoReturn:

@@ -1,6 +1,7 @@
 """seed event ..."""
 
 import json
+import re
 import time
 from collections.abc import Iterator
 from datetime import datetime
@@ -14,6 +15,7 @@ from seed.commands.door import REFUSED, client, err, fail
 
 app = typer.Typer(no_args_is_help=True, help="What happened, and whether all of it is still there.")
 COLUMNS = {"id": "ID", "when": "WHEN", "kind": "KIND", "who": "WHO", "what": "WHAT"}
+_ID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 PATIENCE = (1.0, 2.0, 5.0, 10.0, 30.0)  # seconds before the next try, when the stream was cut
 
 Subject = Annotated[
@@ -129,7 +131,10 @@ def _stream(
 
 def _line(event: dict[str, Any]) -> dict[str, Any]:
     at = datetime.fromisoformat(event["at"]).astimezone()
-    what = " ".join(part for part in (event["message"], event["subject"], event["why"]) if part)
+    subject, what = event["subject"], event["message"]
+    if subject and subject not in what:  # an id stands behind: it is for copying
+        what = f"{what} {subject}" if _ID.fullmatch(subject) else f"{subject}: {what}"
+    what += f" ({event['why']})" if event["why"] else ""
     return event | {"when": f"{at:%m-%d %H:%M:%S}", "what": what}
 
 

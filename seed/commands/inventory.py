@@ -19,7 +19,8 @@ def inventory(
     """
     if listing == (host is not None):
         fail("neither or both of --list and --host", "seed inventory --list", USAGE)
-    told = client().inventory.ansible(project)
+    api = client()
+    told = api.inventory.ansible(project or api.project or None)
     if host is None:
         typer.echo(json.dumps(told, indent=2))
         return

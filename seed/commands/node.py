@@ -6,7 +6,7 @@ from typing import Annotated, Any
 import typer
 from rich.live import Live
 
-from seed import show
+from seed import show, when
 from seed.client import Seed
 from seed.commands.confirm import confirm, confirm_change
 from seed.commands.door import REFUSED, TOO_LONG, USAGE, client, err, fail, part
@@ -46,7 +46,7 @@ def listed(
     show.rows(rows, COLUMNS, output)
     oldest = max((row["age_seconds"] or 0 for row in rows), default=0)
     if oldest > OLD_SECONDS:
-        err.print(f"[yellow]seen {oldest} s ago:[/yellow] is Ironic up? `seed status`")
+        err.print(f"[yellow]seen {when.length(oldest)} ago:[/yellow] is Ironic up? `seed status`")
 
 
 @app.command()

@@ -1,85 +1,49 @@
-"""seed login-oidc: a token from the provider that the API trusts, fetched by a person.
+"""seed login --oidc: a token from the provider that the API trusts, fetched by a person.
 
 By a code that is typed elsewhere (RFC 8628) where the provider can do that, else by a browser on
 this machine (RFC 8252, with PKCE: RFC 7636). Whom to ask is told by the API.
 """
 
 import json
-import os
 import secrets
-import ssl
 import tempfile
 import time
 from base64 import urlsafe_b64decode
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Any, Final
+from typing import Any, Final
 from urllib.parse import urlsplit
 
 import typer
 
-from seed.calls import _problem, _trust
-from seed.commands.door import REFUSED, TOO_LONG, UNAVAILABLE, USAGE, err, fail
-from seed.commands.token import HOME
+from seed.commands.door import REFUSED, TOO_LONG, UNAVAILABLE, err, fail
 from seed.loopback import Loopback
 
 CALL_SECONDS: Final = 20.0
 DEVICE: Final = "urn:ietf:params:oauth:grant-type:device_code"
-_NOT_HERE: Final = (
-    "Log in as its administrator says, or with a token: `seed token create NAME --role viewer`."
-)
+AGAIN: Final = "seed login --oidc --again"
 
 
-def login(
-    seconds: Annotated[int, typer.Option(min=10, max=1800, help="How long to wait.")] = 300,
-    again: Annotated[
-        bool, typer.Option("--again", help="Ask you, also where the last login can be renewed.")
-    ] = False,
-) -> None:
-    """Log in with single sign-on; the token goes to a file only you can read."""
-    server = os.environ.get("SEED_SERVER", "").rstrip("/")
-    if not server:
-        fail(
-            "single sign-on is for Seed elsewhere: on its own machine you are known already",
-            "export SEED_SERVER=https://SEED:8443, and SEED_CA with the file of its CA",
-            USAGE,
-        )
-    file = Path(os.environ.get("SEED_TOKEN_FILE") or HOME / "token")
-    login_oidc(server, file, seconds, again)
+def fetch(
+    told: dict[str, Any], seconds: int, kept: Mapping[str, str]
+) -> tuple[str, dict[str, str]]:
+    """(a token, what the next one is renewed with). Ends the program where that cannot be.
 
-
-def login_oidc(server: str, file: Path, seconds: int, again: bool = False) -> None:
-    """Fetch a token and keep it in `file`, 0600. Ends the program where that cannot be."""
-    told = methods(server).get("oidc")
-    if not told:
-        fail(f"Seed at {server} has no single sign-on with OIDC", _NOT_HERE)
+    told: `oidc` of the login methods. kept: what the last login was renewed with; {}: ask.
+    """
     _https("issuer", told["issuer"])
-    kept = _kept(file)
     with _reachable(told["issuer"]), _session(told) as session:
         about = _about(session, told["issuer"])
-        tokens = None if again else _renewed(session, about, told, kept)
+        tokens = _renewed(session, about, told, kept)
         if tokens is None:
             how = _by_code if "device_authorization_endpoint" in about else _by_browser
             tokens = how(session, about, told, time.monotonic() + seconds)
-    _keep(file, told, tokens, kept)
-    _say(server, file, str(tokens[told["token"]]))
-
-
-def methods(server: str) -> dict[str, Any]:
-    """What `GET /v1/login-methods` says."""
-    import httpx
-
-    try:
-        answer = httpx.get(
-            f"{server}/v1/login-methods",
-            verify=_seeds_ca(),
-            timeout=CALL_SECONDS,
-        )
-        found = answer.json() if answer.is_success else {}
-    except (httpx.HTTPError, OSError, ValueError):
-        fail(f"Seed does not answer at {server}", "Is it up, and is SEED_CA its CA?", UNAVAILABLE)
-    return found if isinstance(found, dict) else {}
+    whose = {"issuer": told["issuer"], "client_id": told["client_id"]}
+    last = kept.get("refresh_token") if kept.get("issuer") == told["issuer"] else None
+    renewal = tokens.get("refresh_token") or last
+    token = str(tokens[told["token"]])
+    return token, {**whose, "refresh_token": renewal} if renewal else {}
 
 
 @contextmanager
@@ -114,7 +78,7 @@ def _reachable(issuer: str) -> Iterator[None]:
         yield
     except OAuthError as error:
         why = error.description or error.error
-        fail(f"the provider at {issuer} refused: {why}", "seed login-oidc --again", REFUSED)
+        fail(f"the provider at {issuer} refused: {why}", AGAIN, REFUSED)
     except (requests.RequestException, OSError, ValueError) as error:
         fail(
             f"the provider at {issuer} does not answer as it should: {type(error).__name__}",
@@ -143,7 +107,7 @@ def _renewed(
     session: Any,  # noqa: ANN401
     about: dict[str, Any],
     told: dict[str, Any],
-    kept: dict[str, str],
+    kept: Mapping[str, str],
 ) -> dict[str, Any] | None:
     """By the refresh token of the last login; None: there is none, or it has ended."""
     from authlib.integrations.base_client import OAuthError
@@ -175,7 +139,7 @@ def _by_code(
         withhold_token=True,
     ).json()
     if "device_code" not in asked:
-        fail(f"the provider refused: {asked.get('error', 'no code')}", _NOT_HERE)
+        fail(f"the provider refused: {asked.get('error', 'no code')}", AGAIN)
     where = asked.get("verification_uri_complete") or asked["verification_uri"]
     err.print(f"Open {where} and confirm the code {asked['user_code']}", soft_wrap=True)
     pause = max(float(asked.get("interval", 5)), 1.0)
@@ -193,7 +157,7 @@ def _by_code(
                 pause += 5.0 if error.error == "slow_down" else 0.0
             else:
                 return _whole(found, told)
-    fail("nobody confirmed the code in time", "seed login-oidc", TOO_LONG)
+    fail("nobody confirmed the code in time", AGAIN, TOO_LONG)
 
 
 def _by_browser(
@@ -218,9 +182,9 @@ def _by_browser(
         with err.status("waiting for you"):
             came = loopback.wait(until)
     if came is None:
-        fail("nobody logged in in time", "seed login-oidc", TOO_LONG)
+        fail("nobody logged in in time", AGAIN, TOO_LONG)
     if "error" in came or came.get("iss", told["issuer"]) != told["issuer"]:  # RFC 9207
-        fail(f"the provider refused: {came.get('error', 'another issuer')}", "seed login-oidc")
+        fail(f"the provider refused: {came.get('error', 'another issuer')}", AGAIN)
     found: dict[str, Any] = session.fetch_token(
         about["token_endpoint"],
         grant_type="authorization_code",
@@ -228,7 +192,7 @@ def _by_browser(
         code_verifier=verifier,
     )
     if payload(str(found.get("id_token", ""))).get("nonce", nonce) != nonce:
-        fail("the provider answered somebody else's login", "seed login-oidc")
+        fail("the provider answered somebody else's login", AGAIN)
     return _whole(found, told)
 
 
@@ -252,58 +216,3 @@ def payload(token: str) -> dict[str, Any]:
     except (ValueError, IndexError):
         return {}
     return found if isinstance(found, dict) else {}
-
-
-def _renewal(file: Path) -> Path:
-    """What the next login is renewed with, beside the token."""
-    return file.with_name(file.name + ".refresh")
-
-
-def _kept(file: Path) -> dict[str, str]:
-    try:
-        found = json.loads(_renewal(file).read_text())
-        return {str(k): str(v) for k, v in found.items()}
-    except (OSError, ValueError, AttributeError):
-        return {}
-
-
-def _keep(file: Path, told: dict[str, Any], tokens: dict[str, Any], kept: dict[str, str]) -> None:
-    from ipxe.render import write_atomic
-
-    file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    write_atomic(file, f"{tokens[told['token']]}\n", 0o600)
-    last = kept.get("refresh_token") if kept.get("issuer") == told["issuer"] else None
-    renewal = tokens.get("refresh_token") or last
-    if renewal:
-        whose = {"issuer": told["issuer"], "client_id": told["client_id"]}
-        write_atomic(_renewal(file), json.dumps({**whose, "refresh_token": renewal}), 0o600)
-
-
-def _say(server: str, file: Path, token: str) -> None:
-    """Whose token it is and until when; and what Seed thinks of it, asked once."""
-    import httpx
-
-    told = payload(token)
-    name = told.get("preferred_username") or told.get("sub") or "somebody"
-    left = int(told["exp"] - time.time()) // 60 if isinstance(told.get("exp"), int) else None
-    until = f", for {left} minutes" if left is not None else ""
-    typer.echo(f"logged in as {name}{until}; the token is in {file}")
-    try:
-        answer = httpx.get(
-            f"{server}/v1/images",
-            headers={"Authorization": f"Bearer {token}"},
-            verify=_seeds_ca(),
-            timeout=CALL_SECONDS,
-        )
-    except (httpx.HTTPError, OSError):
-        return
-    if not answer.is_success:
-        problem = _problem(answer)
-        fail(
-            f"but Seed says: {problem.get('detail') or problem.get('title')}",
-            str(problem.get("remedy", "")),
-        )
-
-
-def _seeds_ca() -> ssl.SSLContext:
-    return _trust(os.environ.get("SEED_CA") or None)

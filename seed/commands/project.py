@@ -40,7 +40,7 @@ def create(
     Example: seed project create web --description "the shop" --max-lease-days 30
     """
     asked = _said(description, max_priority, max_lease_days)
-    show.one(client().post("/projects", {"name": name, **asked}), output)
+    _print(client().post("/projects", {"name": name, **asked}), output)
 
 
 @app.command("list")
@@ -59,12 +59,7 @@ def shown(name: str, output: show.Output = show.Format.TABLE) -> None:
     Example: seed project show web
     """
     found = client().get(f"/projects/{part(name)}")
-    if output is not show.Format.TABLE:
-        show.one(found, output)
-        return
-    show.fields({k: v for k, v in found.items() if k != "quotas"})
-    if found["quotas"]:
-        show.rows(found["quotas"], QUOTAS, output)
+    _print(found, output)
 
 
 @app.command()
@@ -82,7 +77,7 @@ def change(
     asked = _said(description, max_priority, max_lease_days)
     if not asked:
         fail("nothing to change was named", f"seed project change {name} --max-priority 10", USAGE)
-    show.one(client().patch(f"/projects/{part(name)}", asked), output)
+    _print(client().patch(f"/projects/{part(name)}", asked), output)
 
 
 @app.command()
@@ -91,7 +86,7 @@ def disable(name: str, output: show.Output = show.Format.TABLE) -> None:
 
     Example: seed project disable web
     """
-    show.one(client().post(f"/projects/{part(name)}:disable"), output)
+    _print(client().post(f"/projects/{part(name)}:disable"), output)
 
 
 @app.command()
@@ -100,7 +95,7 @@ def enable(name: str, output: show.Output = show.Format.TABLE) -> None:
 
     Example: seed project enable web
     """
-    show.one(client().post(f"/projects/{part(name)}:enable"), output)
+    _print(client().post(f"/projects/{part(name)}:enable"), output)
 
 
 @app.command()
@@ -169,11 +164,26 @@ def _said(description: str | None, priority: int | None, days: int | None) -> di
     return {key: value for key, value in said.items() if value is not None}
 
 
-def _row(project: dict[str, Any]) -> dict[str, Any]:
+def _print(project: dict[str, Any], output: show.Format) -> None:
+    if output is not show.Format.TABLE:
+        show.one(project, output)
+        return
+    told = {"name": project["name"], "state": _row(project)["state"], **project}
+    told["max_lease_seconds"] = None
+    show.fields({k: v for k, v in told.items() if k != "quotas"} | {"max_lease": _longest(project)})
+    if project.get("quotas"):
+        show.rows(project["quotas"], QUOTAS, output)
+
+
+def _longest(project: dict[str, Any]) -> str:
     seconds = project["max_lease_seconds"]
+    return f"{seconds / DAY:g} d" if seconds else ""
+
+
+def _row(project: dict[str, Any]) -> dict[str, Any]:
     return {
         **project,
         "state": "disabled" if project["disabled_at"] else "enabled",
         "holds": str(sum(project["held"].values())),
-        "longest": f"{seconds / DAY:g} d" if seconds else "",
+        "longest": _longest(project),
     }

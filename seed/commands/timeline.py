@@ -30,8 +30,12 @@ def _print(told: dict[str, Any], output: show.Format) -> None:
     if output is not show.Format.TABLE:
         show.one(told, output)
         return
-    show.rows([_step(step) for step in told["steps"]], STEPS, output)
-    show.out.print()
+    if not told["steps"] and not told["entries"]:
+        show.out.print("nothing happened to it yet")
+        return
+    if told["steps"]:
+        show.rows([_step(step) for step in told["steps"]], STEPS, output)
+        show.out.print()
     show.rows([_entry(entry) for entry in told["entries"]], ENTRIES, output)
 
 

@@ -17,6 +17,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import timedelta
+from pathlib import Path
 from statistics import median
 from typing import Any
 
@@ -73,15 +74,34 @@ class Site:
     store: Store
     ironic: Ironic
     client: httpx.Client
-    reconciler: subprocess.Popen[bytes]
     password: str
+    log: Path
     made: int = 0
+    reconciler: subprocess.Popen[bytes] | None = None
+
+    def restart(self) -> None:
+        """The reconciler, so that it finds what is there as after a start, and not as news."""
+        self.stop()
+        argv = [*netns.prefix(self.namespace), sys.executable, "-m", "tests.bench.claims"]
+        with self.log.open("ab") as log:
+            self.reconciler = subprocess.Popen(argv, stdout=log, stderr=log)
+
+    def stop(self) -> None:
+        if self.reconciler is not None:
+            self.reconciler.terminate()
+            self.reconciler.wait(60)
+            self.reconciler = None
+
+    def seed_pids(self) -> set[int]:
+        """Pids of Seed's processes."""
+        pids = {s.name: s.pid for s in supervisor.status(self.settings)}
+        mine = {self.reconciler.pid} if self.reconciler else set()
+        return mine | set(supervisor.tree(pids["seed-api"]))
 
     def cpu(self) -> tuple[float, float]:
         """Seconds that Seed took, and that Ironic took."""
         pids = {s.name: s.pid for s in supervisor.status(self.settings)}
-        ours = [self.reconciler.pid, *supervisor.tree(pids["seed-api"])]
-        return cpu_of(ours), cpu_of(supervisor.tree(pids["ironic"]))
+        return cpu_of(self.seed_pids()), cpu_of(supervisor.tree(pids["ironic"]))
 
     def more(self, of_class: str) -> list[Any]:
         database = Paths(self.settings).ironic_db
@@ -105,17 +125,13 @@ def a_site() -> Iterator[Site]:
         paths = Paths(settings)
         password = paths.ironic_password("seed-reconciler").read_text().strip()
         ironic = Ironic(settings.ironic_url, "seed-reconciler", SecretStr(password))
-        argv = [sys.executable, "-m", "tests.bench.claims"]
-        with (base / "reconciler.log").open("wb") as log:
-            process = subprocess.Popen([*netns.prefix(here), *argv], stdout=log, stderr=log)
+        client = ironic_client(settings.ironic_url, password)
+        site = Site(settings, here, store, ironic, client, password, base / "reconciler.log")
         try:
-            yield Site(
-                settings, here, store, ironic, ironic_client(settings.ironic_url, password),
-                process, password,
-            )  # fmt: skip
+            site.restart()
+            yield site
         finally:
-            process.terminate()
-            process.wait(60)
+            site.stop()
             store.engine.dispose()
             appliance.down(settings)
 

@@ -13,6 +13,7 @@ from uuid import UUID, uuid4
 import httpx
 from sqlalchemy import insert
 
+from provisioning import classify
 from provisioning.bmc import Identity
 from provisioning.models import Address, Bmc, Credential, Hold, now
 from provisioning.room import Slot
@@ -127,6 +128,7 @@ def in_seed(store: Store, servers: list[Server], of_class: str) -> None:
                 detail="available", labels={"team": f"t{server.number % 7}"},
             )  # fmt: skip
             session.add(bmc)
+            classify.judge(session, bmc)
         holds = [{"node_uuid": s.uuid, "position": 0, "generation": 0} for s in servers]
         session.execute(insert(Hold), holds)
         session.execute(insert(Address), [_address(s) for s in servers])

@@ -51,7 +51,7 @@ def web(parts: Parts) -> Iterator[TestClient]:
 
 @pytest.fixture
 def broken(parts: Parts, monkeypatch: pytest.MonkeyPatch) -> Iterator[TestClient]:
-    """An API with routes that fail in every way."""
+    """An API with routes that fail in every way, and one that says who calls."""
     router = APIRouter()
     errors = {
         "full": NoCapacity("no room", "wait", {"node-1": "too small"}),
@@ -63,6 +63,10 @@ def broken(parts: Parts, monkeypatch: pytest.MonkeyPatch) -> Iterator[TestClient
     @router.get("/v1/broken/{how}")
     def broken(how: str, caller: Anyone) -> None:
         raise errors[how]
+
+    @router.get("/v1/whose")
+    def whose(caller: Anyone) -> str:
+        return caller.project
 
     monkeypatch.setattr(api_app, "ROUTERS", (*api_app.ROUTERS, router))
     with TestClient(api_app.create_app(parts, Door.LOCAL), client=ROOT) as client:
@@ -355,3 +359,34 @@ def test_a_refusal_names_the_verb_and_ironics_clients_can_read_it(root: TestClie
     assert answer.status_code == 403
     assert "seed claim create" in body["remedy"]
     assert "seed claim create" in json.loads(body["error_message"])["faultstring"]
+
+
+def test_root_speaks_for_the_project_it_names(broken: TestClient, parts: Parts) -> None:
+    a_project(parts, "web")
+    for project in ("web", "default"):
+        told = broken.get("/v1/whose", headers={"X-Seed-Project": project})
+        assert (told.status_code, told.json()) == (200, project)
+    assert broken.get("/v1/whose").json() == "default"
+    refused = broken.get("/v1/claims", headers={"X-Seed-Project": "gone"})
+    assert (refused.status_code, refused.json()["detail"]) == (403, "there is no project gone")
+
+
+@pytest.mark.parametrize("role", Role)
+def test_a_token_acts_for_its_own_project_only(web: TestClient, parts: Parts, role: Role) -> None:
+    a_project(parts, "db")
+    secret = a_token(parts, "t", role, project="web")
+    same = web.get("/v1/images", headers={**bearer(secret), "X-Seed-Project": "web"})
+    assert same.status_code == 200
+    details = []
+    for project in ("db", "gone", "x\udcff".encode("utf-8", "surrogateescape")):
+        refused = web.get("/v1/images", headers={**bearer(secret), "X-Seed-Project": project})
+        assert (refused.status_code, refused.json()["code"]) == (403, "forbidden")
+        details.append(refused.json()["detail"])
+    assert details[0].replace("db", "gone") == details[1]  # nothing is learned of what there is
+
+
+def test_who_is_on_the_machine_but_not_root_has_one_project(parts: Parts) -> None:
+    a_project(parts, "web")
+    with TestClient(api_app.create_app(parts, Door.LOCAL), client=("uid:4242", 1)) as http:
+        assert http.get("/v1/images").status_code == 200
+        assert http.get("/v1/images", headers={"X-Seed-Project": "web"}).status_code == 403

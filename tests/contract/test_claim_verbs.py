@@ -103,8 +103,21 @@ def test_a_long_name_hides_no_column(desk: Desk) -> None:
     text = replace(desk, env=desk.env | {"SEED_TOKEN_FILE": str(everybody)}).said("claim", "list")
     assert fits(text)
     heads, *rows = text.splitlines()
-    assert heads.split() == ["CLAIM", "STATE", "NODES", "CLASS", "IMAGE", "ENDS"]
+    assert heads.split() == ["CLAIM", "PROJECT", "STATE", "NODES", "CLASS", "IMAGE", "ENDS"]
     assert any("gpu-large-nvme" in row and "in 3 d" in row for row in rows), text
+
+
+def test_who_sees_all_may_look_at_one_project(desk: Desk) -> None:
+    everybody = desk.folder / "all"
+    everybody.write_text(a_token(desk.parts, "all", Role.VIEWER, project="other"))
+    all_of_them = replace(desk, env=desk.env | {"SEED_TOKEN_FILE": str(everybody)})
+    assert {"web", "theirs"} <= set(all_of_them.said("claim", "list").split())
+    for env, words in (({}, ("--project", "other")), ({"SEED_PROJECT": "other"}, ())):
+        one = replace(all_of_them, env=all_of_them.env | env)
+        listed = one.said(*words, "claim", "list").split()
+        assert ("theirs" in listed, "web" in listed) == (True, False)
+        inventory = one.said(*words, "inventory", "--list")
+        assert ("theirs" in inventory, "web-0" in inventory) == (True, False)
 
 
 def test_renew_protect_and_back(desk: Desk) -> None:

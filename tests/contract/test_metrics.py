@@ -10,6 +10,7 @@ from prometheus_client.openmetrics import parser as openmetrics
 from prometheus_client.parser import text_string_to_metric_families
 
 from api.app import create_app
+from api.gateway import create_gateway
 from api.parts import Door, Parts
 from api.roles import Role
 from provisioning.hooks import Delivery, DeliveryState, Webhook
@@ -144,6 +145,21 @@ def test_both_doors_are_counted_in_one(parts: Parts, web: TestClient) -> None:
         assert local.get("/v1/claims").status_code == 200
     assert one(scraped(web), "seed_http_requests_total",
                route="/v1/claims", method="GET", status="200") == 1  # fmt: skip
+
+
+def test_the_node_gateway_counts_too(parts: Parts, web: TestClient) -> None:
+    """Refusals among them: many of one route are worth an alarm."""
+    with TestClient(create_gateway(parts)) as node:
+        for _ in range(2):
+            node.get("/v1/lookup", params={"addresses": "52:54:00:00:00:01"},
+                     headers={"x-real-ip": "172.22.0.77"})  # fmt: skip
+            assert node.get(f"/v1/{SPACE}").status_code == 404
+    numbers = scraped(web)
+    key = {"route": "/v1/lookup", "method": "GET"}
+    assert one(numbers, "seed_http_requests_total", status="404", **key) == 2
+    assert one(numbers, "seed_http_request_seconds_count", **key) == 2
+    assert one(numbers, "seed_http_requests_total", route="none", method="GET", status="404") == 2
+    assert not any(str(SPACE) in value for _, labels in numbers for _, value in labels)
 
 
 def test_openmetrics_where_it_is_asked_for(web: TestClient) -> None:

@@ -149,6 +149,9 @@ def test_nothing_on_the_page_comes_from_elsewhere(web: TestClient) -> None:
         assert not re.search(r"https?:|\*|script-src[^;]*unsafe", policy)
     assert not re.search(r"https?://", page.text + web.get("/docs/start.js").text)
     assert "<script>" not in page.text  # the policy would not run it
+    drawn = re.findall(r"""url\(\s*["']?([^"')]{,40})""", web.get("/docs/swagger-ui.css").text)
+    assert drawn
+    assert [url for url in drawn if not url.startswith(("data:image/", "#"))] == []  # img-src data:
     assert web.get("/docs/../pyproject.toml").status_code == 404
     assert web.get("/docs/__init__.py").status_code == 404
 

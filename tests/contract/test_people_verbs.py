@@ -1,18 +1,20 @@
 """seed project, quota, user, login, logout and token as people type them."""
 
 import json
+import re
 import stat
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from sqlmodel import select
 from typer.testing import CliRunner, Result
 
 from api.app import create_app
 from api.parts import Door, Parts
 from api.roles import Role
-from provisioning.models import Claim
+from provisioning.models import Claim, Token
 from seed.cli import app
 from tests.fakes.api import a_token, some_parts
 from tests.fakes.serving import api_on_a_port
@@ -29,9 +31,12 @@ class Terminal:
     url: str
     token: bool = True
 
+    project: str = ""
+
     def seed(self, *words: str, typed: str = "", server: str = "") -> Result:
         env = {
             "SEED_CONFIG": "/nowhere", "SEED_SERVER": server or self.url, "NO_COLOR": "1",
+            "SEED_PROJECT": self.project,
             "SEED_TOKEN_FILE": str(self.folder / "token") if self.token else "",
             "SEED_TOKEN_DIR": str(self.folder / "made"), "HOME": str(self.folder),
             "COLUMNS": "80",
@@ -65,7 +70,9 @@ def test_projects_and_quotas(terminal: Terminal) -> None:
     assert listed == [["CLASS", "MAY", "HOLD", "HOLDS"], ["*", "25", "3"], ["baremetal", "20", "3"]]
     rows = [line.split() for line in terminal.done("project", "list").splitlines()]
     assert rows[2] == ["web", "enabled", "3", "30", "d", "shop"]
-    assert "MAY HOLD" in terminal.done("project", "show", "web")
+    shown = terminal.done("project", "show", "web")
+    assert "MAY HOLD" in shown
+    assert re.search(r"max lease +30 d", shown)
     told = json.loads(terminal.done("project", "show", "web", "-o", "json"))
     assert [q["nodes"] for q in told["quotas"]] == [25, 20]
     changed = terminal.done("project", "change", "web", "--max-priority", "9", "-o", "json")
@@ -119,7 +126,7 @@ def test_a_session_from_login_to_logout(terminal: Terminal) -> None:
     assert PASSWORD not in said.output
     (file,) = terminal.sessions()
     assert stat.S_IMODE(file.stat().st_mode) == 0o600
-    assert file.read_text().strip() not in said.output
+    assert json.loads(file.read_text())["token"] not in said.output
     rows = [line.split() for line in terminal.done("user", "list").splitlines()]
     assert rows == [
         ["USER", "ROLES", "PROJECT", "STATE", "SESSIONS"],
@@ -154,6 +161,60 @@ def test_a_wrong_login_says_what_to_do(terminal: Terminal) -> None:
     assert refused.exit_code == 1
     assert "this user and password are not known here" in refused.stderr
     assert terminal.sessions() == []
+
+
+def test_a_login_is_for_the_project_that_it_names_or_there_is_none(terminal: Terminal) -> None:
+    who = ("alice", "--role", "claimer", "--password-stdin")
+    terminal.done("user", "create", *who, typed=PASSWORD)
+    terminal.token = False
+    login = ("login", "--user", "alice", "--password-stdin")
+    refused = terminal.seed(*login, "--project", "web", typed=PASSWORD)
+    assert (refused.exit_code, terminal.sessions()) == (1, [])
+    assert "alice is of the project default only, not of web" in refused.stderr
+    with terminal.parts.store.read() as session:
+        assert session.exec(select(Token.name).where(Token.user == "alice")).all() == []
+    assert "seed login --user alice --project default" in refused.stderr
+    terminal.project = "web"  # what is said at the login wins over the environment
+    terminal.done(*login, "--project", "default", typed=PASSWORD)
+    terminal.project = ""
+    terminal.done("claim", "list")
+
+
+def test_a_login_that_a_token_file_hides_is_told(terminal: Terminal) -> None:
+    who = ("alice", "--role", "viewer", "--password-stdin")
+    terminal.done("user", "create", *who, typed=PASSWORD)
+    login = ("login", "--user", "alice", "--password-stdin")
+    assert "Verbs use SEED_TOKEN_FILE" in terminal.seed(*login, typed=PASSWORD).stderr
+    terminal.token = False
+    assert "SEED_TOKEN_FILE" not in terminal.seed(*login, typed=PASSWORD).stderr
+
+
+def test_a_project_of_others_is_refused_and_nothing_is_done_elsewhere(terminal: Terminal) -> None:
+    terminal.done("project", "create", "web")
+    terminal.done("--project", "default", "claim", "list")
+    for project, words in (("", ("--project", "web")), ("web", ())):
+        terminal.project = project
+        refused = terminal.seed(*words, "claim", "list")
+        assert refused.exit_code == 1
+        assert "boss is of the project default, not of web" in refused.stderr
+        assert "SEED_PROJECT" in refused.stderr
+    terminal.done("--project", "default", "claim", "list")  # it wins over the environment
+    assert terminal.seed("--project", "a b", "claim", "list").exit_code == 2
+
+
+@pytest.mark.parametrize(
+    "words", [("--oidc", "--keystone"), ("--oidc", "--user", "a"), ("--keystone", "--user", "a")]
+)
+def test_of_three_ways_to_log_in_one_is_taken(terminal: Terminal, words: tuple[str, ...]) -> None:
+    refused = terminal.seed("login", *words)
+    assert (refused.exit_code, "take one" in refused.stderr) == (2, True)
+
+
+def test_a_login_by_what_is_not_here_says_so(terminal: Terminal) -> None:
+    for word, what in (("--oidc", "single sign-on with OIDC"), ("--keystone", "Keystone")):
+        refused = terminal.seed("login", word)
+        assert (refused.exit_code, what in refused.stderr) == (1, True)
+        assert terminal.sessions() == []
 
 
 def test_scopes_of_a_token(terminal: Terminal) -> None:

@@ -22,6 +22,7 @@ from provisioning.store import record
 from provisioning.tenants import Project
 from seed.cli import app
 from tests.fakes.api import a_token, bearer, some_parts
+from tests.fakes.claims import an_active_claim
 from tests.fakes.ironic import FakeIronic
 from tests.fakes.serving import api_on_a_port
 from tests.unit.test_claims import House
@@ -204,3 +205,6 @@ def test_the_verbs_print_it_in_eighty_columns(parts: Parts, house: House, tmp_pa
             assert "0:01:00" in done.stdout
         done = CliRunner().invoke(app, ["claim", "timeline", "web", "-o", "json"], env=env)
         assert json.loads(done.stdout)["name"] == "web"
+        an_active_claim(parts.store, "still", 0)
+        done = CliRunner().invoke(app, ["claim", "timeline", "still"], env=env)
+        assert done.stdout == "nothing happened to it yet\n"

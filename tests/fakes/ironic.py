@@ -78,10 +78,17 @@ class FakeIronic:
 
     def page(self, after: str = "") -> list[Node]:
         self.asked.append("page")
+        return self._page(after)
+
+    def _page(self, after: str) -> list[Node]:
         if after and after not in self.by_uuid:
             raise NotFound(f"there is no node {after}", "seed node list")
         begin = list(self.by_uuid).index(after) + 1 if after else 0
         return self.nodes()[begin : begin + PAGE]
+
+    def uuids(self, after: str = "") -> list[str]:
+        self.asked.append("uuids")
+        return [node.uuid for node in self._page(after)]
 
     def changes(self, since: datetime, expected: int = 0) -> list[Node]:
         self.asked.append("changes")

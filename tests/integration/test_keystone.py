@@ -6,6 +6,7 @@ Keystone is a process with TLS on loopback, SQLite and fernet keys in the test's
 import json
 import os
 import subprocess
+import sys
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -28,6 +29,7 @@ from tests.fakes.appliance import environments, until
 from tests.fakes.identity import Admin, Server, answers, certificate, keystone_server, running
 from tests.fakes.serving import api_on_a_port
 
+CHECKOUT = Path(__file__).parents[2]
 ADMIN_PASSWORD, SERVICE_PASSWORD, PASSWORD = "admin-pw-1", "service-pw-1", "people-pw-1"
 # Keystone's project -> the role everybody has there, and what that is worth here.
 PROJECTS: dict[str, tuple[str, dict[str, Any]]] = {
@@ -336,3 +338,43 @@ def test_login_methods_name_keystone(site: Site, cloud: Cloud) -> None:
         "oidc": None,
         "keystone": {"auth_url": f"{cloud.server.url}/v3", "ca_pem": ca},
     }
+
+
+def test_seed_login_by_the_cloud_that_openstacks_clients_use(
+    site: Site, cloud: Cloud, tmp_path: Path
+) -> None:
+    env = {
+        name: value for name, value in os.environ.items() if not name.startswith(("SEED_", "OS_"))
+    }
+    env |= {
+        "SEED_SERVER": site.url, "HOME": str(tmp_path), "COLUMNS": "200",
+        "OS_AUTH_URL": f"{cloud.server.url}/v3", "OS_CACERT": str(cloud.server.shown.ca),
+        "OS_USERNAME": "alice", "OS_USER_DOMAIN_NAME": "Default", "OS_PROJECT_NAME": "web",
+        "OS_PROJECT_DOMAIN_NAME": "Default",
+    }  # fmt: skip
+
+    def seed(*words: str, **more: str) -> tuple[int, str]:
+        done = subprocess.run(
+            [sys.executable, "-m", "seed", *words],
+            cwd=CHECKOUT,
+            env=env | more,
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+        return done.returncode, done.stdout + done.stderr
+
+    code, text = seed("login", "--keystone", OS_PASSWORD="wrong")
+    assert (code, "Keystone refuses this user and password" in text) == (1, True), text
+    assert not (tmp_path / ".config").exists()
+    code, text = seed("login", "--keystone", OS_PASSWORD=PASSWORD)
+    assert (code, "expires at" in text) == (0, True), text
+    (file,) = (tmp_path / ".config" / "seed").iterdir()
+    assert file.stat().st_mode & 0o777 == 0o600
+    assert json.loads(file.read_text())["token"] not in text
+    code, text = seed("project", "list", "-o", "json")
+    assert (code, [row["name"] for row in json.loads(text)]) == (0, ["web"])
+    assert seed("logout") == (0, "logged out\n")
+    code, text = seed("login", "--keystone", OS_AUTH_URL="")
+    assert (code, "nothing says how to log in to OpenStack" in text) == (1, True), text

@@ -1,4 +1,4 @@
-"""Single sign-on with a real OIDC provider: its tokens at the web door, and `seed login-oidc`.
+"""Single sign-on with a real OIDC provider: its tokens at the web door, and `seed login --oidc`.
 
 The provider is a process with TLS on loopback (tests/fakes/oidc_process.py says what it is).
 """
@@ -48,6 +48,7 @@ CHECKOUT = Path(__file__).parents[2]
 GRANTS: tuple[dict[str, Any], ...] = (
     {"group": "viewers", "roles": ["viewer"]},
     {"group": "web-team", "roles": ["claimer"], "project": "web"},
+    {"group": "db-team", "roles": ["claimer"], "project": "db"},
     {"group": "old-team", "roles": ["claimer"], "project": "old"},
     {"group": "dc-ops", "roles": ["operator"]},
     {"group": "wreckers", "roles": ["destroyer"]},
@@ -304,16 +305,39 @@ def test_login_methods_tell_a_stranger_what_a_client_needs_and_no_more(site: Sit
     }
 
 
-# seed login-oidc
+# seed login --oidc
+
+
+def environment(site: Site, home: Path) -> dict[str, str]:
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("SEED_")}
+    return kept | {"SEED_SERVER": site.url, "HOME": str(home), "COLUMNS": "200"}
+
+
+def seed(site: Site, home: Path, *argv: str, **env: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "seed", *argv],
+        cwd=CHECKOUT,
+        env=environment(site, home) | env,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+
+
+def kept(home: Path) -> dict[str, Any]:
+    (file,) = (home / ".config" / "seed").glob("session-*")
+    assert file.stat().st_mode & 0o777 == 0o600
+    found: dict[str, Any] = json.loads(file.read_text())
+    return found
 
 
 @contextmanager
 def login(site: Site, home: Path, *argv: str) -> Iterator[subprocess.Popen[str]]:
-    env = os.environ | {"SEED_SERVER": site.url, "SEED_TOKEN_FILE": str(home / "token")}
     process = subprocess.Popen(
-        [sys.executable, "-m", "seed", "login-oidc", *argv],
+        [sys.executable, "-m", "seed", "login", "--oidc", *argv],
         cwd=CHECKOUT,
-        env=env,
+        env=environment(site, home),
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
@@ -347,18 +371,21 @@ def test_login_by_browser_keeps_a_token_that_seed_takes(site: Site, tmp_path: Pa
         httpx.get(logged_in(site.provider, url, "bob"), timeout=10)
         text, _ = process.communicate(timeout=60)
     assert process.returncode == 0, text
-    assert re.search(r"logged in as bob, for [1-4] minutes", text)
-    file = tmp_path / "token"
-    assert file.stat().st_mode & 0o777 == 0o600
-    assert (tmp_path / "token.refresh").stat().st_mode & 0o777 == 0o600
-    assert site.ask(file.read_text().strip(), "/v1/bmcs").status_code == 200
-    before = file.read_text()
+    assert re.search(r"user +bob\s+expires at +20", text)
+    before = kept(tmp_path)
+    assert before["token"] not in text
+    assert site.ask(before["token"], "/v1/bmcs").status_code == 200
+    listed = seed(site, tmp_path, "bmc", "list")  # it needs no more than that login
+    assert (listed.returncode, listed.stdout) == (0, "none\n"), listed.stderr
     with login(site, tmp_path) as process:  # renewed, without a person
         text, _ = process.communicate(timeout=60)
     assert process.returncode == 0, text
     assert "https://" not in text
-    assert site.ask(file.read_text().strip()).status_code == 200
-    assert file.read_text() != before
+    after = kept(tmp_path)
+    assert site.ask(after["token"]).status_code == 200
+    assert after["token"] != before["token"]
+    assert seed(site, tmp_path, "logout").returncode == 0
+    assert list((tmp_path / ".config" / "seed").iterdir()) == []
 
 
 def test_login_by_code_asks_until_the_person_confirmed(base: Path, provider: Server) -> None:
@@ -374,7 +401,7 @@ def test_login_by_code_asks_until_the_person_confirmed(base: Path, provider: Ser
                 http.post("/device", data={"user_code": code, "sub": "bob"})
             text, _ = process.communicate(timeout=60)
         assert process.returncode == 0, text
-        assert site.ask((home / "token").read_text().strip()).status_code == 200
+        assert site.ask(kept(home)["token"]).status_code == 200
         with login(site, home, "--again") as process:
             code = line(process, r"[A-Z]{4}-[A-Z]{4}")
             with own.shown.client(own.url) as http:
@@ -402,4 +429,38 @@ def test_login_where_there_is_no_single_sign_on_says_so(tmp_path: Path) -> None:
             text, _ = process.communicate(timeout=60)
     assert process.returncode == 1
     assert "has no single sign-on with OIDC" in text
-    assert not (tmp_path / "token").exists()
+    assert not (tmp_path / ".config").exists()
+
+
+def test_who_has_several_projects_says_which_and_it_is_remembered(
+    site: Site, tmp_path: Path
+) -> None:
+    with site.parts.store.write() as session:
+        session.add(Project(name="db"))
+    site.token("web-team", "db-team", sub="carol")
+    with login(site, tmp_path) as process:
+        url = line(process, r"https://\S+")
+        httpx.get(logged_in(site.provider, url, "carol"), timeout=10)
+        text, _ = process.communicate(timeout=60)
+    assert process.returncode == 1
+    assert "oidc:carol may act for several projects: db, web" in text
+    assert "`seed --project db ...`" in text
+
+    def project(*words: str, **env: str) -> str:
+        done = seed(site, tmp_path, *words, "project", "list", "-o", "json", **env)
+        assert done.returncode == 0, done.stderr
+        (found,) = json.loads(done.stdout)
+        return str(found["name"])
+
+    assert project("--project", "web") == "web"
+    assert project(SEED_PROJECT="db") == "db"
+    assert project("--project", "web", SEED_PROJECT="db") == "web"
+    again = seed(site, tmp_path, "login", "--oidc", "--project", "db")
+    assert again.returncode == 0, again.stderr
+    assert project() == "db"
+    assert project("--project", "web") == "web"
+    assert seed(site, tmp_path, "login", "--oidc").returncode == 0  # renewed, and for the same one
+    assert project() == "db"
+    refused = seed(site, tmp_path, "--project", "old", "claim", "list")
+    assert refused.returncode == 1
+    assert "oidc:carol has no role in a project old" in refused.stderr

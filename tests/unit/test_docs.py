@@ -56,6 +56,8 @@ def wrong(line: str, *, placeholders: bool) -> str:
     """
     command: Any = CLI
     words = words_of(line)[1:]
+    if words[:1] == ["--project"] and words[2:] not in ([], ["..."]):  # of every verb
+        words = words[2:]
     while hasattr(command, "commands") and words and not words[0].startswith("-"):
         if words[0] not in command.commands:
             return f"{line!r}: there is no {words[0]!r}"
@@ -92,7 +94,14 @@ def test_commands_parse(doc: Path) -> None:
 def test_a_wrong_command_is_noticed() -> None:
     assert wrong("seed claim create web --image debian", placeholders=False)
     assert not wrong("seed claim create NAME --image debian", placeholders=True)
-    for line in ("seed claims", "seed node provide a --force", "seed bmc show a b", "seed lab hop"):
+    assert not wrong("seed --project web claim list", placeholders=False)
+    for line in (
+        "seed claims",
+        "seed --project web claims",
+        "seed node provide a --force",
+        "seed bmc show a b",
+        "seed lab hop",
+    ):
         assert wrong(line, placeholders=True)
 
 

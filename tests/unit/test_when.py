@@ -68,3 +68,10 @@ def test_times_are_shown_with_their_zone() -> None:
 )  # fmt: skip
 def test_columns_say_how_far_off(far: int, shown: str) -> None:
     assert when.short((NOW + timedelta(seconds=far)).isoformat(), NOW) == shown
+
+
+@pytest.mark.parametrize(
+    ("seconds", "said"), [(0, "0 s"), (119, "119 s"), (120, "2 m"), (7200, "2 h"), (728483, "8 d")]
+)
+def test_a_length_has_one_unit(seconds: int, said: str) -> None:
+    assert when.length(seconds) == said
