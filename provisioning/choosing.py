@@ -159,6 +159,8 @@ def _present(c: Candidate, w: Wish) -> Iterable[Broken]:
         yield Broken(f"it is {state}", NOT_NOW, lasting=False)
     if w.now and c.moving:
         yield Broken("its BMC's login is being changed", NOT_NOW, lasting=False)
+    if w.now and c.refused:
+        yield Broken("Ironic refused to lock it a moment ago", NOT_NOW, lasting=False)
     if c.facts["maintenance"]:
         yield Broken("it is in maintenance", NOT_NOW, lasting=False)
     if c.problem:

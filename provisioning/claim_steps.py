@@ -4,47 +4,46 @@ requested -> allocated -> deploying -> proving -> active -> releasing -> cleanin
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
-from uuid import UUID
+from dataclasses import dataclass
 
-from sqlmodel import Session, col, select
+from sqlmodel import col, select
 
 from provisioning import handout, holding, leasing, on_node, orders, rotation
-from provisioning.enrollment import stop, switched_off, use_up_attempt, waiting_for
+from provisioning.claim_release import Releasing
+from provisioning.claim_seats import Outcome, Seats, differs, some
+from provisioning.enrollment import (
+    stop,
+    waiting_for,
+)
 from provisioning.errors import SeedError
 from provisioning.image import Image
 from provisioning.ironic import Node, locked
 from provisioning.models import Bmc, Claim, Hold, Order, now
 from provisioning.outcome import Done, Move, Stuck, Wait
-from provisioning.parts import FEW, Parts
+from provisioning.parts import FEW
+from provisioning.pool import REFUSED
 from provisioning.secrets import digest
 from provisioning.states import WORKING, ClaimState, OrderKind, Wanted
 from provisioning.store import record
 from provisioning.targets import Seat
 from provisioning.targets.plain import PLUGIN as PLAIN
 
-Outcome = Wait | Move | Stuck | Done
-
-ON = "power on"
-TOLD = 8  # of how many nodes a sentence speaks
 PROOF_SECONDS = 3600  # a first boot with firmware updates and a slow disk takes half of this
-UNDEPLOY_FROM = frozenset({"active", "deploy failed", "wait call-back", "error", "deploy hold"})
 
 
 @dataclass(frozen=True)
-class Claiming:
+class Claiming(Seats):
     """Takes one claim one step on."""
 
-    parts: Parts
-
     def step(self, claim: Claim) -> Outcome:
+        back = Releasing(self.parts)
         changing = self._changing(claim)
         if changing:
             return Wait(f"the login of BMC {', '.join(changing)} is being changed", 1.0)
         over = leasing.is_over(claim) or leasing.ran_out(claim)
         giving_back = claim.wanted is Wanted.RELEASED or over
         if giving_back and claim.state not in (ClaimState.RELEASING, ClaimState.CLEANING):
-            return self._begin_release(claim)
+            return back.begin(claim)
         steps: dict[ClaimState, Callable[[Claim], Outcome]] = {
             ClaimState.QUEUED: lambda _: Wait("waits in the queue", 5.0),
             ClaimState.RESERVED: self._begin_reserved,
@@ -53,8 +52,8 @@ class Claiming:
             ClaimState.DEPLOYING: self._watch,
             ClaimState.PROVING: self._prove,
             ClaimState.ACTIVE: lambda active: leasing.warn(self.parts.store, active),
-            ClaimState.RELEASING: self._wait_for_undo,
-            ClaimState.CLEANING: self._clean,
+            ClaimState.RELEASING: back.wait_for_undo,
+            ClaimState.CLEANING: back.clean,
         }
         step = steps.get(claim.state)
         return step(claim) if step else Done()
@@ -64,8 +63,6 @@ class Claiming:
         with self.parts.store.read() as session:
             ids = session.exec(held.where(Hold.claim_id == claim.id)).all()
             return rotation.moving(session, list(ids))
-
-    # --- there ----------------------------------------------------------------------------------
 
     def _begin_reserved(self, claim: Claim) -> Outcome:
         begin = claim.starts_at or now()
@@ -78,6 +75,8 @@ class Claiming:
     def _allocate(self, claim: Claim) -> Outcome:
         """Ironic's own lock on each held node. One refusal drops all, and we choose anew."""
         seats = self._seats(claim)
+        if not seats:  # the crash came right behind the end of _choose_anew
+            return self._no_gang(claim, "Ironic refused its nodes, and no others were free")
         many = len(seats) > FEW
         known = self.parts.ironic.allocated(claim.resource_class) if many else {}
 
@@ -100,15 +99,19 @@ class Claiming:
         with self.parts.store.write() as session:
             for hold, _bmc in seats:
                 holding.let_go(session, session.get_one(Hold, hold.node_uuid))
-            session.flush()
             record(
-                session, "claim.refused-by-ironic", claim.id, error, project=claim.project,
+                session, REFUSED, claim.id, error, project=claim.project,
                 node=str(refused.node_uuid),
             )  # fmt: skip
-            problem = holding.take_without(session, claim, refused.node_uuid, self.parts.turnaround)
-        if problem:
-            return Stuck(problem, f"`seed claim release {claim.name}`, then claim again.")
+            session.flush()
+            problem = holding.take_anew(session, claim, self.parts.turnaround)
+            queued = session.get_one(Claim, claim.id).state is ClaimState.QUEUED
+        if problem and not queued:
+            return self._no_gang(claim, problem)
         return Wait("Ironic refused a node; chose anew", 0.5)
+
+    def _no_gang(self, claim: Claim, problem: str) -> Stuck:
+        return Stuck(problem, f"`seed claim release {claim.name}`, then claim again.")
 
     def _deploy(self, claim: Claim) -> Outcome:
         seats = self._seats(claim)
@@ -203,7 +206,7 @@ class Claiming:
             details.append(f"{bmc.node_name} {waiting_for(node, order)}")
         self._ironic_done(*done)
         self._deploy_these(claim, again)
-        return Wait(_some(details), 1.0) if details else Move(ClaimState.PROVING)
+        return Wait(some(details), 1.0) if details else Move(ClaimState.PROVING)
 
     def _failed(self, claim: Claim, node: Node, order: Order | None) -> Stuck:
         why = (order.alarm if order else "") or node.last_error or node.provision_state
@@ -226,11 +229,11 @@ class Claiming:
                         "Look at its console: did it boot from disk, did cloud-init run?",
                     )
                 continue
-            wrong = _differs(claim, hold, bmc, order)
+            wrong = differs(claim, hold, bmc, order)
             if wrong:
                 return Stuck(wrong, f"`seed claim release {claim.name}` gives it back.")
         if missing:
-            return Wait(f"waiting for the proof of {_some(missing, ', ')}", 1.0)
+            return Wait(f"waiting for the proof of {some(missing, ', ')}", 1.0)
         with self.parts.store.write() as session:
             for hold, _bmc in seats:
                 order = orders.open_for(session, hold.node_uuid)
@@ -239,214 +242,7 @@ class Claiming:
         self.parts.serve_wire()
         return Move(ClaimState.ACTIVE)
 
-    # --- and back -------------------------------------------------------------------------------
-
-    def _begin_release(self, claim: Claim) -> Outcome:
-        if claim.state in (ClaimState.REQUESTED, *holding.WAITING):  # nothing was written anywhere
-            return self._free(claim)
-        leasing.record_over(self.parts.store, claim)
-        self.parts.each(self._seats(claim), self._switch_off)
-        return Move(ClaimState.RELEASING)
-
-    def _switch_off(self, seat: tuple[Hold, Bmc]) -> None:
-        hold, bmc = seat
-        node = self.parts.ironic.node(hold.node_uuid)
-        if node.provision_state == "active" and node.power_state != "power off":
-            self.parts.verify_identity(bmc, [])  # a stranger is not even switched off
-            self.parts.ironic.power(hold.node_uuid, "power off")
-
-    def _wait_for_undo(self, claim: Claim) -> Outcome:
-        if claim.wanted is Wanted.ACTIVE and not leasing.is_over(claim):  # taken back, or renewed
-            return self._keep(claim)
-        until = leasing.undo_until(claim, self.parts.undo)
-        if until and until > now():
-            left = (until - now()).total_seconds()
-            return Wait(f"off; can be taken back for {left:.0f} s more", min(left + 0.1, 5.0))
-        return Move(ClaimState.CLEANING)
-
-    def _keep(self, claim: Claim) -> Outcome:
-        """Active again, if it was: else it goes on where it was."""
-        answers = self.parts.each(self._seats(claim), lambda seat: self._keep_one(claim, *seat))
-        return Move(ClaimState.ACTIVE if all(answers) else ClaimState.DEPLOYING)
-
-    def _keep_one(self, claim: Claim, hold: Hold, bmc: Bmc) -> bool:
-        """On again, if an image is on it; whether it was proved."""
-        with self.parts.store.read() as session:
-            order = orders.of_deploy(session, hold)
-        if self.parts.ironic.node(hold.node_uuid).provision_state != "active":
-            return False
-        self.parts.ironic.power(hold.node_uuid, ON)
-        if order is None or order.proof is None:
-            return False
-        return not _differs(claim, hold, bmc, order)
-
-    def _clean(self, claim: Claim) -> Outcome:
-        details: list[str] = []
-        stuck: list[Stuck] = []
-        seats = self._seats(claim)
-        nodes = self.parts.seen_all([hold.node_uuid for hold, _bmc in seats])
-        pairs = list(zip(seats, nodes, strict=True))
-        results = self.parts.each(pairs, lambda pair: self._clean_or_wait(*pair[0], pair[1]))
-        for (_hold, bmc), result in zip(seats, results, strict=True):
-            # One that is stuck does not keep the others dirty.
-            if isinstance(result, Stuck):
-                stuck.append(result)
-            elif isinstance(result, Wait):
-                details.append(f"{bmc.node_name} {result.detail}")
-        if stuck:
-            return replace(stuck[0], seconds=2.0)
-        if details:
-            return Wait(_some(details))
-        return self._free(claim)
-
-    def _clean_or_wait(self, hold: Hold, bmc: Bmc, seen: Node) -> Outcome:
-        """Whoever acts asks Ironic once more."""
-        order = self._order_of(hold)
-        if seen.provision_state in WORKING and not (order and order.alarm):
-            return Wait(waiting_for(seen, order))
-        return self._clean_one(hold, bmc)
-
-    def _clean_one(self, hold: Hold, bmc: Bmc) -> Outcome:
-        node = self.parts.ironic.node(hold.node_uuid)
-        order = self._order_of(hold)
-        if node.provision_state in UNDEPLOY_FROM and not node.reservation:
-            if not switched_off(self.parts, node):
-                return Wait("is switched off")
-            macs = sorted(m for m, pxe in self.parts.ironic.ports(hold.node_uuid).items() if pxe)
-            self.parts.verify_identity(bmc, macs)
-            with self.parts.store.write() as session:
-                if not self._ours(session, hold):
-                    return Wait("is no longer ours")
-                orders.open_order(session, bmc, OrderKind.CLEAN, hold.generation, macs)
-            self.parts.serve_wire()
-            self.parts.ironic.provision(hold.node_uuid, "deleted")
-            return Wait("booting the ramdisk for cleaning")
-        if order and order.alarm and node.provision_state in WORKING:
-            return stop(self.parts, order, node)
-        if node.provision_state == "available":
-            self._ironic_done(hold)
-            return Done()
-        if node.provision_state in ("clean failed", "manageable"):
-            return self._clean_again(hold, bmc, node, order)
-        return Wait(waiting_for(node, order))
-
-    def _clean_again(self, hold: Hold, bmc: Bmc, node: Node, order: Order | None) -> Outcome:
-        """A failed clean is never retried into the pool by itself: a person says so."""
-        if node.provision_state == "manageable":
-            if not switched_off(self.parts, node):
-                return Wait("is switched off")
-            macs = sorted(m for m, pxe in self.parts.ironic.ports(hold.node_uuid).items() if pxe)
-            self.parts.verify_identity(bmc, macs)
-            self.parts.ironic.set_maintenance(hold.node_uuid, False)
-            with self.parts.store.write() as session:
-                orders.open_order(session, bmc, OrderKind.CLEAN, hold.generation, macs)
-            self.parts.serve_wire()
-            self.parts.ironic.provision(hold.node_uuid, "provide")
-            return Wait("cleaning again")
-        if use_up_attempt(self.parts, bmc):
-            self.parts.ironic.provision(hold.node_uuid, "manage")
-            return Wait("cleaning again")
-        why = (order.alarm if order else "") or node.last_error
-        return Stuck(
-            f"{bmc.node_name} is not clean: {why}",
-            f"Cure the cause, then `seed node retry {bmc.node_name}`. It is not offered till then.",
-        )
-
-    def _free(self, claim: Claim) -> Outcome:
-        seats = self._seats(claim)
-        self._drop(claim, seats)
-        with self.parts.store.write() as session:
-            now_it = session.get_one(Claim, claim.id)
-            if claim.state is not ClaimState.CLEANING and now_it.wish != claim.wish:
-                return Wait("somebody wants it otherwise meanwhile", 0.1)
-            holding.drop_bookings(session, claim)
-            if leasing.ran_out(claim) and claim.wanted is Wanted.ACTIVE:
-                record(session, "claim.ran-out", claim.id, claim.name, project=claim.project)
-            for hold, _bmc in seats:
-                row = session.get_one(Hold, hold.node_uuid)
-                if row.claim_id == claim.id and row.generation == hold.generation:
-                    order = orders.open_for(session, hold.node_uuid)
-                    if order:
-                        orders.close(session, order, "done")
-                    holding.let_go(session, row)
-        self.parts.serve_wire()
-        return Move(ClaimState.RELEASED)
-
-    def _drop(self, claim: Claim, seats: list[tuple[Hold, Bmc]]) -> None:
-        names = [claim.allocation_name(hold.position) for hold, _bmc in seats]
-        self.parts.each(names, self.parts.ironic.drop_allocation)
-
-    # --- helpers --------------------------------------------------------------------------------
-
-    def _seats(self, claim: Claim) -> list[tuple[Hold, Bmc]]:
-        with self.parts.store.read() as session:
-            rows = session.exec(
-                select(Hold, Bmc)
-                .where(Hold.claim_id == claim.id, Bmc.node_uuid == Hold.node_uuid)
-                .order_by(col(Hold.position))
-            ).all()
-            return [(hold, bmc) for hold, bmc in rows]
-
-    def _order_of(self, hold: Hold) -> Order | None:
-        with self.parts.store.read() as session:
-            order = orders.open_for(session, hold.node_uuid)
-            return order if order and order.generation == hold.generation else None
-
-    def _ours(self, session: Session, hold: Hold) -> bool:
-        """Has nobody else taken the node since we read its hold?"""
-        row = session.get_one(Hold, hold.node_uuid)
-        return (row.claim_id, row.generation) == (hold.claim_id, hold.generation)
-
-    def _orders_of(self, seats: list[tuple[Hold, Bmc]]) -> dict[UUID, Order]:
-        """The open one of each node that has one of its present hold."""
-        generations = {hold.node_uuid: hold.generation for hold, _bmc in seats}
-        query = select(Order).where(
-            col(Order.closed_at).is_(None), col(Order.node_uuid).in_(generations)
-        )
-        with self.parts.store.read() as session:
-            found = session.exec(query).all()
-        return {o.node_uuid: o for o in found if o.generation == generations[o.node_uuid]}
-
-    def _ironic_done(self, *holds: Hold) -> None:
-        """Their orders are done with, as far as Ironic goes."""
-        if not holds:
-            return
-        generations = {hold.node_uuid: hold.generation for hold in holds}
-        query = select(Order).where(
-            col(Order.closed_at).is_(None), col(Order.ironic_done_at).is_(None),
-            col(Order.node_uuid).in_(generations),
-        )  # fmt: skip
-        with self.parts.store.write() as session:
-            found = session.exec(query).all()
-            for order in found:
-                if order.generation == generations[order.node_uuid]:
-                    order.ironic_done_at = now()
-                    record(session, "node.ironic-done", order.node_uuid, order.kind)
-        if found:
-            self.parts.serve_wire()
-
-
-def _some(words: list[str], between: str = "; ") -> str:
-    """The first few: a claim may have hundreds of nodes."""
-    more = f"{between}and {len(words) - TOLD} more" if len(words) > TOLD else ""
-    return between.join(words[:TOLD]) + more
-
 
 def _older(order: Order, seconds: float) -> bool:
     done = order.ironic_done_at
     return done is not None and (now() - done).total_seconds() > seconds
-
-
-def _differs(claim: Claim, hold: Hold, bmc: Bmc, order: Order) -> str:
-    """What the server says of itself, against what was asked. Empty: the same."""
-    proof = order.proof or {}
-    wanted = claim.hostname(hold.position)
-    if proof.get("hostname") != wanted:
-        return f"{bmc.node_name} calls itself {proof.get('hostname')!r}, asked was {wanted!r}"
-    missing = set(order.macs) - {n.get("mac", "").lower() for n in proof.get("nics", [])}
-    if missing:
-        return f"{bmc.node_name} has no NIC {', '.join(sorted(missing))}"
-    status = (proof.get("cloud_init") or {}).get("status")
-    if status != "done":
-        return f"cloud-init on {bmc.node_name} ended as {status!r}"
-    return ""

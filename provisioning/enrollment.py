@@ -170,15 +170,11 @@ class Enrollment:
         return Wait("Ironic checks the BMC login", 1.0)
 
     def _manageable(self, bmc: Bmc, node: Node) -> Result:
-        ours = node.fault or node.maintenance_reason in (LOGIN_REFUSED, CHANGES_LOGIN)
-        if node.maintenance and ours:
+        stays = kept_by_a_person(node)
+        if node.maintenance and not stays:
             self.parts.ironic.set_maintenance(bmc.node, False)
-        if node.maintenance and not ours and wants(bmc, node):
-            why = node.maintenance_reason or "no reason given"
-            return Stuck(
-                f"{bmc.node_name} is in maintenance: {why}",
-                f"When it may go on: `baremetal node maintenance unset {bmc.node_name}`.",
-            )
+        if stays and wants(bmc, node):
+            return stays
         if not inspected(bmc, node):
             return self._inspect(bmc, node)
         self._learn(bmc, node, self.parts.ironic.inventory(bmc.node) or {})
@@ -369,6 +365,17 @@ def stop(parts: Parts, order: Order, node: Node) -> Wait:
     elif node.provision_state == "wait call-back":
         parts.ironic.provision(node.uuid, "deleted")
     return Wait(f"stopping: {order.alarm}", 1.0)
+
+
+def kept_by_a_person(node: Node) -> Stuck | None:
+    """Is it in a maintenance that neither Ironic (`fault`) nor Seed set? Only people end that."""
+    ours = node.fault or node.maintenance_reason in (LOGIN_REFUSED, CHANGES_LOGIN)
+    if ours or not node.maintenance:
+        return None
+    return Stuck(
+        f"{node.name} is in maintenance: {node.maintenance_reason or 'no reason given'}",
+        f"When it may go on: `baremetal node maintenance unset {node.name}`.",
+    )
 
 
 def wants(bmc: Bmc, node: Node) -> bool:

@@ -17,7 +17,7 @@ from provisioning.choosing import Broken, Choice, Wish
 from provisioning.models import Bmc, Booking, Claim, ClaimSpec, Hold, now
 from provisioning.pool import Candidate, Inventories, Pool
 from provisioning.refusing import refusal, whys
-from provisioning.states import BmcGoal, ClaimState, Wanted
+from provisioning.states import BmcGoal, ClaimState, IfFull, Wanted
 from provisioning.store import Store, record
 
 TURNAROUND: Final = timedelta(hours=1)
@@ -36,10 +36,13 @@ class Short(Exception):
 def wish(
     session: Session, claim: ClaimSpec, seen: Pool, parts: Inventories, min_disk_gib: int = 0
 ) -> Wish:
-    """A claim's wish as of this look at the pool, with those ahead of it in the queue."""
+    """A claim's wish as of this look at the pool, with those ahead of it in the queue.
+
+    min_disk_gib: what the image needs; a Claim knows it itself.
+    """
     plain = plain_wish(session, claim, seen, parts, min_disk_gib)
-    if isinstance(claim, Claim) and (claim.held_at or claim.state is ClaimState.RESERVED):
-        return plain  # its turn was before
+    if isinstance(claim, Claim) and _had_its_turn(claim):
+        return plain
     ahead = [c for c in waiting(session) if _goes_first(c, claim)]
     ahead = [*_late(session, seen.at), *ahead]
     keep = choosing.kept_for(seen, ahead, lambda c: plain_wish(session, c, seen, parts))
@@ -58,7 +61,8 @@ def plain_wish(
     own = claim.id if isinstance(claim, Claim) else None
     tail = seen.turnaround + timedelta(seconds=getattr(claim, "grace_seconds", 0))
     end = _end(claim, begin)
-    found = Wish(claim, begin, end, begin <= seen.at, own, tail, min_disk_gib=min_disk_gib)
+    needs = claim.min_disk_gib if isinstance(claim, Claim) else min_disk_gib
+    found = Wish(claim, begin, end, begin <= seen.at, own, tail, min_disk_gib=needs)
     if not found.needs_parts:
         return found
     ids = [c.bmc_id for c in seen.candidates if c.bmc_id and _cheap(c, found)]
@@ -69,11 +73,15 @@ def _end(claim: ClaimSpec, begin: datetime) -> datetime | None:
     """When its nodes are given back by itself; a protected claim's never are."""
     if claim.protected:
         return None
-    if isinstance(claim, Claim) and (claim.held_at or claim.state is ClaimState.RESERVED):
+    if isinstance(claim, Claim) and (claim.renewed_to or _had_its_turn(claim)):
         return claim.lease_end
     if claim.lease_seconds:
         return begin + timedelta(seconds=claim.lease_seconds)
     return claim.ends_at
+
+
+def _had_its_turn(claim: Claim) -> bool:
+    return bool(claim.held_at or claim.state is ClaimState.RESERVED)
 
 
 def _cheap(c: Candidate, w: Wish) -> bool:
@@ -145,18 +153,20 @@ def take(session: Session, claim: Claim, seen: Pool, w: Wish) -> None:
     session.add(claim)
 
 
-def take_without(
-    session: Session, claim: Claim, refused: UUID, turnaround: timedelta = TURNAROUND
-) -> str:
-    """Choose anew without a node that Ironic refused. Why there is no gang; empty: it is held."""
+def take_anew(session: Session, claim: Claim, turnaround: timedelta = TURNAROUND) -> str:
+    """Other nodes than those that Ironic refused. Why there is no gang; empty: it is held.
+
+    Who may wait is in the queue again: where it was, as that goes by when it was asked for.
+    """
     row = session.get_one(Claim, claim.id)
-    whole = pool.look(session, now(), turnaround)
-    others = tuple(c for c in whole.candidates if c.uuid != refused)
-    seen = replace(whole, candidates=others)
+    seen = pool.look(session, now(), turnaround)
     w = wish(session, row, seen, Inventories())
     try:
         take(session, row, seen, w)
     except Short as short:
+        if row.if_full is IfFull.QUEUE:
+            row.state, row.since, row.held_at = ClaimState.QUEUED, now(), None
+            record(session, "claim.queued", row.id, row.name, project=row.project)
         return str(refusal(seen, w, short.choice, claim.project, False))
     return ""
 

@@ -45,7 +45,8 @@ def undo_until(claim: Claim, undo: timedelta) -> datetime | None:
 
 def ran_out(claim: Claim) -> bool:
     """Is its time over, and it never had a node?"""
-    end = claim.ends_at if claim.state is ClaimState.QUEUED else claim.lease_end
+    queued = claim.state is ClaimState.QUEUED  # its lease counts from when it has its nodes
+    end = claim.renewed_to or claim.ends_at if queued else claim.lease_end
     waits = claim.state in (ClaimState.QUEUED, ClaimState.RESERVED) and claim.held_at is None
     return waits and end is not None and end <= now()
 

@@ -275,6 +275,7 @@ class Claim(ClaimSpec, table=True):
     undo_until: datetime | None = stored_time(default=None)
     renewed_to: datetime | None = stored_time(default=None)  # the last renewal's end
     grace_seconds: int = 0  # between the lease's end and its release by itself
+    min_disk_gib: int = 0  # what its image needed when it was asked for
     held_at: datetime | None = stored_time(default=None)  # when its nodes became its own
     warned: list[str] = stored_json(default=[])  # which ends of lease were warned of
     created_at: datetime = stored_time(default_factory=now)

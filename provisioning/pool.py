@@ -8,20 +8,23 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from typing import Any
+from typing import Any, Final
 from uuid import UUID
 
 from sqlmodel import Session, col, select
 
 from provisioning import classify, drift
 from provisioning.hardware import Inventory
-from provisioning.models import Bmc, Booking, Claim, Hold
+from provisioning.models import Bmc, Booking, Claim, Event, Hold
 from provisioning.room import Rotation, Slot
 from provisioning.sight import Sight
 from provisioning.states import MOVING, BmcGoal, ClaimState, Wanted
 
 Span = tuple[datetime, datetime | None, UUID]
 """From, until (None: nobody knows until when), and the claim."""
+REFUSED: Final = "claim.refused-by-ironic"
+REFUSED_FOR: Final = timedelta(minutes=1)
+"""So long a node that Ironic refused to lock is left alone: what was seen of it was older."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +58,7 @@ class Candidate:
     project:  whose claim holds it. busy: when it is not free, by holds and bookings.
     booked:   the claims it is booked for. bookers: their projects.
     undoable: its release can still be taken back.
+    refused:  Ironic refused to lock it a moment ago.
     """
 
     uuid: UUID
@@ -74,6 +78,7 @@ class Candidate:
     booked: frozenset[UUID] = frozenset()
     bookers: frozenset[str] = frozenset()
     undoable: bool = False
+    refused: bool = False
 
     @property
     def known(self) -> bool:
@@ -113,6 +118,7 @@ def look(session: Session, at: datetime, turnaround: timedelta) -> Pool:
         session.exec(select(Rotation.bmc_id).where(col(Rotation.step).in_(MOVING))).all()
     )
     places = Places(session.exec(select(Slot)).all())
+    refused = _refused(session, at)
     found = []
     for uuid, facts, *told in rows:
         row = dict(zip((c.key for c in COLUMNS), told, strict=True))
@@ -145,9 +151,15 @@ def look(session: Session, at: datetime, turnaround: timedelta) -> Pool:
                     holders[b.claim_id].project for b in bookings if b.claim_id in holders
                 ),
                 undoable=bool(holder and holder.undo_until and holder.undo_until > at),
+                refused=str(uuid) in refused,
             )
         )
     return Pool(at, tuple(sorted(found, key=lambda c: c.name)), turnaround)
+
+
+def _refused(session: Session, at: datetime) -> set[str]:
+    told = select(Event.data).where(Event.kind == REFUSED, col(Event.at) > at - REFUSED_FOR)
+    return {data["node"] for data in session.exec(told).all()}
 
 
 def _misfit(session: Session, row: Mapping[str, Any]) -> tuple[str, ...]:

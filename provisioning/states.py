@@ -44,6 +44,7 @@ TRANSITIONS: Final[frozenset[tuple[ClaimState, ClaimState]]] = frozenset(
         (S.QUEUED, S.RELEASED),
         (S.RESERVED, S.RELEASED),
         (S.REQUESTED, S.ALLOCATED),
+        (S.REQUESTED, S.QUEUED),  # Ironic refused a node, and no other gang is free
         (S.ALLOCATED, S.DEPLOYING),
         (S.DEPLOYING, S.PROVING),
         (S.PROVING, S.ACTIVE),

@@ -1,8 +1,10 @@
 """System users and groups, and who owns which folder and file, with which mode."""
 
+import errno
 import grp
 import os
 import pwd
+import stat
 import subprocess
 from dataclasses import dataclass
 from pathlib import Path
@@ -137,12 +139,18 @@ def wrong(place: Place) -> str:
 
 
 def _apply(place: Place) -> None:
-    """chown, then chmod (chown clears setgid). Never through a symlink."""
-    flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
-    fd = os.open(place.path, flags)
+    """chown, then chmod (chown clears setgid). Never through a symlink.
+
+    By O_PATH: whoever closes a file that he opened drops all POSIX locks that his process has on
+    it (fcntl(2)), and SQLite's are such; an O_PATH descriptor takes none with it.
+    """
+    fd = os.open(place.path, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC)
     try:
-        os.fchown(fd, pwd.getpwnam(place.owner).pw_uid, grp.getgrnam(place.group).gr_gid)
-        os.fchmod(fd, place.mode)
+        if stat.S_ISLNK(os.fstat(fd).st_mode):
+            raise OSError(errno.ELOOP, os.strerror(errno.ELOOP), str(place.path))
+        same = Path(f"/proc/self/fd/{fd}")
+        os.chown(same, pwd.getpwnam(place.owner).pw_uid, grp.getgrnam(place.group).gr_gid)
+        same.chmod(place.mode)
     finally:
         os.close(fd)
 

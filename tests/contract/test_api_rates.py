@@ -1,5 +1,7 @@
 """Rate limits: a caller's reads and writes, and an address that does not say who it is."""
 
+import threading
+import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -9,8 +11,10 @@ from fastapi.testclient import TestClient
 
 from api.app import create_app
 from api.parts import Door, Parts, Rate, Rates
+from api.rates import Bucket
 from api.roles import Role
 from tests.fakes.api import a_token, bearer, some_parts
+from tests.fakes.appliance import until
 
 FEW = Rates(reads=Rate(1, 5), writes=Rate(1, 3), failures=Rate(1, 4))
 
@@ -75,3 +79,27 @@ def test_health_is_for_everybody_always(web: TestClient) -> None:
     headers = {"X-Real-IP": "192.0.2.1"}
     assert {web.get("/v1/ca", headers=headers).status_code for _ in range(9)} == {401, 429}
     assert web.get("/healthz", headers=headers).status_code == 200
+
+
+def test_counting_starts_no_thread(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The event loop would wait for its start, behind every thread that works."""
+    bucket, started = Bucket("reads", Rate(5, 1)), []
+    start = threading.Thread.start
+    monkeypatch.setattr(threading.Thread, "start", lambda t: (started.append(t), start(t)))
+    until(
+        lambda: not any(isinstance(t, threading.Timer) for t in threading.enumerate()), 5, "timers"
+    )
+    for n in range(20):
+        bucket.hit(f"caller-{n}")
+    assert started == []
+
+
+def test_who_does_not_come_back_is_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
+    bucket = Bucket("failures", Rate(5, 1))
+    for n in range(100):
+        bucket.hit(f"192.0.2.{n}")
+    real, monotonic = time.time, time.monotonic
+    monkeypatch.setattr(time, "time", lambda: real() + 60)
+    monkeypatch.setattr(time, "monotonic", lambda: monotonic() + 60)
+    bucket.hit("somebody")
+    assert len(bucket._limiter.storage.expirations) == 1

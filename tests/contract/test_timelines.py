@@ -16,6 +16,7 @@ from api.parts import Door, Parts
 from api.roles import Role
 from provisioning import holding, orders
 from provisioning.models import Bmc, Claim, Hold, now
+from provisioning.pool import REFUSED
 from provisioning.states import ClaimState, OrderKind
 from provisioning.store import record
 from provisioning.tenants import Project
@@ -139,8 +140,9 @@ def test_a_gang_that_was_chosen_anew(parts: Parts, house: House, web: TestClient
     first, second = map(UUID, house.ironic.by_uuid)
     with parts.store.write() as session:
         holding.let_go(session, session.get_one(Hold, first))
+        record(session, REFUSED, claim.id, "taken", project="red", node=str(first))
         session.flush()
-        assert holding.take_without(session, session.get_one(Claim, claim.id), first) == ""
+        assert holding.take_anew(session, session.get_one(Claim, claim.id)) == ""
     with parts.store.write() as session:
         worked(session, first, OrderKind.CLEAN)
         worked(session, second, OrderKind.DEPLOY)

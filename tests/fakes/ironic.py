@@ -111,7 +111,9 @@ class FakeIronic:
         return self.by_uuid.get(str(uuid))
 
     def set_maintenance(self, uuid: object, on: bool, reason: str = "") -> None:
-        self._change(uuid, maintenance=on, maintenance_reason=reason if on else "")
+        """A person's word leaves an older fault as it is; the end of maintenance ends it, too."""
+        fault = self._known(uuid).fault if on else ""
+        self._change(uuid, maintenance=on, maintenance_reason=reason if on else "", fault=fault)
 
     def inventory(self, uuid: object) -> dict[str, Any] | None:
         self.node(uuid)
@@ -164,7 +166,8 @@ class FakeIronic:
             self.change(uuid, provision_state=after[0], **off)
         elif after[1] == "clean failed":
             self.change(uuid, provision_state=after[1], last_error="a step failed",
-                        maintenance=True, maintenance_reason="a step failed")  # fmt: skip
+                        maintenance=True, fault="clean failure",
+                        maintenance_reason=node.maintenance_reason or "a step failed")  # fmt: skip
         else:
             self.change(uuid, provision_state=after[1], last_error="a step failed")
 

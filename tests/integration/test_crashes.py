@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import timedelta
 from pathlib import Path
+from uuid import UUID
 
 import pytest
 from pydantic import SecretStr
@@ -82,6 +83,16 @@ class Site:
         if self.process and self.process.poll() is None:
             self.process.terminate()
             self.process.wait(30)
+
+    def rest(self) -> None:
+        """Nobody reconciles until somebody waits for something."""
+        self.stop()
+        self.process = None
+
+    def held_by(self, name: str) -> list[UUID]:
+        claim = self.claim(name).id
+        with self.store.read() as session:
+            return list(session.exec(select(Hold.node_uuid).where(Hold.claim_id == claim)).all())
 
     def inside(self, function):
         return netns.call(self.namespace, function)
@@ -304,9 +315,19 @@ def test_killed_at_every_step_a_lease_ends_who_waited_is_served_and_a_reservatio
         site.until("it began", lambda: is_("later", ClaimState.ACTIVE))
         assert site.states() == ["active", "active", "available"]
         assert site.rows(Booking) == 0
+        site.rest()
+        ask("refused", if_full="queue")
+        (node,) = site.held_by("refused")
+        site.inside(lambda: site.ironic.set_maintenance(node, True, "a fan"))  # Seed sees it later
+        site.until("it waits again", lambda: is_("refused", ClaimState.QUEUED))
+        assert site.held_by("refused") == []
+        locks = site.inside(lambda: site.ironic.allocated("baremetal"))
+        assert {uuid for _, uuid, _ in locks.values()} == {str(u) for u in site.held_by("later")}
+        site.inside(lambda: desk.release("default", "refused", "", "test", at_once=True))
+        site.until("given up", lambda: is_("refused", ClaimState.RELEASED))
         crashed = (site.folder / "crashed").read_text().splitlines()
         print(f"\n{site.deaths} deaths at {len(crashed)} points")
-        for needed in ("serve_queue", "begin_reserved", "_free", "warn"):
+        for needed in ("serve_queue", "begin_reserved", "_free", "warn", "_choose_anew"):
             assert any(f"after commit in {needed}" in point for point in crashed), needed
 
 

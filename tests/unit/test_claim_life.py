@@ -280,6 +280,7 @@ class Life(RuleBasedStateMachine):
         end = claim.ends_at
         if claim.lease_seconds:
             end = self.clock.at + timedelta(seconds=claim.lease_seconds)
+        end = claim.renewed_to or end  # it had its turn already, and Ironic refused
         end = end + GRACE + TURNAROUND if end else None
         found = set()
         for hold in self.house.rows(Hold):
@@ -416,7 +417,8 @@ def overlaps(a: datetime, b: datetime | None, c: datetime, d: datetime | None) -
 
 def is_waiting(claim: Claim, at: datetime) -> bool:
     begun = claim.starts_at is None or claim.starts_at <= at
-    ended = claim.ends_at is not None and claim.ends_at <= at
+    end = claim.renewed_to or claim.ends_at
+    ended = end is not None and end <= at
     return (
         claim.state is ClaimState.QUEUED and claim.wanted is Wanted.ACTIVE and begun and not ended
     )

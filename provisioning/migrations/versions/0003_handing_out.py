@@ -195,6 +195,9 @@ def upgrade() -> None:
         batch_op.add_column(
             sa.Column("grace_seconds", sa.Integer(), nullable=False, server_default="0")
         )
+        batch_op.add_column(
+            sa.Column("min_disk_gib", sa.Integer(), nullable=False, server_default="0")
+        )
         batch_op.add_column(sa.Column("held_at", models.Utc(), nullable=True))
         batch_op.add_column(sa.Column("warned", sa.JSON(), nullable=False, server_default="[]"))
 
@@ -254,6 +257,7 @@ def downgrade() -> None:
     with op.batch_alter_table("claim", schema=None) as batch_op:
         batch_op.drop_column("warned")
         batch_op.drop_column("held_at")
+        batch_op.drop_column("min_disk_gib")
         batch_op.drop_column("grace_seconds")
         batch_op.drop_column("renewed_to")
         batch_op.drop_column("lease_seconds")
