@@ -230,3 +230,22 @@ def test_files_are_compared_now_and_then_only_and_a_lost_one_comes_back(
     clock[0] += WHOLE_SECONDS + 1
     files.serve(WireState(HOSTS))
     assert _served(files) == whole
+
+
+def test_a_file_that_was_altered_is_seen_without_reading_those_that_were_not(
+    files: BootFiles, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = [1000.0]
+    monkeypatch.setattr("ipxe.service.time.monotonic", lambda: clock[0])
+    files.serve(WireState(HOSTS))
+    whole = _served(files)
+    served: list[str] = []
+    real = files._serve_one
+    monkeypatch.setattr(files, "_serve_one", lambda mac, w: (served.append(mac), real(mac, w)))
+    clock[0] += WHOLE_SECONDS + 1
+    files.serve(WireState(HOSTS))
+    assert served == []
+    (files.http_dir / "boot" / MAC.replace(":", "-")).write_text("#!ipxe\nshell\n")
+    clock[0] += WHOLE_SECONDS + 1
+    files.serve(WireState(HOSTS))
+    assert (served, _served(files)) == ([MAC], whole)

@@ -176,3 +176,37 @@ def test_a_pass_writes_what_changed_only_and_keeps_what_a_list_does_not_say(scen
 class Down(FakeIronic):
     def changes(self, *_, **__):
         raise IronicUnavailable("Ironic is down", "seed status")
+
+
+def test_later_passes_ask_for_names_only_and_see_who_is_new_and_who_is_gone(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(watching, "PASS_SECONDS", 0.0)
+    for _ in range(watching.WHOLE_EACH - 1):
+        scene.watch.look(busy=False)
+    assert scene.ironic.asked.count("page") == 1
+    assert scene.ironic.asked.count("uuids") == watching.WHOLE_EACH - 2
+    scene.watch.look(busy=False)
+    assert scene.ironic.asked.count("page") == 2, "the facts are read whole now and then"
+    del scene.ironic.by_uuid[scene.one]
+    scene.ironic.add("sn-3")
+    scene.watch.look(busy=False)
+    assert scene.rows() == {"sn-2": "available", "sn-3": "available"}
+
+
+def test_that_nothing_changed_is_written_down_seldom_and_more_often_while_something_goes_on(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = [1000.0]
+    monkeypatch.setattr(watching.time, "monotonic", lambda: clock[0])
+    scene.watch.look(busy=False)
+    noted = scene.at(CHANGES)
+    clock[0] += watching.NOTED_BUSY_SECONDS + 1
+    scene.watch.look(busy=False)
+    assert scene.at(CHANGES) == noted
+    scene.watch.look(busy=True)
+    assert scene.at(CHANGES) > noted
+    noted = scene.at(CHANGES)
+    clock[0] += watching.NOTED_SECONDS + 1
+    scene.watch.look(busy=False)
+    assert scene.at(CHANGES) > noted
