@@ -19,6 +19,7 @@ from sqlmodel import Session
 from provisioning import chain, migrations, models, request_ids
 
 BUSY_SECONDS = 30.0
+THREADS = 20  # of one process that may work with the database at once, most of the time
 
 AtWrite = Callable[[Session], None]
 at_write: ContextVar[AtWrite | None] = ContextVar("at_write", default=None)
@@ -90,7 +91,11 @@ class Store:
 
 
 def _engine(url: str) -> Engine:
-    engine = create_engine(url, connect_args={"timeout": BUSY_SECONDS, "check_same_thread": False})
+    engine = create_engine(
+        url,
+        connect_args={"timeout": BUSY_SECONDS, "check_same_thread": False},
+        pool_size=THREADS,  # more are closed after each use, and cost four statements to open
+    )
 
     @event.listens_for(engine, "connect")
     def _configure(connection: Any, _: object) -> None:  # noqa: ANN401
