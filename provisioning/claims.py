@@ -4,7 +4,7 @@ holding.py has the rows that it writes, claim_steps.py the reconciler's side.
 """
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from uuid import UUID
@@ -35,6 +35,7 @@ from provisioning.store import Store, record
 from provisioning.tenants import Project
 
 RELEASE = "release"
+Disks = Mapping[UUID, list[plans.Disk]]
 AS_NEW = timedelta(seconds=5)  # what only the clock changes is told anew after that
 CHANGEABLE = frozenset({"protected", "priority", "if_full"})
 """Parts of a wish that have verbs of their own: they may differ when a wish is repeated."""
@@ -292,6 +293,7 @@ class Desk:
         self, project: str | None, name: str, plan: str, who: str, at_once: bool, why: str = ""
     ) -> Claim:
         """Give the nodes back: off now, cleaned when the undo window is over."""
+        disks = self._disks(project, name)
         with self.store.write() as session:
             claim = self.find(session, project, name)
             if claim.wanted is Wanted.RELEASED or claim.ended_at:
@@ -303,7 +305,7 @@ class Desk:
                     )  # fmt: skip
                 return claim
             _unprotected(claim)
-            nodes = self._at_stake(session, claim)
+            nodes = self._at_stake(session, claim, disks)
             if nodes:
                 plans.use(session, RELEASE, nodes, plan)
             claim.wanted = Wanted.RELEASED
@@ -343,22 +345,41 @@ class Desk:
             )
             return claim
 
-    def _at_stake(self, session: Session, claim: Claim) -> list[PlannedNode]:
-        holds = session.exec(
-            select(Hold).where(Hold.claim_id == claim.id).order_by(col(Hold.position))
-        ).all()
-        return [self.planned(session, h, claim.name) for h in holds]
+    def _disks(self, project: str | None, name: str) -> Disks:
+        """Asked of Ironic before anything is written: no other writer waits for it."""
+        with self.store.read() as session:
+            claim = self.find(session, project, name)
+            if claim.wanted is Wanted.RELEASED or claim.ended_at or claim.protected:
+                return {}
+            nodes = [hold.node_uuid for hold in _holds(session, claim)]
+        return {node: plans.disks_of(self.ironic.inventory(node)) for node in nodes}
 
-    def planned(self, session: Session, hold: Hold, holder: str) -> PlannedNode:
+    def _at_stake(
+        self, session: Session, claim: Claim, disks: Disks | None = None
+    ) -> list[PlannedNode]:
+        return [self.planned(session, h, claim.name, disks) for h in _holds(session, claim)]
+
+    def planned(
+        self, session: Session, hold: Hold, holder: str, disks: Disks | None = None
+    ) -> PlannedNode:
+        """disks: of nodes that were asked for before; None: Ironic is asked now."""
         bmc = session.exec(select(Bmc).where(Bmc.node_uuid == hold.node_uuid)).one()
+        if disks is None:
+            disks = {hold.node_uuid: plans.disks_of(self.ironic.inventory(hold.node_uuid))}
         return PlannedNode(
             uuid=str(hold.node_uuid),
             name=bmc.node_name or "",
             serial=bmc.serial,
             generation=hold.generation,
-            disks=plans.disks_of(self.ironic.inventory(hold.node_uuid)),
+            disks=disks.get(hold.node_uuid, []),  # held since: no plan is of that
             holder=holder,
         )
+
+
+def _holds(session: Session, claim: Claim) -> Sequence[Hold]:
+    return session.exec(
+        select(Hold).where(Hold.claim_id == claim.id).order_by(col(Hold.position))
+    ).all()
 
 
 GONE = (ClaimState.CLEANING, ClaimState.RELEASED)
