@@ -50,7 +50,7 @@ class Nothing:
 
 @dataclass(frozen=True, slots=True)
 class LocalDisk:
-    """Start what is on the first disk."""
+    """Start what is on the first disk that boots."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,6 +1,6 @@
 """What can be changed of a claim that is there: kept longer, protected, given back, taken back."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from uuid import UUID
@@ -25,6 +25,7 @@ from provisioning.store import Store, record
 from provisioning.tenants import Project
 
 RELEASE = "release"
+Disks = Mapping[UUID, list[plans.Disk]]
 GONE = (ClaimState.CLEANING, ClaimState.RELEASED)
 
 
@@ -156,6 +157,7 @@ class Changes:
         self, project: str | None, name: str, plan: str, who: str, at_once: bool, why: str = ""
     ) -> Claim:
         """Give the nodes back: off now, cleaned when the undo window is over."""
+        disks = self._disks(project, name)
         with self.store.write() as session:
             claim = self.find(session, project, name)
             if claim.wanted is Wanted.RELEASED or claim.ended_at:
@@ -167,7 +169,7 @@ class Changes:
                     )  # fmt: skip
                 return claim
             _unprotected(claim)
-            nodes = self._at_stake(session, claim)
+            nodes = self._at_stake(session, claim, disks)
             if nodes:
                 plans.use(session, RELEASE, nodes, plan)
             claim.wanted = Wanted.RELEASED
@@ -207,22 +209,41 @@ class Changes:
             )
             return claim
 
-    def _at_stake(self, session: Session, claim: Claim) -> list[PlannedNode]:
-        holds = session.exec(
-            select(Hold).where(Hold.claim_id == claim.id).order_by(col(Hold.position))
-        ).all()
-        return [self.planned(session, h, claim.name) for h in holds]
+    def _disks(self, project: str | None, name: str) -> Disks:
+        """Asked of Ironic before anything is written: no other writer waits for it."""
+        with self.store.read() as session:
+            claim = self.find(session, project, name)
+            if claim.wanted is Wanted.RELEASED or claim.ended_at or claim.protected:
+                return {}
+            nodes = [hold.node_uuid for hold in _holds(session, claim)]
+        return {node: plans.disks_of(self.ironic.inventory(node)) for node in nodes}
 
-    def planned(self, session: Session, hold: Hold, holder: str) -> PlannedNode:
+    def _at_stake(
+        self, session: Session, claim: Claim, disks: Disks | None = None
+    ) -> list[PlannedNode]:
+        return [self.planned(session, h, claim.name, disks) for h in _holds(session, claim)]
+
+    def planned(
+        self, session: Session, hold: Hold, holder: str, disks: Disks | None = None
+    ) -> PlannedNode:
+        """disks: of nodes that were asked for before; None: Ironic is asked now."""
         bmc = session.exec(select(Bmc).where(Bmc.node_uuid == hold.node_uuid)).one()
+        if disks is None:
+            disks = {hold.node_uuid: plans.disks_of(self.ironic.inventory(hold.node_uuid))}
         return PlannedNode(
             uuid=str(hold.node_uuid),
             name=bmc.node_name or "",
             serial=bmc.serial,
             generation=hold.generation,
-            disks=plans.disks_of(self.ironic.inventory(hold.node_uuid)),
+            disks=disks.get(hold.node_uuid, []),  # held since: no plan is of that
             holder=holder,
         )
+
+
+def _holds(session: Session, claim: Claim) -> Sequence[Hold]:
+    return session.exec(
+        select(Hold).where(Hold.claim_id == claim.id).order_by(col(Hold.position))
+    ).all()
 
 
 def may_last(project: Project, length: timedelta | None) -> None:

@@ -49,7 +49,8 @@ def _remedy(seen: Pool, choice: Choice, count: int) -> str:
 
 def _apart(claim: ClaimSpec) -> str:
     together = f" in one {claim.pack}" if claim.pack else ""
-    return f"{together} on different {claim.spread}s" if claim.spread else together
+    apart = {"switch": "switches"}.get(claim.spread, f"{claim.spread}s")
+    return f"{together} on different {apart}" if claim.spread else together
 
 
 def is_visible(c: Candidate, project: str, insider: bool) -> bool:

@@ -16,6 +16,7 @@ from api.parts import Here
 from api.representation import PARTIAL
 from api.roles import Caller
 from provisioning import handout, labels, logins, orders, plans, sight
+from provisioning.claim_changes import Disks
 from provisioning.errors import Conflict, NotFound
 from provisioning.handout import Phase
 from provisioning.identity import serial_key
@@ -109,8 +110,10 @@ def plan_provide(ask: Names, caller: Destroyer, parts: Here) -> PlanOut:
 def provide(ask: ProvideAsk, caller: Destroyer, parts: Here) -> list[NodeOut]:
     """Clean these nodes and offer them to claims. Needs the hash of a plan for just these."""
     known = {n.uuid: n for n in parts.desk.ironic.nodes()}
+    with parts.store.read() as session:  # Ironic is asked before: no writer waits for it
+        disks = {UUID(n.uuid): n.disks for n in _at_stake(session, parts, ask.nodes)}
     with parts.store.write() as session:
-        nodes = _at_stake(session, parts, ask.nodes)
+        nodes = _at_stake(session, parts, ask.nodes, known, disks)
         plans.use(session, PROVIDE, nodes, ask.plan)
         rows = [find(session, n.name) for n in nodes]
         for bmc in rows:
@@ -166,7 +169,14 @@ def find(session: Session, name: str) -> Bmc:
     return found
 
 
-def _at_stake(session: Session, parts: Here, names: list[str]) -> list[PlannedNode]:
+def _at_stake(
+    session: Session,
+    parts: Here,
+    names: list[str],
+    known: dict[str, Node] | None = None,
+    disks: Disks | None = None,
+) -> list[PlannedNode]:
+    """known, disks: what Ironic said of its nodes and of these nodes' disks; None: it is asked."""
     if len(set(names)) != len(names):
         raise Conflict("a node is named twice", "Name each node once.")
     found = []
@@ -175,13 +185,14 @@ def _at_stake(session: Session, parts: Here, names: list[str]) -> list[PlannedNo
         hold = session.get_one(Hold, bmc.node)
         if hold.claim_id:
             raise Conflict(f"{name} is held by a claim", "Release that claim first.")
-        node = parts.desk.ironic.find_node(bmc.node)
+        asked = parts.desk.ironic.find_node(bmc.node) if known is None else None
+        node = asked if known is None else known.get(str(bmc.node))
         if node is None or not node.inspected or node.provision_state in WORKING:
             raise Conflict(
                 f"{name} is not inspected yet, so nobody knows what would be erased",
                 f"Wait for it: `seed node watch {name}`.",
             )
-        found.append(parts.desk.planned(session, hold, ""))
+        found.append(parts.desk.planned(session, hold, "", disks))
     return found
 
 

@@ -6,11 +6,12 @@ Every step is a verb of the command line, printed as it is typed, so that a read
 import argparse
 import json
 import os
+import re
 import shlex
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -34,13 +35,17 @@ out = Console(highlight=False, soft_wrap=True)
 
 @dataclass
 class Demo:
-    """One appliance and one lab below `home`. The namespace is the scenario's."""
+    """One appliance and one lab below `home`. The namespace is the scenario's.
+
+    settings: of seed.toml, which `seed init` has no option for.
+    """
 
     home: Path
     scenario_file: Path
     cache: Path = Path("/var/cache/seed/images")
     undo_seconds: int = 600
     discovery_ramdisk: bool = False
+    settings: Mapping[str, str | int] = field(default_factory=dict)
     seconds: dict[str, float] = field(default_factory=dict)
 
     @property
@@ -132,10 +137,17 @@ class Demo:
                 "--undo-seconds", str(self.undo_seconds), "--force",
                 *(["--discovery-ramdisk"] if self.discovery_ramdisk else []),
             )  # fmt: skip
+            self._set()
             out.print(self.seed("up"))
         for recipe in recipes:
             with self.phase(f"image {recipe}"):
                 self.seed("image", "build", recipe, "--cache", str(self.cache), "-o", "json")
+
+    def _set(self) -> None:
+        text = self.config.read_text()
+        for name, value in self.settings.items():
+            text = re.sub(rf"(?m)^{name} = .*$", f"{name} = {json.dumps(value)}", text, count=1)
+        self.config.write_text(text)
 
     def find(self) -> None:
         with self.phase("discover"):
@@ -161,13 +173,16 @@ class Demo:
         with self.phase("deploy and proof"):
             self.follow_claim(name, "active")
 
-    def ask_for(self, name: str) -> None:
+    def make_key(self) -> None:
         if not self.key.exists():
             subprocess.run(
                 ["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", "demo", "-f", str(self.key)],
                 check=True,
                 timeout=30,
             )
+
+    def ask_for(self, name: str) -> None:
+        self.make_key()
         count = str(len(self.scenario.servers))
         self.seed(
             "claim", "create", name, "--image", "debian", "--count", count,

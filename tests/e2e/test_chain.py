@@ -1,30 +1,57 @@
 """The main job on servers that really boot: power-off to SSH and back, with kills and an intruder.
 
 One chain, told in order; each test takes it on from where the one before left it. Real lab, Ironic,
-dnsmasq, nginx, iPXE, ramdisk, image. About 20 minutes on two cores without KVM.
+dnsmasq, nginx, iPXE, ramdisk, image. The servers are claimed by people of two projects, at a
+machine of their own. About 20 minutes on two cores without KVM.
 """
 
 import json
-import os
 import shlex
-import signal
 import subprocess
-import sys
-import time
 from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-import httpx
 import pytest
+from prometheus_client.parser import text_string_to_metric_families
 
-from seed.host import netns
-from seed.lab.demo import SCENARIO, Demo
+from seed.lab.demo import Demo
+from tests.fakes.desk import Follower, Person
+from tests.fakes.estate import (
+    RACKS,
+    ROOT_DISKS,
+    SERVER,
+    Estate,
+    baremetal,
+    demo,
+    estate,
+    events,
+    failed_logins,
+    intrude,
+    kill_reconciler,
+    node,
+    read,
+    run_seed,
+    ssh,
+    states,
+    words_of_bmcs,
+)
 from tests.fakes.machine import traces, until
-from tests.fakes.wire import client_namespace, ip
 
 NAMESPACE = "seed-e2e"
 HOME = Path("/var/tmp/seed-e2e")  # noqa: S108  the services' own users must be able to enter it
+WISH: dict[str, Any] = {
+    "name": "quinces", "image": "debian", "count": 2, "cpus": 1, "memory_gib": 2, "disk_gib": 10,
+    "root_device": {"size": ">= 10"}, "pack": "rack", "hostnames": "quince-{n:02}",
+}  # fmt: skip
+WORDS = (
+    "--image", "debian", "--count", "2", "--cpus", "1", "--memory", "2", "--disk", "10",
+    "--root-device", "size=>= 10", "--pack", "rack", "--hostnames", "quince-{n:02}", "--for", "2h",
+)  # fmt: skip
+"""The same, typed."""
+BOTH = {"server1", "server2"}
+LIVE_SECONDS = 10  # between an event and its arrival, on two cores with two emulated servers
 pytestmark = pytest.mark.timeout(2400)
 
 
@@ -35,17 +62,17 @@ def before() -> dict[str, str]:
 
 @pytest.fixture(scope="module")
 def chain(before: dict[str, str]) -> Iterator[Demo]:
-    scenario = HOME / "lab.yaml"
-    if scenario.exists():  # an earlier run was killed
-        Demo(HOME, scenario).end()
-    subprocess.run(["rm", "-rf", str(HOME)], check=True, timeout=60)
-    HOME.mkdir(mode=0o755)
-    scenario.write_text(SCENARIO.read_text().replace("seed-lab", NAMESPACE))
-    demo = Demo(HOME, scenario)
+    lab = demo(HOME, NAMESPACE)
     try:
-        yield demo
+        yield lab
     finally:
-        demo.end()
+        lab.end()
+
+
+@pytest.fixture(scope="module")
+def people(chain: Demo) -> Iterator[Estate]:
+    with estate(chain) as found:
+        yield found
 
 
 def test_lab_images_and_appliance_come_up(chain: Demo) -> None:
@@ -79,78 +106,306 @@ def test_discovered_accepted_inspected_and_cleaned(chain: Demo) -> None:
 
 def test_ironics_own_commands_read_through_the_gateway(chain: Demo) -> None:
     made = chain.ask("token", "create", "e2e", "--role", "viewer", "--directory", str(HOME))
-    tools = Path(sys.prefix).parent / "tools" / "bin"
-    env = {**os.environ, "OS_CLIENT_CONFIG_FILE": made["clouds"], "OS_CLOUD": "seed"}
     for command in (["baremetal"], ["openstack", "baremetal"]):
-        argv = [*netns.prefix(NAMESPACE), str(tools / command[0]), *command[1:]]
-        listed = subprocess.run(
-            [*argv, "node", "list", "-f", "json"], env=env, capture_output=True, text=True,
-            timeout=60, check=True,
-        )  # fmt: skip
-        assert {n["name"] for n in json.loads(listed.stdout)} == {"server1", "server2"}
-        refused = subprocess.run(
-            [*argv, "node", "delete", "server1"], env=env, capture_output=True, text=True,
-            timeout=60, check=False,
-        )  # fmt: skip
+        listed = baremetal(NAMESPACE, made["clouds"], "node", "list", "-f", "json", command=command)
+        assert {n["name"] for n in json.loads(listed.stdout)} == BOTH
+        refused = baremetal(NAMESPACE, made["clouds"], "node", "delete", "server1", command=command)
         assert refused.returncode != 0
 
 
-def test_claimed_deployed_and_proved_though_the_reconciler_dies(chain: Demo) -> None:
-    chain.ask_for("demo")
+def test_people_of_two_projects_log_in_over_tls(chain: Demo, people: Estate) -> None:
+    for who, project in ((people.gardener, "orchard"), (people.skipper, "harbour")):
+        chain.seed("project", "create", project)
+        made = chain.ask("user", "create", who.name, "--role", "claimer", "--project", project,
+                         "--directory", str(who.home))  # fmt: skip
+        password = Path(made["password_file"]).read_text()
+        session = who.ask("login", "--user", who.name, "--password-stdin", stdin=password)
+        assert Path(session["file"]).stat().st_mode & 0o777 == 0o600
+        assert who.get("/v1/claims") == []
+        assert who.call("GET", "/metrics").status_code == 403
+    hook = ("hook", people.receiver.url, "--kind", "claim.", "--directory", str(HOME))
+    people.gardener.seed("webhook", "create", *hook)
+
+
+def test_break_glass_opens_raw_ironic_for_one_person_and_is_recorded(
+    chain: Demo, people: Estate
+) -> None:
+    made = chain.ask("token", "create", "oncall", "--role", "destroyer", "--directory", str(HOME))
+    oncall = people.desk.person("oncall", Path(made["token"]))
+
+    def add_trait() -> subprocess.CompletedProcess[str]:
+        words = ("node", "add", "trait", "server1", "CUSTOM_QUINCES")
+        return baremetal(oncall.namespace, made["clouds"], *words)
+
+    assert add_trait().returncode != 0
+    begin = events(chain)[-1]["id"]
+    oncall.seed("break-glass", "open", "--why", "server1 needs a trait, ticket 4711")
+    done = add_trait()
+    assert done.returncode == 0, done.stderr
+    assert [row["who"] for row in chain.ask("break-glass", "show")] == ["oncall"]
+    oncall.seed("break-glass", "close")
+    closed = add_trait()
+    assert closed.returncode != 0
+    assert "not sent" in closed.stderr, closed.stderr
+    told = events(chain, "break-glass.", begin)
+    kinds = [event["kind"].removeprefix("break-glass.") for event in told]
+    assert (kinds[0], kinds[-1], set(kinds[1:-1])) == ("opened", "closed", {"called"})
+    assert {event["who"] for event in told} == {"oncall"}
+    assert told[0]["why"] == "server1 needs a trait, ticket 4711"
+    calls = [e["message"] for e in told[1:-1] if not e["message"].startswith("GET ")]
+    assert calls == ["PUT /v1/nodes/server1/traits/CUSTOM_QUINCES"], told
+
+
+def test_a_claim_is_explained_and_refused_by_rules_before_anything_happens(
+    chain: Demo, people: Estate
+) -> None:
+    gardener = people.gardener
+    (HOME / "racks.csv").write_text(RACKS)
+    chain.seed("rack", "plan", "import", str(HOME / "racks.csv"))
+    chain.make_key()
+    begin = events(chain)[-1]["id"]
+
+    def refusal(**other: Any) -> dict[str, Any]:
+        key = Path(f"{chain.key}.pub").read_text().strip()
+        answer = gardener.call("POST", "/v1/claims", json={**WISH, "ssh_keys": [key], **other})
+        assert answer.status_code == 409, answer.text
+        return dict(answer.json())
+
+    assert set(gardener.ask("claim", "explain", *WORDS)["chosen"]) == BOTH
+    told = gardener.seed("claim", "explain", *WORDS, "--label", "gpu=yes", code=1)
+    assert told.count("it has no label gpu") == 2, told
+    assert refusal(memory_gib=64)["reasons"] == dict.fromkeys(BOTH, "it has 3 GiB of memory of 64")
+    lacks = refusal(root_device={"serial": "NO-SUCH"})
+    assert set(lacks["reasons"]) == BOTH
+    assert all("no disk of it fits serial NO-SUCH" in why for why in lacks["reasons"].values())
+    assert "on different switches" in refusal(pack="", spread="switch")["detail"]
+    chain.seed("quota", "set", "orchard", "baremetal", "--nodes", "1")
+    assert refusal()["code"] == "quota-exceeded"
+    chain.seed("quota", "set", "orchard", "baremetal", "--nodes", "2")
+    assert gardener.get("/v1/claims") == []
+    assert states(chain) == ["available", "available"]
+    assert not [e for e in events(chain, "", begin) if e["kind"].startswith(("claim.", "order."))]
+
+
+def test_claimed_deployed_and_proved_though_the_reconciler_dies(
+    chain: Demo, people: Estate
+) -> None:
+    gardener, skipper = people.gardener, people.skipper
+    key = f"{chain.key}.pub"
+    follower = Follower(gardener, cut=3, last="claim.active")
+    follower.begin()
+    asked = gardener.ask("claim", "create", "quinces", "--ssh-key", key, *WORDS)
+    assert asked["project"] == "orchard"
+    refused = skipper.call("POST", "/v1/claims:explain", json={"name": "boat", "image": "debian"})
+    assert (refused.json()["fits"], refused.json()["nodes"]) == (False, {})
+    assert refused.json()["free_at"]
+    queued = skipper.ask("claim", "create", "boat", "--image", "debian", "--ssh-key", key,
+                         "--queue")  # fmt: skip
+    assert queued["state"] == "queued"
+    assert queued["expected_at"]
     until(lambda: "wait call-back" in states(chain), 300, "Ironic waits for a ramdisk")
     kill_reconciler(chain)
+    assert skipper.call("GET", "/v1/nodes").status_code == 403
+    for who, names in ((gardener, ("quinces", *BOTH, "hook", "orchard")), (skipper, ("boat",))):
+        walked = who.walk(who.name, *names)
+        assert max(walked.values()) < 500, walked
     with chain.phase("deploy and proof"):
-        chain.follow_claim("demo", "active")
-    print(chain.ssh_lines())
+        chain.follow_claim("quinces", "active")
+    follower.end(60)
+    print(chain.ssh_lines("quinces"))
+    came_once_and_live(gardener, follower)
 
 
-def test_the_printed_ssh_lines_log_in(chain: Demo) -> None:
-    lines = chain.ssh_lines()
+def came_once_and_live(person: Person, follower: Follower) -> None:
+    """All of the events, by their numbers; each soon, but those that were missed on purpose."""
+    ids = [event["id"] for _, event in follower.got]
+    there = person.get("/v1/events", after=ids[0] - 1, limit=1000)
+    assert ids == [event["id"] for event in there if event["id"] <= ids[-1]]
+    assert follower.missed >= 1
+    again = range(follower.cut, follower.cut + follower.missed)
+    late = [
+        (event["kind"], came)
+        for n, (came, event) in enumerate(follower.got)
+        if n not in again
+        and came - datetime.fromisoformat(event["at"]) > timedelta(seconds=LIVE_SECONDS)
+    ]
+    assert late == []
+
+
+def test_a_protected_claim_is_not_released_and_may_be_renewed(chain: Demo, people: Estate) -> None:
+    gardener = people.gardener
+    gardener.seed("claim", "protect", "quinces", "--why", "the harvest")
+    refused = gardener.seed("claim", "release", "quinces", "--now", "--yes", code=1)
+    assert "protected" in refused
+    end = gardener.ask("claim", "renew", "quinces", "--for", "60s")["lease_end"]
+    assert datetime.fromisoformat(end) < datetime.now(UTC) + timedelta(seconds=60)
+    assert claim(chain)["state"] == "active"
+
+
+def test_the_printed_ssh_lines_log_in_and_the_hint_chose_the_disk(
+    chain: Demo, people: Estate
+) -> None:
+    handed = {
+        n["name"]: n for n in people.gardener.ask("claim", "show", "quinces")["handout"]["nodes"]
+    }
+    assert set(handed) == {"quince-00", "quince-01"}
+    lines = chain.ssh_lines("quinces")
     assert len(lines) == 2
     names = set()
     for line in lines:
         assert line.startswith(f"ip netns exec {NAMESPACE} ssh ")
         assert "StrictHostKeyChecking" not in line
-        script = "hostname; cloud-init status; df --output=size -BG / | tail -1; cat /sys/class/dmi/id/product_serial 2>/dev/null; true"  # noqa: E501
+        script = "hostname; cloud-init status; df --output=size -BG / | tail -1; lsblk -Jo NAME,TYPE,SERIAL,MOUNTPOINT"  # noqa: E501
         done = subprocess.run(
             [*shlex.split(line), "-o", "BatchMode=yes", script], capture_output=True, text=True,
             timeout=120, check=False,
         )  # fmt: skip
         assert done.returncode == 0, done.stderr
-        told = done.stdout.split("\n")
+        told = done.stdout.split("\n", 3)
         names.add(told[0])
         assert told[1] == "status: done"
         assert int(told[2].strip().rstrip("G")) >= 10, "the root did not grow to the whole disk"
-    assert names == {"demo-0", "demo-1"}
+        disks = [d for d in json.loads(told[3])["blockdevices"] if d["type"] == "disk"]
+        mounts = {d["serial"]: [p["mountpoint"] for p in d.get("children", [])] for d in disks}
+        right = ROOT_DISKS[handed[told[0]]["node_name"]]
+        assert "/" in mounts.pop(right), disks
+        assert list(mounts.values()) == [[]], "the other disk is empty"
+        root = [d["serial"] for d in handed[told[0]]["disks"] if d["role"] == "root"]
+        assert root == [right]
+    assert names == set(handed)
+
+
+def test_ssh_config_and_known_hosts_are_all_that_ssh_needs(chain: Demo, people: Estate) -> None:
+    gardener, config, known = people.gardener, HOME / "quinces.conf", HOME / "gardener" / "known"
+    config.write_text(gardener.seed("claim", "ssh-config", "quinces"))
+    for _ in range(2):
+        gardener.seed("claim", "known-hosts", "quinces", "--write", "--file", str(known))
+    lines = known.read_text().splitlines()
+    assert len(lines) == len(set(lines))
+    files = ("-o", f"UserKnownHostsFile={known}")
+    by_name = ssh(chain, "-F", str(config), *files, "quince-00", "hostname")
+    assert by_name.stdout == "quince-00\n", by_name.stderr
+    other = handed_out(gardener)["quince-01"]
+    login = f"{other['ssh_user']}@{other['address']}"
+    strict = ("-F", "none", "-o", "StrictHostKeyChecking=yes", *files)
+    by_address = ssh(chain, *strict, login, "hostname")
+    assert by_address.stdout == "quince-01\n", by_address.stderr
+    known.write_text("".join(f"{line}\n" for line in lines if other["address"] not in line))
+    assert "verification failed" in ssh(chain, *strict, login, "hostname").stderr
+
+
+def test_inventory_targets_and_metrics_tell_what_is_handed_out(chain: Demo, people: Estate) -> None:
+    gardener, eye = people.gardener, people.desk.person("eye", HOME / "e2e.token")
+    addresses = {
+        n["name"]: n["address"] for n in gardener.get("/v1/claims/quinces")["handout"]["nodes"]
+    }
+    listed = json.loads(gardener.seed("inventory", "--list"))
+    for group in ("baremetal", "claim_quinces", "project_orchard", "rack_r1", "class_baremetal"):
+        assert set(listed[group]["hosts"]) == set(addresses), group
+    hosts = listed["_meta"]["hostvars"]
+    assert {name: told["ansible_host"] for name, told in hosts.items()} == addresses
+    assert json.loads(gardener.seed("inventory", "--host", "quince-00")) == hosts["quince-00"]
+    targets = gardener.get("/v1/prometheus-targets", port=9100)
+    assert {t["labels"]["instance"]: t["targets"] for t in targets} == {
+        name: [f"{address}:9100"] for name, address in addresses.items()
+    }
+    assert {t["labels"]["__meta_seed_rack"] for t in targets} == {"r1"}
+    for path in ("/v1/inventory", "/v1/prometheus-targets"):
+        assert "quince" not in people.skipper.call("GET", path).text
+    told = eye.call("GET", "/metrics").raise_for_status().text
+    samples = [s for family in text_string_to_metric_families(told) for s in family.samples]
+
+    def value(name: str, **labels: str) -> float:
+        return sum(
+            s.value for s in samples if s.name == name and labels.items() <= s.labels.items()
+        )
+
+    assert value("seed_claims", state="active", project="orchard") == 1
+    assert value("seed_queue_length") == 1
+    assert value("seed_nodes", provision_state="active", held="true") == 2
+    assert value("seed_leases_ending_within_day", project="orchard") == 1
+
+
+def test_a_protected_claim_outlives_its_lease_and_one_that_is_not_is_given_back(
+    chain: Demo, people: Estate
+) -> None:
+    grace = timedelta(seconds=claim(chain)["grace_seconds"])
+    over = datetime.fromisoformat(claim(chain)["lease_end"]) + grace
+    until(lambda: events(chain, "claim.lease-ended"), 120, "the end of the lease")
+    until(lambda: datetime.now(UTC) > over, 60, "the end of the grace")
+    assert claim(chain)["state"] == "active"
+    people.gardener.seed("claim", "unprotect", "quinces")
+    until(lambda: claim(chain)["state"] == "releasing", 60, "given back by itself")
+    (told,) = events(chain, "claim.lease-over")
+    assert (told["who"], told["project"]) == ("seed", "orchard")
 
 
 def test_released_though_the_reconciler_dies_and_an_intruder_races_the_lookup(
-    chain: Demo,
+    chain: Demo, people: Estate
 ) -> None:
-    chain.seed("claim", "release", "demo", "--now", "--yes")
     mac = chain.ask("node", "show", "server1")["macs"][0]
     until(lambda: node(chain, "server1")["waiting_since"], 120, "an order for server1")
-    answer = intrude(mac)
+    answer = intrude(NAMESPACE, mac)
     assert "agent_token" not in answer
     kill_reconciler(chain)
     until(lambda: "a lookup" in claim(chain)["problem"], 300, "the order is stopped and says why")
     until(lambda: "clean failed" in states(chain), 60, "Ironic stopped")
-    assert [e for e in chain_events(chain) if e["kind"] == "order.alarm"]
+    assert events(chain, "order.alarm")
     assert claim(chain)["state"] == "cleaning", "a dirty node must not be offered"
+    assert people.gardener.get("/v1/claims/quinces")["problem"]
     chain.seed("node", "retry", "server1")
     with chain.phase("release"):
-        until(lambda: claim(chain)["state"] == "released", 1200, "both are clean")
+        until(lambda: boat(people)["state"] != "queued", 1200, "both are clean")
+
+
+def test_the_first_of_the_queue_gets_a_node_that_became_free(chain: Demo, people: Estate) -> None:
+    skipper = people.skipper
+    plan = skipper.call("POST", "/v1/claims/boat:plan-release").json()
+    body = {"plan": plan["hash"], "now": True}
+    skipper.call("POST", "/v1/claims/boat:release", json=body).raise_for_status()
+    assert len(plan["nodes"]) == 1
+    until(lambda: claim(chain)["state"] == "released", 10, "the claim before it is over")
+    until(lambda: boat(people)["state"] == "released", 900, "and so is this one")
+    kinds = [e["kind"] for e in skipper.get("/v1/events", kind="claim.", limit=1000)]
+    assert kinds[:2] == ["claim.requested", "claim.held"], kinds
     assert states(chain) == ["available", "available"]
     assert all(not n["claim"] for n in chain.ask("node", "list"))
     told = lambda: {n["detail"] for n in chain.ask("node", "list")}  # noqa: E731
     until(lambda: told() == {"available"}, 20, "the list does not speak of the old claim")
 
 
+def test_a_webhook_was_told_all_of_its_projects_claims_signed(people: Estate) -> None:
+    gardener, secret = people.gardener, (HOME / "hook.webhook").read_text().strip()
+    wanted = {
+        str(e["id"]): e["kind"] for e in gardener.get("/v1/events", kind="claim.", limit=1000)
+    }
+    assert {"claim.requested", "claim.active", "claim.lease-over", "claim.released"} <= set(
+        wanted.values()
+    )
+
+    def posted() -> dict[str, str]:
+        told = [json.loads(got.body) for got in people.receiver.got]
+        assert {(t["source"], t["data"]["project"]) for t in told} <= {(SERVER, "orchard")}
+        return {t["id"]: t["type"].removeprefix("seed.") for t in told}
+
+    until(lambda: posted() == wanted, 60, "each event posted")
+    assert all(got.is_signed_with(secret) for got in people.receiver.got)
+    gardener.said += [got.body.decode() for got in people.receiver.got]
+
+
+def test_nobody_read_of_a_bmc_nor_of_another_project(chain: Demo, people: Estate) -> None:
+    bmcs = words_of_bmcs(chain)
+    assert read(people.gardener, bmcs | {w: w for w in ("harbour", "skipper", "boat")}) == []
+    assert read(people.skipper, bmcs | {w: w for w in ("orchard", "gardener", "quince")}) == []
+    assert chain.ask("event", "verify")["ok"]
+
+
 def test_no_bmc_saw_a_second_wrong_login(chain: Demo) -> None:
     assert failed_logins(chain) == {"server1": 1, "server2": 1}
 
 
-def test_nothing_is_left_behind(chain: Demo, before: dict[str, str]) -> None:
+def test_nothing_is_left_behind(chain: Demo, people: Estate, before: dict[str, str]) -> None:
+    people.leave()
     chain.end()
     after = traces(NAMESPACE)
     for what, seen in before.items():
@@ -160,53 +415,14 @@ def test_nothing_is_left_behind(chain: Demo, before: dict[str, str]) -> None:
 # --- helpers ------------------------------------------------------------------------------------
 
 
-def run_seed(chain: Demo, *words: str, stdin: str = "") -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "seed", *words], env=chain.env(), input=stdin,
-        capture_output=True, text=True, timeout=300, check=False,
-    )  # fmt: skip
-
-
-def node(chain: Demo, name: str) -> dict[str, Any]:
-    return next(n for n in chain.look_at("/nodes") if n["name"] == name)
-
-
-def states(chain: Demo) -> list[str]:
-    return sorted(n["provision_state"] for n in chain.look_at("/nodes"))
-
-
 def claim(chain: Demo) -> dict[str, Any]:
-    return dict(chain.look_at("/claims/demo"))
+    return dict(chain.look_at("/claims/quinces"))
 
 
-def chain_events(chain: Demo) -> list[dict[str, Any]]:
-    return list(chain.look_at("/events?limit=1000"))
+def handed_out(person: Person) -> dict[str, dict[str, Any]]:
+    """Host name -> what its holder is given."""
+    return {n["name"]: n for n in person.ask("claim", "show", "quinces")["handout"]["nodes"]}
 
 
-def failed_logins(chain: Demo) -> dict[str, int]:
-    words = ("lab", "status", "--scenario", str(chain.scenario_file), "--state-dir")
-    rows = chain.ask(*words, str(chain.lab_dir))
-    return {row["name"]: row["failed_logins"] for row in rows}
-
-
-def kill_reconciler(chain: Demo) -> None:
-    def pid() -> int:  # `seed status` ends with 1 while a service is not up: the answer counts
-        rows = json.loads(run_seed(chain, "status", "-o", "json").stdout)
-        return next(row["pid"] for row in rows if row["name"] == "seed-reconciler")
-
-    old = pid()
-    os.kill(old, signal.SIGKILL)
-    begin = time.monotonic()
-    until(lambda: pid() not in (0, old), 10, "the reconciler is back")
-    print(f"\nreconciler killed; back after {time.monotonic() - begin:.1f} s")
-
-
-def intrude(mac: str) -> str:
-    """Ask for the token as server1 would, from another machine on the wire."""
-    with client_namespace(NAMESPACE, f"{NAMESPACE}-x") as stranger:
-        ip("-n", stranger, "address", "add", "172.22.0.5/24", "dev", "eth0")
-        url = f"https://172.22.0.1/v1/lookup?addresses={mac}"
-        # An intruder does not care whose certificate it is.
-        answer = netns.call(stranger, lambda: httpx.get(url, verify=False, timeout=30))  # noqa: S501
-        assert answer.status_code == 403, answer.text
-        return answer.text
+def boat(people: Estate) -> dict[str, Any]:
+    return dict(people.skipper.get("/v1/claims/boat"))

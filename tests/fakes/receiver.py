@@ -1,11 +1,15 @@
-"""A receiver of webhooks on loopback: HTTPS, with a certificate of a CA of its own."""
+"""A receiver of webhooks: HTTPS, with a certificate of a CA of its own."""
 
+import base64
+import hashlib
+import hmac
 import ssl
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from ipaddress import ip_address
 from pathlib import Path
 
 from cryptography import x509
@@ -13,6 +17,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from provisioning.models import now
+from seed.host import netns
 from tests.fakes.serving import serving
 
 NAME = "hooks.example.org"
@@ -26,6 +31,14 @@ class Got:
     headers: dict[str, str]
     body: bytes
 
+    def is_signed_with(self, secret: str) -> bool:
+        """By Standard Webhooks 1.0, told anew here."""
+        head = f"{self.headers['webhook-id']}.{self.headers['webhook-timestamp']}."
+        key = base64.b64decode(secret.removeprefix("whsec_"))
+        mac = hmac.new(key, head.encode() + self.body, hashlib.sha256).digest()
+        right = f"v1,{base64.b64encode(mac).decode()}"
+        return hmac.compare_digest(self.headers["webhook-signature"], right)
+
 
 Answer = Callable[[Got, BaseHTTPRequestHandler], int]
 
@@ -34,6 +47,7 @@ Answer = Callable[[Got, BaseHTTPRequestHandler], int]
 class Receiver:
     """answer: the status for a post; it may write what it likes and return 0."""
 
+    host: str = NAME
     port: int = 0
     ca: Path = Path()
     got: list[Got] = field(default_factory=list)
@@ -41,16 +55,16 @@ class Receiver:
 
     @property
     def url(self) -> str:
-        return f"https://{NAME}:{self.port}/seed?room=1"
+        return f"https://{self.host}:{self.port}/seed?room=1"
 
     def trust(self) -> ssl.SSLContext:
         return ssl.create_default_context(cafile=str(self.ca))
 
 
 @contextmanager
-def receiving(folder: Path, name: str = NAME) -> Iterator[Receiver]:
-    """name: whose certificate it has."""
-    receiver = Receiver(ca=folder / f"{name}.ca.pem")
+def receiving(folder: Path, name: str = NAME, namespace: str = "") -> Iterator[Receiver]:
+    """name: whose certificate it has; if it is an address, it listens there, else on loopback."""
+    receiver = Receiver(name if _is_address(name) else NAME, ca=folder / f"{name}.ca.pem")
 
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
@@ -77,7 +91,8 @@ def receiving(folder: Path, name: str = NAME) -> Iterator[Receiver]:
         def handle_error(self, *_: object) -> None:
             """Clients that hang up are what is tested."""
 
-    server = Server(("127.0.0.1", 0), Handler)
+    own = name if _is_address(name) else "127.0.0.1"
+    server = netns.call(namespace, lambda: Server((own, 0), Handler))
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(_certificate(folder, name, receiver.ca))
     server.socket = context.wrap_socket(
@@ -88,13 +103,18 @@ def receiving(folder: Path, name: str = NAME) -> Iterator[Receiver]:
         yield receiver
 
 
+def _is_address(name: str) -> bool:
+    return name.replace(".", "").isdigit()
+
+
 def _certificate(folder: Path, name: str, ca_file: Path) -> Path:
     """Certificate and key in one file; the CA's certificate in `ca_file`."""
     ca_key, key = (ec.generate_private_key(ec.SECP256R1()) for _ in range(2))
     ca_name = x509.Name.from_rfc4514_string(f"CN=CA of {name}")
     own = x509.Name.from_rfc4514_string(f"CN={name}")
     ca = _made(ca_name, ca_name, ca_key.public_key(), x509.BasicConstraints(True, None), ca_key)
-    names = x509.SubjectAlternativeName([x509.DNSName(name)])
+    said = x509.IPAddress(ip_address(name)) if _is_address(name) else x509.DNSName(name)
+    names = x509.SubjectAlternativeName([said])
     made = _made(own, ca_name, key.public_key(), names, ca_key)
     ca_file.write_bytes(ca.public_bytes(serialization.Encoding.PEM))
     path = folder / f"{name}.pem"

@@ -66,16 +66,24 @@ def uefi_disk(path: Path) -> Path:
     return path
 
 
+def empty_disk(path: Path) -> list[str]:
+    """QEMU's arguments for the first disk of a BIOS server."""
+    path.write_bytes(bytes(2**20))
+    drive = f"if=none,id=e,format=raw,file={path}"
+    return ["-drive", drive, "-device", "ide-hd,drive=e,bus=ide.1,bootindex=2"]
+
+
 def arguments(firmware: str, folder: Path) -> list[str]:
     """QEMU's arguments for a server that boots from the network first, then from its disk."""
     net = "tap,id=n,ifname=tap0,script=no,downscript=no"
     common = ["-m", "512", "-display", "none", "-monitor", "none", "-netdev", net]
     common += ["-serial", f"file:{folder}/console", "-drive"]
-    if firmware == "bios":
+    if firmware.startswith("bios"):
         disk = bios_disk(folder / "disk")
         common += [f"if=none,id=d,format=raw,file={disk}", "-machine", "q35,graphics=off"]
         common += ["-device", f"e1000e,netdev=n,mac={MAC},bootindex=1"]
-        return [*common, "-device", "ide-hd,drive=d,bootindex=2"]
+        common += ["-device", "ide-hd,drive=d,bootindex=3"]
+        return common if firmware == "bios" else [*common, *empty_disk(folder / "empty")]
     shutil.copy(OVMF / "OVMF_VARS_4M.fd", folder / "vars")
     disk = uefi_disk(folder / "disk")
     common += [f"if=none,id=d,format=raw,file={disk}", "-machine", "q35"]
@@ -114,6 +122,14 @@ def console_until(settings: Settings, firmware: str, folder: Path, *wanted: str)
     [
         pytest.param("uefi", Standing.UNKNOWN, False, DISK, "nothing to boot", id="a stranger"),
         pytest.param("bios", Standing.IDLE, False, DISK, "booting the local disk", id="idle"),
+        pytest.param(
+            "bios+empty",
+            Standing.IDLE,
+            False,
+            DISK,
+            "booting the local disk",
+            id="image on the second disk",
+        ),
         pytest.param("bios", Standing.ORDERED, True, ORDER, "", id="an order"),
         pytest.param(
             "uefi", Standing.ORDERED, False, DISK, "is not there", id="an order that ended"

@@ -1,7 +1,9 @@
 """Claims as they are asked for: who gets a node, who does not and why, and plans."""
 
+import sqlite3
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
@@ -408,6 +410,28 @@ def test_release_needs_the_plan_of_now(house: House) -> None:
     fresh = desk.plan_release("default", "web")
     assert [n.name for n in fresh.nodes] == ["a"]
     assert desk.release("default", "web", fresh.hash, "me", False).wanted is Wanted.RELEASED
+
+
+class WhileOthersWrite(FakeIronic):
+    """Whoever asks for an inventory must not hold the database's write lock meanwhile."""
+
+    def __init__(self, file: Path) -> None:
+        super().__init__()
+        self.file = file
+
+    def inventory(self, uuid: object) -> dict[str, Any] | None:
+        with closing(sqlite3.connect(self.file, timeout=0)) as other:
+            other.execute("BEGIN IMMEDIATE")
+        return super().inventory(uuid)
+
+
+def test_no_writer_waits_for_the_ironic_that_a_release_asks(tmp_path: Path) -> None:
+    house = House(new_store(tmp_path), WhileOthersWrite(tmp_path / "seed.db"))
+    house.add("a")
+    house.ask()
+    desk = house.desk()
+    plan = desk.plan_release("default", "web").hash
+    assert desk.release("default", "web", plan, "me", at_once=True).wanted is Wanted.RELEASED
 
 
 def test_a_release_is_taken_back_in_time_only(house: House) -> None:
