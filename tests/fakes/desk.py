@@ -65,8 +65,12 @@ class Person:
 
     @property
     def headers(self) -> dict[str, str]:
-        file = self.token_file or next((self.home / ".config" / "seed").glob("session-*"))
-        return {"Authorization": f"Bearer {file.read_text().strip()}"}
+        if self.token_file:
+            token = self.token_file.read_text().strip()
+        else:
+            (session,) = (self.home / ".config" / "seed").glob("session-*")
+            token = json.loads(session.read_text())["token"]
+        return {"Authorization": f"Bearer {token}"}
 
     @contextmanager
     def http(self) -> Iterator[httpx.Client]:
