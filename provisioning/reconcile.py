@@ -83,7 +83,7 @@ class Reconciler:
     finder: Finder
     leases: LeaseWatch | None = None
     courier: Courier | None = None
-    _due: dict[Hashable, float] = field(default_factory=dict)
+    _due: dict[tuple[Any, ...], float] = field(default_factory=dict)
     _busy: set[Hashable] = field(default_factory=set)
     _accepted: int = 0
     _going: set[Future[None]] = field(default_factory=set)
@@ -113,7 +113,7 @@ class Reconciler:
                     cost = time.thread_time()
                     self.parts.serve_wire()
                     jobs, looks = _by_kind(self._jobs()), self._surveys()
-                    self._forget_past()
+                    self._forget_past(jobs)
                     known, again = version, began + ROWS_SECONDS
                     earliest = began + SHARE * (time.thread_time() - cost)
                 if blind and (self.parts.watch.whole or began > blind):
@@ -163,10 +163,16 @@ class Reconciler:
             for number, key in enumerate(keys):
                 self._due[key] = begin + (number + 1) / LOOKS_PER_SECOND
 
-    def _forget_past(self) -> None:
+    def _forget_past(self, jobs: dict[str, list[Job]]) -> None:
+        """Who is wanted otherwise meanwhile is due at once, also when the old wish comes back."""
+        wanted = {key for waiting in jobs.values() for key, _ in waiting}
         with self._lock:
             moment = time.monotonic()
-            self._due = {key: due for key, due in self._due.items() if due > moment}
+            self._due = {
+                key: due
+                for key, due in self._due.items()
+                if due > moment and (key in wanted or key[0] not in jobs)
+            }
 
     def _jobs(self) -> list[Job]:
         with self.parts.store.read() as session:
@@ -242,7 +248,7 @@ class Reconciler:
                 self._going.add(going)
                 going.add_done_callback(self._going.discard)
 
-    def _work(self, key: Hashable, one_of_it: Hashable, job: Callable[[], float]) -> None:
+    def _work(self, key: tuple[Any, ...], one_of_it: Hashable, job: Callable[[], float]) -> None:
         pause = RETRY_SECONDS
         try:
             with request_ids.a_new_one():

@@ -3,6 +3,7 @@
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from uuid import UUID
 
 import pytest
@@ -106,33 +107,75 @@ def test_a_held_node_rests_once_a_step_said_so(house: House) -> None:
     assert resting(house) == {"node-2", "node-3"}
 
 
+@contextmanager
+def living(house: House, monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
+    """A reconciler that runs; the names of servers as they are stepped. Then each rests a minute.
+
+    Real threads, for what is due is decided between them.
+    """
+    stepped: list[str] = []
+    life = house.a_life()
+    life.parts.__dict__["protocols"] = {}
+    life.finder = NoFinder()  # type: ignore[assignment]
+    stop = threading.Event()
+
+    def step(identity: UUID) -> float:
+        with house.store.read() as session:
+            stepped.append(session.get_one(Bmc, identity).node_name or "")
+        return 60.0
+
+    monkeypatch.setattr(life, "_bmc", step)
+    thread = threading.Thread(target=life.run, args=(stop,))
+    thread.start()
+    try:
+        yield stepped
+    finally:
+        stop.set()
+        thread.join(20)
+
+
+def until(done: Callable[[], bool]) -> None:
+    begin = time.monotonic()
+    while not done():
+        assert time.monotonic() - begin < 20
+        time.sleep(0.02)
+
+
 def test_after_a_start_only_who_does_not_rest_is_stepped_at_once(
     house: House, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(reconcile, "LOOKS_PER_SECOND", 0.01)
     with house.store.write() as session:
         _wanted_otherwise(session.exec(select(Bmc).where(Bmc.node_name == "node-2")).one())
-    stepped: list[UUID] = []
-    life = house.a_life()
-    life.parts.__dict__["protocols"] = {}
-    stop = threading.Event()
+    with living(house, monkeypatch) as stepped:
+        until(lambda: bool(stepped))
+    assert stepped == ["node-2"]
 
-    def step(identity: UUID) -> float:
-        stepped.append(identity)
-        return 60.0
 
-    monkeypatch.setattr(life, "_bmc", step)
-    life.finder = NoFinder()  # type: ignore[assignment]
-    thread = threading.Thread(target=life.run, args=(stop,))
-    thread.start()
-    until = time.monotonic() + 20
-    while not stepped and time.monotonic() < until:
-        time.sleep(0.05)
-    stop.set()
-    thread.join(20)
-    with house.store.read() as session:
-        names = session.exec(select(Bmc.node_name).where(col(Bmc.id).in_(stepped))).all()
-    assert names == ["node-2"]
+def test_a_wish_that_comes_back_is_due_at_once(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A claim of some seconds: nobody waits until the last look before it is old."""
+    monkeypatch.setattr(reconcile, "LOOKS_PER_SECOND", 0.01)
+    monkeypatch.setattr(reconcile.Reconciler, "_claim", lambda *_: 60.0)
+    with house.store.write() as session:
+        _not_done(session.exec(select(Bmc).where(Bmc.node_name == "node-1")).one())
+    with living(house, monkeypatch) as stepped:
+        until(lambda: stepped == ["node-1"])
+        for claim_id in (_a_claim(house), None):
+            with house.store.write() as session:
+                session.get_one(Hold, house.uuids[0]).claim_id = claim_id
+            before = len(stepped)
+            until(lambda before=before: len(stepped) > before)
+    assert stepped == ["node-1"] * 3
+
+
+def _a_claim(house: House) -> UUID:
+    with house.store.write() as session:
+        claim = Claim(project="p", name="web", count=1, image="debian", ssh_keys=[])
+        session.add(claim)
+        session.flush()
+        return claim.id
 
 
 class NoFinder:
