@@ -67,7 +67,7 @@ class Authenticate:
         header = headers.get(b"authorization", b"").decode("latin-1")
         try:
             if (known := await self.parts.federation.caller(headers, self.parts.store)) is not None:
-                return known, None
+                return (replace(known, named=True) if wanted else known), None
             key = await self.keys.find(header)
         except Unauthenticated as error:
             log.info("caller.refused", why=str(error), path=scope["path"])
@@ -76,8 +76,10 @@ class Authenticate:
 
     async def _for_project(self, caller: Caller, wanted: str) -> Caller:
         """The caller, acting for `wanted`. Forbidden: that is another's. Root's are all."""
-        if not wanted or wanted == caller.project:
+        if not wanted:
             return caller
+        if wanted == caller.project:
+            return replace(caller, named=True)
         if not caller.root:
             raise Forbidden(
                 f"{caller.token or caller.name} is of the project {caller.project}, "
@@ -87,7 +89,7 @@ class Authenticate:
             )
         if not await run_in_threadpool(exists, self.parts.store, wanted):
             raise Forbidden(f"there is no project {harmless(wanted)}", "seed project list")
-        return replace(caller, project=wanted)
+        return replace(caller, project=wanted, named=True)
 
 
 def exists(store: Store, project: str) -> bool:

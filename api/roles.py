@@ -48,6 +48,7 @@ class Caller:
 
     name:       a token's name, a user's, or that of a user on this machine.
     project:    where its claims live.
+    named:      the request itself says for which project, so no other's is meant.
     root:       the administrator of this machine, who may speak for every project.
     user:       the user of ours whose session it is; empty: no session.
     token:      the name of the token that was shown; empty: none of ours was.
@@ -58,6 +59,7 @@ class Caller:
     name: str
     roles: frozenset[Role]
     project: str = "default"
+    named: bool = False
     root: bool = False
     user: str = ""
     token: str = ""
@@ -71,6 +73,11 @@ class Caller:
     @property
     def sees_all(self) -> bool:
         return bool(self.roles & INSIDERS)
+
+    @property
+    def looks_in(self) -> str | None:
+        """Whose things a name is looked for among; None: everybody's."""
+        return None if self.sees_all and not self.named else self.project
 
     def sees(self, project: str) -> bool:
         return self.sees_all or project == self.project

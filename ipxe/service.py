@@ -21,7 +21,8 @@ Mark = tuple[int, int, int]
 
 @dataclass
 class BootFiles:
-    """Writes only what differs; a file that was lost comes back within WHOLE_SECONDS.
+    """Writes only what differs; a file that was lost comes back at the first call after
+    WHOLE_SECONDS.
 
     unknown:  what a MAC nobody knows boots while such a server is being inspected.
     discover: whether it boots that at all times, to say what it is.
@@ -53,6 +54,7 @@ class BootFiles:
             for mac in {*before.hosts, *before.booting} - macs:
                 for gone in self._paths(mac):
                     Path(gone).unlink(missing_ok=True)
+                    self._marks.pop(gone, None)
             self._served = wanted
             if whole:
                 self._forget(macs)
@@ -65,8 +67,9 @@ class BootFiles:
         standing = Standing.ORDERED if mac in wanted.booting else Standing.IDLE
         render.write_boot_file(self.http_dir, mac, choose(standing, mac, self.boot_url))
         for path in self._paths(mac):
+            self._marks.pop(path, None)
             with suppress(FileNotFoundError):  # who only boots has no reservation
-                self._marks[path] = _mark(Path(path).stat())
+                self._marks[path] = _mark(Path(path).lstat())
 
     def _lost(self, wanted: WireState, whole: bool) -> set[str]:
         """MACs whose files are not as they were written last; all of them after a start."""
@@ -92,8 +95,12 @@ class BootFiles:
 
 
 def _marks(folder: Path) -> dict[str, Mark]:
+    found = {}
     with os.scandir(folder) as entries:
-        return {entry.path: _mark(entry.stat()) for entry in entries if entry.name[0] != "."}
+        for entry in entries:
+            with suppress(FileNotFoundError):
+                found[entry.path] = _mark(entry.stat(follow_symlinks=False))
+    return found
 
 
 def _mark(told: os.stat_result) -> Mark:

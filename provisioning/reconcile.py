@@ -301,7 +301,9 @@ class Reconciler:
 
     def _bmc(self, identity: UUID) -> float:
         with self.parts.store.read() as session:
-            bmc = session.get_one(Bmc, identity)
+            bmc = session.get(Bmc, identity)
+        if bmc is None:  # forgotten since it was told to be due
+            return RETRY_SECONDS
         outcome = self._guarded(bmc, lambda: Enrollment(self.parts).step(bmc))
         with self.parts.store.write() as session:
             row = session.get(Bmc, identity)
@@ -322,6 +324,8 @@ class Reconciler:
     def _claim(self, identity: UUID) -> float:
         with self.parts.store.read() as session:
             claim = session.get_one(Claim, identity)
+        if claim.ended_at is not None:  # since it was told to be due
+            return RETRY_SECONDS
         outcome = self._guarded(None, lambda: Claiming(self.parts).step(claim))
         if isinstance(outcome, Stuck) and (claim.state, ClaimState.FAILED) in TRANSITIONS:
             self._write_claim(claim, ClaimState.FAILED, outcome)

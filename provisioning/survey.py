@@ -69,28 +69,35 @@ def waits(asked: Any, done: Any) -> bool:  # noqa: ANN401
 
 def due(session: Session) -> list[tuple[UUID, str]]:
     """Ids and protocols of BMCs whose survey is due."""
-    stale = or_(
-        col(Bmc.survey_at).is_(None),
-        col(Bmc.survey_at) < now() - EVERY,
-        col(Bmc.survey_at) < col(Bmc.survey_asked_at),
-    )
-    return _reachable(session, stale)
+    return _reachable(session, _stale())
 
 
 def led_due(session: Session) -> list[tuple[UUID, str]]:
     """Ids and protocols of BMCs whose locate LED is not as wanted."""
+    return _reachable(session, _led_waits())
+
+
+MAY_BE_ASKED: Any = (col(Bmc.login) == Login.OK, col(Bmc.goal) != BmcGoal.FORGOTTEN)
+
+
+def _stale() -> Any:  # noqa: ANN401
+    return or_(
+        col(Bmc.survey_at).is_(None),
+        col(Bmc.survey_at) < now() - EVERY,
+        col(Bmc.survey_at) < col(Bmc.survey_asked_at),
+    )
+
+
+def _led_waits() -> Any:  # noqa: ANN401
     waiting = or_(col(Bmc.led_at).is_(None), col(Bmc.led_at) < col(Bmc.led_asked_at))
-    return _reachable(session, waiting & (col(Bmc.led_wanted) != ""))
+    return waiting & (col(Bmc.led_wanted) != "")
 
 
 def _reachable(session: Session, condition: Any) -> list[tuple[UUID, str]]:  # noqa: ANN401
     """A BMC whose login is being changed is left alone: the old one may be refused by now."""
     changing = select(Rotation.bmc_id).where(col(Rotation.step) != RotationStep.FAILED)
     found = select(Bmc.id, Bmc.protocol).where(
-        Bmc.login == Login.OK,
-        Bmc.goal != BmcGoal.FORGOTTEN,
-        col(Bmc.id).not_in(changing),
-        condition,
+        *MAY_BE_ASKED, col(Bmc.id).not_in(changing), condition
     )
     return [(identity, protocol) for identity, protocol in session.exec(found)]
 
@@ -118,12 +125,18 @@ class Surveyor:
 
     def survey(self, bmc_id: UUID) -> float:
         """The answer is when to look again whether it is due, in seconds."""
-        with self._alone(bmc_id) as mine:
-            return self._survey(bmc_id) if mine else AGAIN
+        return self._turn(bmc_id, _stale(), self._survey)
 
     def locate(self, bmc_id: UUID) -> float:
+        return self._turn(bmc_id, _led_waits(), self._locate)
+
+    def _turn(self, bmc_id: UUID, waits: Any, work: Callable[[UUID], float]) -> float:  # noqa: ANN401
+        """If it still waits, and its login was not refused, since this was put into the queue."""
         with self._alone(bmc_id) as mine:
-            return self._locate(bmc_id) if mine else AGAIN
+            with self.store.read() as session:
+                query = select(Bmc.id).where(*MAY_BE_ASKED, Bmc.id == bmc_id, waits)
+                wanted = session.exec(query).first() is not None
+            return work(bmc_id) if mine and wanted else AGAIN
 
     @contextmanager
     def _alone(self, bmc_id: UUID) -> Iterator[bool]:

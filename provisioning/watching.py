@@ -113,8 +113,8 @@ class Watch:
             self._since = at - SET_BACK
         told = self.ironic.changes(self._since, self._expected)
         changed = self._news(told)
-        if len(told) >= PAGE:  # more than it tells
-            self._pass, self._next_pass = None, 0.0
+        if len(told) >= PAGE:  # more than it tells: a pass that reads all of each node
+            self._pass, self._next_pass, self._passes = None, 0.0, -1
         gone = self._go_on(changed, at)
         noted = NOTED_BUSY_SECONDS if busy else NOTED_SECONDS
         if changed or gone is not None or began > self._noted + noted:
@@ -157,6 +157,7 @@ class Watch:
             uuids = self._uuids(self._pass.after, changed)
         except NotFound:  # the last one of the page before is gone
             self._pass, self._next_pass = None, 0.0
+            self._passes -= 1  # once more of its kind
             return None
         self._pass.seen.update(uuids)
         if len(uuids) == PAGE:

@@ -200,7 +200,7 @@ def put_claim(name: str, ask: ClaimAsk, caller: Claimer, parts: Here) -> ClaimOu
 def show_claim(name: str, caller: Anyone, parts: Here) -> ClaimOut:
     """One claim by name or id."""
     with parts.store.read() as session:
-        claim = parts.desk.find(session, None if caller.sees_all else caller.project, name)
+        claim = parts.desk.find(session, caller.looks_in, name)
     return _out(parts, claim, caller)
 
 
@@ -263,7 +263,7 @@ def prioritize_claim(name: str, ask: PriorityAsk, caller: Operator, parts: Here)
 def _project(name: str, caller: Caller, parts: Here) -> str | None:
     """Whose claims this caller may end: its own as a claimer, anybody's as a destroyer."""
     if Role.DESTROYER in caller.roles:
-        return None
+        return caller.looks_in
     if Role.CLAIMER in caller.roles:
         return caller.project
     raise Forbidden(

@@ -54,7 +54,7 @@ def prometheus_targets(
 
 def _one(name: str, caller: Caller, parts: Here) -> list[HandOut]:
     with parts.store.read() as session:
-        claim = parts.desk.find(session, None if caller.sees_all else caller.project, name)
+        claim = parts.desk.find(session, caller.looks_in, name)
         if claim.state is not ClaimState.ACTIVE:
             return []
         return handout.of_claims(session, [claim], _users(parts), parts.networks)

@@ -15,7 +15,7 @@ router = APIRouter(tags=["events"])
 def claim_timeline(name: str, caller: Anyone, parts: Here) -> Timeline:
     """A claim and its nodes while it held them; a claimer reads nothing of BMCs."""
     with parts.store.read() as session:
-        claim = parts.desk.find(session, None if caller.sees_all else caller.project, name)
+        claim = parts.desk.find(session, caller.looks_in, name)
         return timeline.of_claim(session, claim, caller.sees_all)
 
 

@@ -21,7 +21,7 @@ from api.claim_ask import ClaimAsk
 from api.parts import Door, Parts
 from api.roles import Role
 from provisioning.models import Claim, now
-from provisioning.states import ClaimState, IfFull
+from provisioning.states import ClaimState, IfFull, Wanted
 from seed.cli import app
 from seed.commands.wishes import Domain, Together, wish
 from tests.fakes.api import a_token, empty_ironic, ironic_double, some_parts
@@ -118,6 +118,20 @@ def test_who_sees_all_may_look_at_one_project(desk: Desk) -> None:
         assert ("theirs" in listed, "web" in listed) == (True, False)
         inventory = one.said(*words, "inventory", "--list")
         assert ("theirs" in inventory, "web-0" in inventory) == (True, False)
+
+
+def test_who_may_end_all_claims_names_a_project_and_no_other_claim_is_found(desk: Desk) -> None:
+    everybody = desk.folder / "all"
+    secret = a_token(desk.parts, "mighty", Role.VIEWER, Role.DESTROYER, project="other")
+    everybody.write_text(secret)
+    env = desk.env | {"SEED_TOKEN_FILE": str(everybody)}
+    whoever, named = replace(desk, env=env), replace(desk, env=env | {"SEED_PROJECT": "other"})
+    for words in (("show", "web"), ("ssh-config", "web"), ("release", "web", "--yes")):
+        code, text = named.seed("claim", *words)
+        assert (code, "there is no claim 'web'" in text) == (1, True), text
+    assert "theirs" in named.said("claim", "show", "theirs")
+    assert desk.claim().wanted is Wanted.ACTIVE
+    assert "web" in whoever.said("claim", "show", "web")
 
 
 def test_renew_protect_and_back(desk: Desk) -> None:

@@ -83,7 +83,15 @@ def events(store: Store, kind: str) -> list[str]:
 
 
 def look(store: Store, told: Survey | Exception, verb: str = "survey") -> Room:
+    """Somebody asked for it."""
     room = Room(told)
+    if verb == "survey":
+        change(store, lambda _, row: setattr(row, "survey_asked_at", now()))
+    turn(store, room, verb)
+    return room
+
+
+def turn(store: Store, room: Room, verb: str) -> None:
 
     def refused(row: Bmc) -> None:
         change(store, lambda _, same: setattr(same, "login", Login.REFUSED))
@@ -92,7 +100,6 @@ def look(store: Store, told: Survey | Exception, verb: str = "survey") -> Room:
         store, {"redfish": room}, lambda c: Access(c.username, SecretStr("x")), refused  # type: ignore[dict-item]
     )  # fmt: skip
     getattr(surveyor, verb)(bmc(store).id)
-    return room
 
 
 def due(store: Store) -> int:
@@ -242,6 +249,24 @@ def test_the_led_is_switched_once(store: Store) -> None:
     row = bmc(store)
     assert (row.led, row.led_problem) == ("on", "it has no locate LED")
     assert not survey.waits(row.led_asked_at, row.led_at)
+
+
+def test_what_is_done_or_refused_by_its_turn_is_not_asked_again(store: Store) -> None:
+    """Thousands wait in the queue, some of them twice."""
+    room = Room(a_survey())
+    for _ in range(2):
+        turn(store, room, "survey")
+    assert room.asked == ["u"]
+    change(store, lambda s, row: survey.locate(s, row, True, "me"))
+    for _ in range(2):
+        turn(store, room, "locate")
+    assert room.asked == ["u", "on"]
+    angry = Room(BmcLoginRefused("the BMC refused the login", "seed discover"))
+    change(store, lambda s, row: survey.request(s, row, "me"))
+    change(store, lambda s, row: survey.locate(s, row, False, "me"))
+    for verb in ("survey", "survey", "locate"):
+        turn(store, angry, verb)
+    assert angry.asked == ["u"], "a refused login is never sent again"
 
 
 def test_problems_are_of_the_family(store: Store) -> None:

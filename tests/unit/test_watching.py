@@ -210,3 +210,16 @@ def test_that_nothing_changed_is_written_down_seldom_and_more_often_while_someth
     clock[0] += watching.NOTED_SECONDS + 1
     scene.watch.look(busy=False)
     assert scene.at(CHANGES) > noted
+
+
+def test_more_changes_than_one_answer_tells_are_all_seen_at_once(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scene.watch.look(busy=False)
+    for module in ("provisioning.watching", "tests.fakes.ironic"):
+        monkeypatch.setattr(f"{module}.PAGE", 1)
+    for uuid in (scene.one, scene.two):
+        scene.ironic.change(uuid, provision_state="deploying")
+    for _ in range(3):
+        scene.watch.look(busy=False)
+    assert set(scene.rows().values()) == {"deploying"}
