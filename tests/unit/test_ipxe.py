@@ -216,11 +216,16 @@ def test_a_change_serves_what_a_new_start_would(
     assert told == _served(files)
 
 
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    told = [1000.0]
+    monkeypatch.setattr("ipxe.service.time.monotonic", lambda: told[0])
+    return told
+
+
 def test_files_are_compared_now_and_then_only_and_a_lost_one_comes_back(
-    files: BootFiles, monkeypatch: pytest.MonkeyPatch
+    files: BootFiles, clock: list[float]
 ) -> None:
-    clock = [1000.0]
-    monkeypatch.setattr("ipxe.service.time.monotonic", lambda: clock[0])
     files.serve(WireState(HOSTS))
     whole = _served(files)
     (files.hosts_dir / MAC.replace(":", "-")).unlink()
@@ -233,10 +238,8 @@ def test_files_are_compared_now_and_then_only_and_a_lost_one_comes_back(
 
 
 def test_a_file_that_was_altered_is_seen_without_reading_those_that_were_not(
-    files: BootFiles, monkeypatch: pytest.MonkeyPatch
+    files: BootFiles, clock: list[float], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    clock = [1000.0]
-    monkeypatch.setattr("ipxe.service.time.monotonic", lambda: clock[0])
     files.serve(WireState(HOSTS))
     whole = _served(files)
     served: list[str] = []
