@@ -203,7 +203,7 @@ def _open(session: Session) -> list[Order]:
 def _addresses(session: Session, macs: frozenset[str]) -> dict[str, UUID]:
     """MAC -> node, of those that we gave an address."""
     rows = session.exec(select(Address).where(col(Address.mac).in_(macs)))
-    return {row.mac: row.node_uuid for row in rows}
+    return {row.mac: row.node_uuid for row in rows if row.mac and row.node_uuid}
 
 
 def _is_for(order: Order, macs: frozenset[str], known: dict[str, UUID]) -> bool:
@@ -221,7 +221,10 @@ def _from_right_address(
     row = session.get(Address, source)
     for order in orders:
         given = (
-            row is not None and row.node_uuid == order.node_uuid and row.mac in (macs or row.mac)
+            row is not None
+            and row.node_uuid == order.node_uuid
+            and bool(row.mac)
+            and (not macs or row.mac in macs)
         )
         if given or (order.agent_address and order.agent_address == source):
             return _stopped(order) if order.alarm else order

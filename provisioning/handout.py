@@ -17,7 +17,7 @@ from provisioning.models import Address, Bmc, Claim, Hold, Order
 from provisioning.rack_plan import Place
 from provisioning.seats import HandOutDisk, HandOutNic
 from provisioning.sight import Sight
-from provisioning.states import ClaimState, OrderKind
+from provisioning.states import AddressKind, ClaimState, OrderKind
 
 Networks = Mapping[str, IPv4Interface]
 """Network -> Seed's own interface there: its prefix."""
@@ -137,10 +137,15 @@ class _Known:
         self.bmcs = {bmc.node: bmc for bmc in bmcs}
         self._networks = networks
         self._places = seats.places(session, bmcs)
-        rows = session.exec(select(Address).where(col(Address.node_uuid).in_(nodes)))
+        rows = session.exec(
+            select(Address).where(
+                col(Address.node_uuid).in_(nodes), Address.kind == AddressKind.BOOT
+            )
+        )
         self._addresses: dict[UUID, Address] = {}
-        for row in sorted(rows, key=lambda r: r.mac):
-            self._addresses.setdefault(row.node_uuid, row)  # as boot_address
+        for row in sorted(rows, key=lambda r: r.mac or ""):
+            if row.node_uuid:
+                self._addresses.setdefault(row.node_uuid, row)  # as boot_address
         deploys = select(Order).where(
             col(Order.node_uuid).in_(nodes), Order.kind == OrderKind.DEPLOY
         )
@@ -187,7 +192,7 @@ class _Known:
                 network=row.network,
                 address=row.address,
                 prefix=wire.network.prefixlen if wire else None,
-                mac=row.mac,
+                mac=row.mac or "",
             )
         ]
 
@@ -210,7 +215,9 @@ def _where(place: Place | None) -> Whereabouts:
 def boot_address(session: Session, node_uuid: UUID) -> Address | None:
     """The address of the NIC a node boots from: the first reserved one, by MAC."""
     return session.exec(
-        select(Address).where(Address.node_uuid == node_uuid).order_by(col(Address.mac))
+        select(Address)
+        .where(Address.node_uuid == node_uuid, Address.kind == AddressKind.BOOT)
+        .order_by(col(Address.mac))
     ).first()
 
 

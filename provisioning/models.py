@@ -14,7 +14,7 @@ from sqlalchemy import JSON, Column, DateTime, Index, LargeBinary, text
 from sqlalchemy.types import TypeDecorator
 from sqlmodel import Field, SQLModel
 
-from provisioning.states import BmcGoal, ClaimState, IfFull, Login, OrderKind, Wanted
+from provisioning.states import AddressKind, BmcGoal, ClaimState, IfFull, Login, OrderKind, Wanted
 
 # RFC 1123 label: it becomes the host name; "-499" may follow within 63 characters.
 HOST_LABEL = r"^[a-z0-9]([a-z0-9-]{0,57}[a-z0-9])?$"
@@ -169,12 +169,20 @@ class Bmc(SQLModel, table=True):
 
 
 class Address(SQLModel, table=True):
-    """One address of a network, held by one NIC."""
+    """One address of a network, and who has it. No address is in two rows.
+
+    address:  as ipaddress writes it. mac: of the NIC that boots with it (BOOT); else None.
+    claim_id: the claim that holds the node (NODE). label: the VIP's name, or why it is reserved.
+    """
 
     address: str = Field(primary_key=True)
     network: str = "provisioning"
-    mac: str = Field(unique=True)
-    node_uuid: UUID = Field(index=True)
+    kind: AddressKind = AddressKind.BOOT
+    mac: str | None = Field(default=None, unique=True)
+    node_uuid: UUID | None = Field(default=None, index=True)
+    claim_id: UUID | None = Field(default=None, foreign_key="claim.id", index=True)
+    label: str = ""
+    set_by: str = ""
 
 
 class Hold(SQLModel, table=True):
@@ -209,6 +217,7 @@ class Order(SQLModel, table=True):
     lookup_at: datetime | None = stored_time(default=None)
     heartbeat_at: datetime | None = stored_time(default=None)  # the agent proved it has the token
     alarm: str = ""
+    wanted: dict[str, Any] = stored_json(default={})  # what its proof must show: proving.py
     proof: dict[str, Any] | None = Field(default=None, sa_column=Column(JSON(none_as_null=True)))
     proof_at: datetime | None = stored_time(default=None)
 
@@ -231,6 +240,10 @@ class ClaimSpec(SQLModel):
                      of the disk that the image goes to.
     spread, pack:    no two nodes in one rack, feed or switch; all nodes in one rack.
     root_device:     Ironic's root device hints.
+    layout:          how its NICs are used, by name; empty: the boot NIC alone.
+    disks:           [{"role", hints..., "count"}]: data disks that each node must have.
+    root_raid:       1: the root is a mirror of the two disks that `root_device` fits; 0: one disk.
+    kernel_args:     for the installed system's kernel.
     hostnames:       a pattern with {n}, counted from 0; empty: the name, or name-n.
     starts_at:       when it is to begin; None: now.
     ends_at, lease_seconds: when it ends by itself, or how long it is held; neither: open.
@@ -253,6 +266,10 @@ class ClaimSpec(SQLModel):
     spread: str = ""
     pack: str = ""
     root_device: dict[str, Any] = stored_json(default={})
+    layout: str = ""
+    disks: list[dict[str, Any]] = stored_json(default=[])
+    root_raid: StrictInt = 0
+    kernel_args: list[str] = stored_json(default=[])
     hostnames: str = ""
     protected: StrictBool = False
     if_full: IfFull = IfFull.REFUSE
@@ -276,6 +293,8 @@ class Claim(ClaimSpec, table=True):
     renewed_to: datetime | None = stored_time(default=None)  # the last renewal's end
     grace_seconds: int = 0  # between the lease's end and its release by itself
     min_disk_gib: int = 0  # what its image needed when it was asked for
+    image_version: str = ""  # the version of its image, fixed when it was asked for
+    layout_document: dict[str, Any] = stored_json(default={})  # as it was when it was asked for
     held_at: datetime | None = stored_time(default=None)  # when its nodes became its own
     warned: list[str] = stored_json(default=[])  # which ends of lease were warned of
     created_at: datetime = stored_time(default_factory=now)

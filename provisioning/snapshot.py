@@ -24,6 +24,7 @@ from provisioning.ironic import Node
 from provisioning.models import Address, Bmc, Claim, Hold, Order
 from provisioning.room import Slot
 from provisioning.sight import Pass, Sight
+from provisioning.states import AddressKind
 from provisioning.store import Store
 
 log = structlog.get_logger()
@@ -182,7 +183,11 @@ def _query() -> Select[Any]:
 
 def _addresses(session: Session) -> dict[str, str]:
     """By node: that of the NIC it boots from, the first one by MAC."""
-    query = select(_text(Address.node_uuid), col(Address.address)).order_by(col(Address.mac).desc())
+    query = (
+        select(_text(Address.node_uuid), col(Address.address))
+        .where(col(Address.kind) == AddressKind.BOOT)
+        .order_by(col(Address.mac).desc())
+    )
     return {uuid: address for uuid, address in session.execute(query)}
 
 

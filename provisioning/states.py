@@ -106,6 +106,35 @@ MOVING: Final = frozenset(RotationStep) - {
 """Somebody else's login now would be one wrong login more, sooner or later."""
 
 
+class ImageState(StrEnum):
+    """Whether a version of an image may be written to disks."""
+
+    DRAFT = "draft"  # by operators who name the version, to try it
+    PUBLISHED = "published"
+    DEPRECATED = "deprecated"  # claims that have it keep it; new ones must name the version
+    WITHDRAWN = "withdrawn"  # no deploy of it begins; its files go once no claim has it
+
+
+class IntakeState(StrEnum):
+    """How far a disk image on its way in got."""
+
+    UPLOADING = "uploading"
+    WAITING = "waiting"
+    FETCHING = "fetching"
+    CHECKING = "checking"
+    DONE = "done"
+    REFUSED = "refused"
+
+
+class AddressKind(StrEnum):
+    """Who has an address."""
+
+    BOOT = "boot"  # a NIC that boots from the network, for as long as its node is enrolled
+    NODE = "node"  # a node, for as long as a claim holds it
+    VIP = "vip"  # a service that moves between nodes
+    RESERVED = "reserved"  # somebody whom Seed does not know
+
+
 class OrderKind(StrEnum):
     """What a server was told to boot Ironic's ramdisk for."""
 

@@ -9,6 +9,7 @@ from typing import Protocol
 from sqlmodel import Session, col, select
 
 from provisioning.models import Address, Bmc, Order
+from provisioning.states import AddressKind
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,9 +34,9 @@ class BootService(Protocol):
 def wanted(session: Session) -> WireState:
     """Columns only: this is asked twice a second, and a BMC's row carries its whole inventory."""
     held = session.exec(
-        select(Address.mac, Address.address, Bmc.node_name).join(
-            Bmc, col(Bmc.node_uuid) == col(Address.node_uuid), isouter=True
-        )
+        select(Address.mac, Address.address, Bmc.node_name)
+        .join(Bmc, col(Bmc.node_uuid) == col(Address.node_uuid), isouter=True)
+        .where(Address.kind == AddressKind.BOOT)
     ).all()
     opened = session.exec(
         select(Order.macs, Order.ironic_done_at).where(
@@ -43,7 +44,7 @@ def wanted(session: Session) -> WireState:
         )
     ).all()
     return WireState(
-        hosts={mac: (address, name or "") for mac, address, name in held},
+        hosts={mac: (address, name or "") for mac, address, name in held if mac},
         booting=frozenset(m for macs, done_at in opened for m in macs if not done_at),
         inspect_unknown=any(not macs for macs, _ in opened),
     )

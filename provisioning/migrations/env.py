@@ -3,7 +3,7 @@
 from alembic import context
 from sqlmodel import SQLModel
 
-from provisioning import hooks, models, room, sight, tenants
+from provisioning import fabric, hooks, models, one_time, room, shelf, sight, tenants
 
 context.configure(
     connection=context.config.attributes["connection"],
@@ -11,7 +11,16 @@ context.configure(
     render_as_batch=True,  # SQLite cannot alter a table in place
     user_module_prefix="models.",
 )
-for known in (models, room, tenants, hooks, sight):  # importing them made the tables known
+for known in (
+    models,
+    room,
+    tenants,
+    hooks,
+    sight,
+    fabric,
+    shelf,
+    one_time,
+):  # importing them made the tables known
     assert known.SQLModel.metadata is SQLModel.metadata  # noqa: S101
 with context.begin_transaction():
     context.run_migrations()
