@@ -297,14 +297,25 @@ def raid_steps(found: Chosen, inventory: Inventory) -> list[dict[str, Any]]:
     return [{"interface": "raid", "step": "apply_configuration", "priority": 95, "args": args}]
 
 
-def wanted(found: Chosen, inventory: Inventory, kept: Sequence[KeptDisk]) -> dict[str, Any]:
-    """What the proof must show of the disks (proving.py)."""
+def wanted(spec: ClaimSpec, found: Chosen, kept: Sequence[KeptDisk]) -> dict[str, Any]:
+    """What the proof must show of the disks (proving.py), and which are kept when it is released.
+
+    Stored in Order.wanted["disks"].
+    """
+    entries = [entry for entry in spec.disks for _ in range(_count(entry))]
     return {
         "root": {
             "serials": [d.serial for d in found["root"]],
             "raid": 1 if len(found["root"]) == MIRROR else 0,
         },
-        "data": [{"serial": d.serial, "role": role} for role, d in found["data"]],
+        "data": [
+            {
+                "serial": d.serial,
+                "role": role,
+                **({"keep": True, "wwn": d.wwn} if entry.get("keep") else {}),
+            }
+            for entry, (role, d) in zip(entries, found["data"], strict=True)
+        ],
         "kept": [{"serial": k.serial} for k in kept],
     }
 
@@ -328,7 +339,7 @@ def vanished(inventory: Inventory, kept: Sequence[KeptDisk]) -> list[str]:
     return [
         f"its kept disk {k.serial} was not seen by its last inspection"
         for k in kept
-        if not any(_is(d, k) for d in inventory.drives)
+        if not any(is_the_same(d, k) for d in inventory.drives)
     ]
 
 
@@ -357,10 +368,10 @@ def raid_interface(kept: Sequence[KeptDisk]) -> Literal["agent", "no-raid"]:
 
 
 def _is_kept(drive: Drive, kept: Sequence[KeptDisk]) -> bool:
-    return any(_is(drive, k) for k in kept)
+    return any(is_the_same(drive, k) for k in kept)
 
 
-def _is(drive: Drive, kept: KeptDisk) -> bool:
+def is_the_same(drive: Drive, kept: KeptDisk) -> bool:
     if serial_key(drive.serial):
         return serial_key(drive.serial) == serial_key(kept.serial)
     return bool(kept.wwn) and drive.wwn.strip().lower() == kept.wwn.strip().lower()
