@@ -7,6 +7,7 @@ from sqlmodel import Session
 
 from provisioning import duplicates, rotation
 from provisioning.classify import ANY_CLASS
+from provisioning.disks import kept_of
 from provisioning.errors import Conflict, Invalid
 from provisioning.models import Bmc, Hold, HostLabel
 from provisioning.networks import mac as checked_mac
@@ -69,6 +70,11 @@ def forget(session: Session, bmc: Bmc, who: str, why: str = "") -> None:
             raise Conflict(
                 f"{bmc.node_name} is held by a claim",
                 "Release that claim first: `seed claim list`.",
+            )
+        if kept := kept_of(session, bmc.node):
+            raise Conflict(
+                f"{len(kept)} disk(s) of {bmc.node_name} are kept, and nobody would know it then",
+                f"`seed node disks {bmc.node_name}`, then `seed node forget-disk` for each.",
             )
         bmc.goal = BmcGoal.FORGOTTEN
         session.add(bmc)

@@ -15,6 +15,7 @@ from provisioning import (
     projects,
     wishes,
 )  # fmt: skip
+from provisioning.disks import kept_of
 from provisioning.errors import Conflict, Invalid, NotFound
 from provisioning.image import Image
 from provisioning.ironic import Ironic
@@ -235,9 +236,15 @@ class Changes:
             name=bmc.node_name or "",
             serial=bmc.serial,
             generation=hold.generation,
-            disks=disks.get(hold.node_uuid, []),  # held since: no plan is of that
+            disks=_erased(session, hold.node_uuid, disks),
             holder=holder,
         )
+
+
+def _erased(session: Session, node_uuid: UUID, disks: Disks) -> list[plans.Disk]:
+    """Without those that are kept. Held since they were asked for: no plan is of that."""
+    kept = {k.serial for k in kept_of(session, node_uuid)}
+    return [d for d in disks.get(node_uuid, []) if not {d.serial, d.wwn} & kept]
 
 
 def _holds(session: Session, claim: Claim) -> Sequence[Hold]:

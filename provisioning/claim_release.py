@@ -5,7 +5,7 @@ active -> releasing -> cleaning -> released
 
 from dataclasses import dataclass, replace
 
-from provisioning import holding, leasing, orders
+from provisioning import disks, holding, keeping, leasing, orders
 from provisioning.claim_seats import Outcome, Seats, differs, some
 from provisioning.enrollment import (
     kept_by_a_person,
@@ -73,7 +73,7 @@ class Releasing(Seats):
         seats = self._seats(claim)
         nodes = self.parts.seen_all([hold.node_uuid for hold, _bmc in seats])
         pairs = list(zip(seats, nodes, strict=True))
-        results = self.parts.each(pairs, lambda pair: self._clean_or_wait(*pair[0], pair[1]))
+        results = self.parts.each(pairs, lambda pair: self._clean_or_wait(claim, *pair[0], pair[1]))
         for (_hold, bmc), result in zip(seats, results, strict=True):
             # One that is stuck does not keep the others dirty.
             if isinstance(result, Stuck):
@@ -86,28 +86,18 @@ class Releasing(Seats):
             return Wait(some(details))
         return self._free(claim)
 
-    def _clean_or_wait(self, hold: Hold, bmc: Bmc, seen: Node) -> Outcome:
+    def _clean_or_wait(self, claim: Claim, hold: Hold, bmc: Bmc, seen: Node) -> Outcome:
         """Whoever acts asks Ironic once more."""
         order = self._order_of(hold)
         if seen.provision_state in WORKING and not (order and order.alarm):
             return Wait(waiting_for(seen, order))
-        return self._clean_one(hold, bmc)
+        return self._clean_one(claim, hold, bmc)
 
-    def _clean_one(self, hold: Hold, bmc: Bmc) -> Outcome:
+    def _clean_one(self, claim: Claim, hold: Hold, bmc: Bmc) -> Outcome:
         node = self.parts.ironic.node(hold.node_uuid)
         order = self._order_of(hold)
         if node.provision_state in UNDEPLOY_FROM and not node.reservation:
-            if not switched_off(self.parts, node):
-                return Wait("is switched off")
-            macs = sorted(m for m, pxe in self.parts.ironic.ports(hold.node_uuid).items() if pxe)
-            self.parts.verify_identity(bmc, macs)
-            with self.parts.store.write() as session:
-                if not self._ours(session, hold):
-                    return Wait("is no longer ours")
-                orders.open_order(session, bmc, OrderKind.CLEAN, hold.generation, macs)
-            self.parts.serve_wire()
-            self.parts.ironic.provision(hold.node_uuid, "deleted")
-            return Wait("booting the ramdisk for cleaning")
+            return self._undeploy(claim, hold, bmc, node)
         if order and order.alarm and node.provision_state in WORKING:
             return stop(self.parts, order, node)
         if node.provision_state == "available":
@@ -116,6 +106,25 @@ class Releasing(Seats):
         if node.provision_state in ("clean failed", "manageable"):
             return self._clean_again(hold, bmc, node, order)
         return Wait(waiting_for(node, order))
+
+    def _undeploy(self, claim: Claim, hold: Hold, bmc: Bmc, node: Node) -> Outcome:
+        if not switched_off(self.parts, node):
+            return Wait("is switched off")
+        macs = sorted(m for m, pxe in self.parts.ironic.ports(hold.node_uuid).items() if pxe)
+        self.parts.verify_identity(bmc, macs)
+        if disks.keeps(claim):
+            with self.parts.store.write() as session:
+                if not self._ours(session, hold):
+                    return Wait("is no longer ours")
+                keeping.keep_for(session, claim, hold, bmc)
+        keeping.protect(self.parts, bmc, node)
+        with self.parts.store.write() as session:
+            if not self._ours(session, hold):
+                return Wait("is no longer ours")
+            orders.open_order(session, bmc, OrderKind.CLEAN, hold.generation, macs)
+        self.parts.serve_wire()
+        self.parts.ironic.provision(hold.node_uuid, "deleted")
+        return Wait("booting the ramdisk for cleaning")
 
     def _clean_again(self, hold: Hold, bmc: Bmc, node: Node, order: Order | None) -> Outcome:
         """A failed clean is never retried into the pool by itself: a person says so."""
@@ -128,6 +137,7 @@ class Releasing(Seats):
             self.parts.verify_identity(bmc, macs)
             if node.maintenance:
                 self.parts.ironic.set_maintenance(hold.node_uuid, False)
+            keeping.protect(self.parts, bmc, replace(node, maintenance=False))
             with self.parts.store.write() as session:
                 orders.open_order(session, bmc, OrderKind.CLEAN, hold.generation, macs)
             self.parts.serve_wire()

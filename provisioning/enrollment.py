@@ -10,7 +10,7 @@ from uuid import UUID
 
 from sqlmodel import Session, col, select
 
-from provisioning import interfaces, orders, rotation
+from provisioning import interfaces, keeping, orders, rotation
 from provisioning.abilities import Abilities
 from provisioning.adopting import Adopting
 from provisioning.dress import dress, is_dressed, with_boot_mode
@@ -30,6 +30,7 @@ from provisioning.watching import Watch
 Result = Wait | Stuck | Done
 RAMDISK = "ramdisk"
 HELD = "held by a claim"
+OUR_MAINTENANCE = (LOGIN_REFUSED, CHANGES_LOGIN, keeping.REASON)
 
 
 @dataclass(frozen=True)
@@ -111,6 +112,7 @@ class Enrollment:
                 orders.close(session, order, "forgotten")
             for address in session.exec(select(Address).where(Address.node_uuid == bmc.node)).all():
                 session.delete(address)
+            keeping.forget_all(session, bmc.node)
             session.delete(session.get_one(Hold, bmc.node))
             rotation.forget(session, bmc)
             session.delete(session.get_one(Bmc, bmc.id))
@@ -199,6 +201,7 @@ class Enrollment:
         self.parts.image(RAMDISK)
         if not switched_off(self.parts, node):
             return Wait("switching it off")
+        keeping.protect(self.parts, bmc, self.parts.ironic.node(bmc.node))
         self._order(bmc, OrderKind.CLEAN, macs)
         self.parts.ironic.provision(bmc.node, "provide")
         return Wait("booting the ramdisk for cleaning", 2.0)
@@ -369,7 +372,7 @@ def stop(parts: Parts, order: Order, node: Node) -> Wait:
 
 def kept_by_a_person(node: Node) -> Stuck | None:
     """Is it in a maintenance that neither Ironic (`fault`) nor Seed set? Only people end that."""
-    ours = node.fault or node.maintenance_reason in (LOGIN_REFUSED, CHANGES_LOGIN)
+    ours = node.fault or node.maintenance_reason in OUR_MAINTENANCE
     if ours or not node.maintenance:
         return None
     return Stuck(

@@ -30,6 +30,7 @@ def choose(driver: str, abilities: Abilities | None) -> tuple[Choice, ...]:
         Choice("management_interface", own, "the BMC's own protocol"),
         Choice("boot_interface", "ipxe", _boot(abilities)),
         Choice("inspect_interface", "agent", "the ramdisk sees more than a BMC tells"),
+        Choice("raid_interface", "agent", "mirrors are made and taken apart by the ramdisk"),
         Choice("vendor_interface", "no-vendor", "nobody calls a passthru, so none is open"),
         *(_by_service(abilities) if driver == "redfish" and abilities else ()),
     )

@@ -5,7 +5,7 @@ Every call has a timeout; openstacksdk's default has none. Foreign errors are tr
 
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -68,6 +68,7 @@ class Node:
     inspected_at: str = ""  # when its last inspection ended well, in Ironic's words
     traits: tuple[str, ...] = ()
     fault: str = ""  # why Ironic itself put it into maintenance; empty: a person or Seed did
+    raid_interface: str = ""  # not told by a list
 
 
 class Ironic:
@@ -262,11 +263,22 @@ class Ironic:
         except NotFound:
             return None
 
-    def provision(self, uuid: object, target: str, config_drive: Any = None) -> None:  # noqa: ANN401
-        """One of Ironic's targets: manage, inspect, provide, active, deleted, abort, adopt."""
-        asked = {"target": target}
+    def provision(
+        self,
+        uuid: object,
+        target: str,
+        config_drive: Any = None,  # noqa: ANN401
+        steps: Sequence[dict[str, Any]] = (),
+    ) -> None:
+        """One of Ironic's targets: manage, inspect, provide, active, deleted, abort, adopt.
+
+        steps: deploy steps beside those of the node's interfaces; only for "active".
+        """
+        asked: dict[str, Any] = {"target": target}
         if config_drive:
             asked["configdrive"] = config_drive
+        if steps:
+            asked["deploy_steps"] = list(steps)
         with self._touching(uuid, f"asking {target} of node {uuid}"):
             self._put(f"/nodes/{uuid}/states/provision", asked)
 
@@ -341,6 +353,7 @@ def _node(n: dict[str, Any]) -> Node:
         inspected_at=n["inspection_finished_at"] or "",
         traits=tuple(sorted(n.get("traits") or ())),
         fault=n.get("fault") or "",
+        raid_interface=n.get("raid_interface") or "",
     )
 
 

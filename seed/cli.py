@@ -13,6 +13,7 @@ from seed.commands import (
     break_glass,
     claim,
     discover,
+    disk,
     door,
     event,
     hardware_class,
@@ -65,6 +66,8 @@ app.add_typer(lists.observed, name="observation")
 app.add_typer(rack.app, name="rack")
 claim.app.command("timeline")(timeline.of_claim)
 node.app.command("timeline")(timeline.of_node)
+for verb in (disk.disks, disk.keep_disk, disk.forget_disk):
+    node.app.command()(verb)
 app.add_typer(node.app, name="node")
 app.add_typer(hardware_class.app, name="class")
 app.add_typer(claim.app, name="claim")

@@ -1,6 +1,7 @@
 """Ironic in memory, as strict as the real one: what it does not know, it refuses."""
 
 import time
+from collections.abc import Sequence
 from dataclasses import replace
 from datetime import datetime
 from typing import Any
@@ -35,6 +36,7 @@ class FakeIronic:
         self.touched: dict[str, float] = {}
         self.asked: list[str] = []
         self.instance_infos: dict[str, dict[str, Any]] = {}
+        self.deploy_steps: dict[str, list[dict[str, Any]]] = {}
 
     def add(self, name: str, uuid: UUID | None = None, **facts: Any) -> Node:
         if any(node.name == name for node in self.by_uuid.values()):
@@ -64,6 +66,13 @@ class FakeIronic:
             self.driver_infos[str(uuid)] = facts.pop("driver_info")
         if "extra/seed" in facts:
             facts["extra"] = {**node.extra, "seed": facts.pop("extra/seed")}
+        if "properties/skip_block_devices" in facts:
+            skipped = facts.pop("properties/skip_block_devices")
+            facts["properties"] = {**node.properties, "skip_block_devices": skipped}
+        if "raid_interface" in facts:
+            may = node.maintenance or node.provision_state in CLASS_MAY_CHANGE - {"inspecting"}
+            if not may:  # ConductorManager.update_node
+                raise Conflict(f"{node.name} is {node.provision_state}", "seed node list")
         if "instance_info" in facts:
             self.instance_infos[str(uuid)] = facts.pop("instance_info")
         self._change(uuid, **facts)
@@ -133,8 +142,14 @@ class FakeIronic:
             raise Conflict(f"there is no power {target}", "seed node list")
         self.change(uuid, power_state="power off" if target == "power off" else "power on")
 
-    def provision(self, uuid: object, target: str, config_drive: Any = None) -> None:
+    def provision(
+        self, uuid: object, target: str, config_drive: Any = None,
+        steps: Sequence[dict[str, Any]] = (),
+    ) -> None:  # fmt: skip
         node = self.node(uuid)
+        if steps and (target != "active" or node.raid_interface != "agent"):
+            raise Conflict(f"{node.name} has no such step", "seed node list")
+        self.deploy_steps[str(uuid)] = list(steps)
         becomes = VERBS.get(target, {}).get(node.provision_state)
         if becomes is None or node.reservation:
             raise Conflict(f"{node.name} is {node.provision_state}: no {target}", "seed node list")

@@ -1,0 +1,156 @@
+"""Kept disks in a claim's life: when they are kept, and what Ironic is told before each order."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from sqlmodel import col, select
+
+from provisioning import disks, keeping
+from provisioning.errors import Conflict, NotFound
+from provisioning.models import Bmc, Order
+from provisioning.one_time import KeptDisk
+from provisioning.states import ClaimState, OrderKind
+from tests.unit.test_claim_leases import Days, a_house
+from tests.unit.test_claims import a_spec
+
+S = ClaimState
+DRIVES = [{"serial": s, "size_bytes": 10**12, "name": f"/dev/sd{s[-1]}"} for s in ("Da", "Db")]
+
+
+@pytest.fixture
+def one() -> Iterator[Days]:
+    for house in a_house(1):
+        show(house, DRIVES)
+        yield house
+
+
+def show(house: Days, drives: list[dict[str, Any]]) -> None:
+    with house.store.write() as session:
+        for bmc in session.exec(select(Bmc)).all():
+            bmc.ramdisk = {"drives": drives}
+
+
+def held_with(house: Days, *data: dict[str, Any]) -> None:
+    """An active claim whose deploy order named these data disks."""
+    house.active("web", disks=[{"role": "osd", "keep": True}])
+    with house.store.write() as session:
+        query = select(Order).where(Order.kind == OrderKind.DEPLOY)
+        order = session.exec(query.order_by(col(Order.opened_at).desc())).first()
+        assert order is not None
+        order.wanted = {"disks": {"data": list(data)}}
+
+
+def kept(house: Days) -> list[KeptDisk]:
+    with house.store.read() as session:
+        return disks.kept_of(session, house.uuids[0])
+
+
+def skipped(house: Days) -> list[dict[str, str]]:
+    told = house.ironic.by_uuid[str(house.uuids[0])].properties.get("skip_block_devices")
+    return list(told or [])
+
+
+def keep(house: Days, serial: str) -> None:
+    with house.store.write() as session:
+        bmc = session.exec(select(Bmc)).one()
+        keeping.keep(session, bmc, serial, "a reason", "me")
+
+
+def protect(house: Days, **facts: Any) -> None:
+    """As before an order, of a node with these facts."""
+    house.ironic.change(house.uuids[0], driver="redfish", **facts)
+    with house.store.read() as session:
+        bmc = session.exec(select(Bmc)).one()
+    node = house.ironic.by_uuid[str(house.uuids[0])]
+    keeping.protect(house.reconciler.parts, bmc, node)
+
+
+OSD = {"serial": "Db", "role": "osd", "keep": True, "wwn": ""}
+SCRATCH = {"serial": "Da", "role": "scratch"}
+
+
+def test_what_a_claim_keeps_is_kept_for_its_project_before_ironic_cleans(one: Days) -> None:
+    held_with(one, SCRATCH, OSD)
+    assert kept(one) == [], "while it is held nothing of it is cleaned"
+    one.release("web")
+    one.until("web", S.CLEANING)
+    one.rounds(1)
+    assert [(k.serial, k.project, k.why) for k in kept(one)] == [
+        ("Db", "p", "claim web keeps it as osd")
+    ]
+    assert {"serial": "s== Db"} in skipped(one)
+    assert {"serial": "s== Da"} not in skipped(one)
+    one.until("web", S.RELEASED)
+    assert [e.project for e in one.kinds("node.disk-kept")] == ["p"], "once"
+
+
+def test_a_kept_disk_that_vanished_stops_the_clean_with_a_sentence(one: Days) -> None:
+    held_with(one, OSD)
+    one.release("web")
+    show(one, DRIVES[:1])
+    one.until("web", S.CLEANING)
+    for _ in range(3):
+        one.round()
+    claim = one.claim("web")
+    assert "its kept disk Db was not seen" in claim.problem, claim
+    assert one.ironic.nodes()[0].provision_state == "active", "Ironic was told nothing"
+    show(one, DRIVES)
+    one.until("web", S.RELEASED)
+
+
+def test_a_kept_disk_is_not_among_those_that_a_plan_erases(one: Days) -> None:
+    one.ironic.inventories[str(one.uuids[0])] = {
+        "inventory": {"disks": [{"name": "/dev/sda", "serial": "Da"},
+                                {"name": "/dev/sdb", "serial": "Db"}]}
+    }  # fmt: skip
+    one.active("web")
+    keep(one, "Db")
+    plan = one.desk.plan_release("p", "web")
+    assert [d.serial for d in plan.nodes[0].disks] == ["Da"]
+
+
+def test_arrays_are_not_taken_apart_where_a_disk_is_kept(one: Days) -> None:
+    protect(one, raid_interface="redfish")
+    assert one.ironic.nodes()[0].raid_interface == "agent"
+    keep(one, "Db")
+    protect(one, provision_state="active")
+    node = one.ironic.nodes()[0]
+    assert (node.raid_interface, node.maintenance) == ("no-raid", False)
+
+
+def test_a_node_in_use_is_left_alone_when_nothing_of_it_is_kept(one: Days) -> None:
+    before = one.ironic.writes
+    protect(one, provision_state="active", raid_interface="no-raid")
+    assert one.ironic.writes == before
+
+
+def test_what_ironic_knows_already_is_not_said_again(one: Days) -> None:
+    keep(one, "Db")
+    protect(one, raid_interface="agent")
+    before = one.ironic.writes
+    protect(one)
+    assert one.ironic.writes == before
+    with one.store.write() as session:
+        keeping.forget(session, session.exec(select(Bmc)).one(), "Db", "", "me")
+    protect(one)
+    assert skipped(one) == []
+
+
+def test_only_a_disk_that_it_has_can_be_kept(one: Days) -> None:
+    with pytest.raises(NotFound, match="has no disk 'Dc'"):
+        keep(one, "Dc")
+    show(one, [{"name": "/dev/sdc", "size_bytes": 10**12}])
+    with pytest.raises(NotFound):
+        keep(one, "")
+
+
+def test_two_disks_that_go_by_one_serial_are_both_kept(one: Days) -> None:
+    """Namespaces of one NVMe disk: rather both than the wrong one."""
+    keep(one, "Da")
+    twins = [{"serial": "Da", "size_bytes": 10**12, "name": f"/dev/nvme0n{n}"} for n in (1, 2)]
+    show(one, twins)
+    with one.store.read() as session:
+        seen = keeping.seen_by(session.exec(select(Bmc)).one())
+    with pytest.raises(Conflict, match="may be written"):
+        disks.chosen(a_spec("web"), seen, kept(one))
