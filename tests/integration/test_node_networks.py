@@ -5,6 +5,7 @@ The published Debian image, cloud-init's own reading of network_data.json and sy
 
 import json
 from collections.abc import Iterator
+from ipaddress import IPv4Network
 from typing import Any
 from uuid import uuid4
 
