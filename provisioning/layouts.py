@@ -119,7 +119,7 @@ def _fit(layout: LayoutDoc, node: NodeNics) -> tuple[dict[str, tuple[NodeNic, ..
     held: dict[str, tuple[str, int]] = {}
 
     def place(seat: tuple[str, int], tried: set[str]) -> bool:
-        for nic in able[seat]:
+        for nic in sorted(able[seat], key=lambda n: n.mac in held):  # a free one before another's
             if nic.mac in tried:
                 continue
             tried.add(nic.mac)

@@ -6,6 +6,7 @@ Addresses are ipaddress's, never netaddr's: this one refuses what is half an add
 
 import re
 from collections.abc import Iterator
+from dataclasses import dataclass
 from functools import cached_property
 from ipaddress import (
     IPv4Address,
@@ -380,3 +381,17 @@ class NetworkDoc(Strict):
                 if rack.lower() in racks:
                     raise ValueError(f"relayed: rack {rack} is named twice")
                 racks[rack.lower()] = one.cidr
+
+
+@dataclass(frozen=True, slots=True)
+class BootNet:
+    """The network a node boots on. gateway: its router, where it is behind a relay; then `seed`
+    is the wire that Seed is on, which is reached by it."""
+
+    net: IPv4Network
+    mtu: int = 1500
+    gateway: str = ""
+    seed: IPv4Network | None = None
+    dns: tuple[str, ...] = ()
+    ntp: tuple[str, ...] = ()
+    domain: str = ""

@@ -8,7 +8,7 @@ said a second time as systemd-networkd's own files (networkd.py), which come bef
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from ipaddress import IPv4Network, ip_interface, ip_network
+from ipaddress import ip_interface, ip_network
 from typing import Any, Literal
 
 from provisioning.errors import Conflict
@@ -23,26 +23,12 @@ from provisioning.layout_doc import (
 )  # fmt: skip
 from provisioning.layouts import NodeNics, fill, lacks
 from provisioning.models import Address
-from provisioning.network_doc import WIRE, NetworkDoc, an_ip
+from provisioning.network_doc import WIRE, BootNet, NetworkDoc, an_ip
 from provisioning.states import AddressKind
 from provisioning.targets import NodeFile
 
 Kind = Literal["physical", "bond", "vlan", "bridge"]
 DEFAULT = {4: "0.0.0.0/0", 6: "::/0"}
-
-
-@dataclass(frozen=True, slots=True)
-class BootNet:
-    """The network a node boots on. gateway: its router, where it is behind a relay; then `seed`
-    is the wire that Seed is on, which is reached by it."""
-
-    net: IPv4Network
-    mtu: int = 1500
-    gateway: str = ""
-    seed: IPv4Network | None = None
-    dns: tuple[str, ...] = ()
-    ntp: tuple[str, ...] = ()
-    domain: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,10 +14,10 @@ import pytest
 from provisioning.layout_doc import LayoutDoc, check
 from provisioning.layouts import NodeNic, NodeNics
 from provisioning.models import Address
-from provisioning.network_doc import NetworkDoc
+from provisioning.network_doc import BootNet, NetworkDoc
 from provisioning.networkd import boot_hook
 from provisioning.states import AddressKind
-from provisioning.wires import BootNet, Wires, render
+from provisioning.wires import Wires, render
 from tests.fakes.node_vm import NodeVm, config_drive, newest_debian, node_vm
 
 MACS = ("52:54:00:c0:00:01", "52:54:00:c0:00:02", "52:54:00:c0:00:03")
