@@ -7,6 +7,15 @@ from provisioning.models import Claim
 
 
 @dataclass(frozen=True, slots=True)
+class NodeFile:
+    """A file of the node's own system. path: absolute."""
+
+    path: str
+    content: str
+    mode: int = 0o644
+
+
+@dataclass(frozen=True, slots=True)
 class Seat:
     """One node of a claim, as far as its config drive needs to know.
 
