@@ -11,14 +11,16 @@ from typing import Annotated
 
 from fastapi import Depends, Request
 from pydantic import AfterValidator, SecretStr
+from sqlmodel import Session
 
 from api.federation import Federation
 from api.feed import Feed
 from api.node_list import Pages
 from api.roles import Role
 from api.traffic import Traffic
+from provisioning import standing
 from provisioning.claims import Desk
-from provisioning.image import find
+from provisioning.image import Image
 from provisioning.ironic import Ironic
 from provisioning.secrets import Sealer
 from provisioning.snapshot import Snapshots
@@ -95,11 +97,14 @@ class Parts:
         return Desk(
             store=self.store,
             ironic=Ironic(self.ironic_url, self.ironic_user, self.ironic_password),
-            image=lambda name: find(self.image_dir, name),
+            image=self._image,
             undo=timedelta(seconds=self.undo_seconds),
             turnaround=timedelta(seconds=self.turnaround_seconds),
             grace=timedelta(seconds=self.grace_seconds),
         )
+
+    def _image(self, session: Session, ref: str, insider: bool) -> Image:
+        return standing.resolve(session, self.image_dir, ref, insider)
 
     @cached_property
     def feed(self) -> Feed:

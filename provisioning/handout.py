@@ -224,6 +224,16 @@ def boot_address(session: Session, node_uuid: UUID) -> Address | None:
     ).first()
 
 
+def boot_addresses(session: Session) -> dict[UUID, str]:
+    """Node -> the MAC of the NIC it boots from: the first that has an address, by MAC."""
+    rows = session.exec(
+        select(Address.node_uuid, Address.mac)
+        .where(Address.kind == AddressKind.BOOT)
+        .order_by(col(Address.mac).desc())
+    )
+    return {uuid: mac for uuid, mac in rows if uuid and mac}
+
+
 def phases(session: Session, node_uuid: UUID) -> list[Phase]:
     """How long each order of this node took, oldest first."""
     rows = session.exec(

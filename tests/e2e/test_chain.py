@@ -177,7 +177,9 @@ def test_a_claim_is_explained_and_refused_by_rules_before_anything_happens(
     assert refusal(memory_gib=64)["reasons"] == dict.fromkeys(BOTH, "it has 3 GiB of memory of 64")
     lacks = refusal(root_device={"serial": "NO-SUCH"})
     assert set(lacks["reasons"]) == BOTH
-    assert all("no disk of it fits serial NO-SUCH" in why for why in lacks["reasons"].values())
+    assert all(
+        "no disk of it fits a root disk (serial NO-SUCH" in why for why in lacks["reasons"].values()
+    )
     assert "on different switches" in refusal(pack="", spread="switch")["detail"]
     chain.seed("quota", "set", "orchard", "baremetal", "--nodes", "1")
     assert refusal()["code"] == "quota-exceeded"
