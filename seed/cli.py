@@ -21,6 +21,7 @@ from seed.commands import (
     inventory,
     lists,
     login,
+    network,
     node,
     project,
     rack,
@@ -67,6 +68,8 @@ claim.app.command("timeline")(timeline.of_claim)
 node.app.command("timeline")(timeline.of_node)
 app.add_typer(node.app, name="node")
 app.add_typer(hardware_class.app, name="class")
+app.add_typer(network.app, name="network")
+app.add_typer(network.layout, name="layout")
 app.add_typer(claim.app, name="claim")
 app.command("inventory")(inventory.inventory)
 app.add_typer(image.app, name="image")
