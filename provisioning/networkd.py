@@ -147,7 +147,7 @@ put() {
 @PUTS@
 [ -n "$changed" ] || exit 0
 systemctl is-active -q systemd-networkd || exit 0
-networkctl reload
+systemctl restart systemd-networkd  # not `networkctl reload`: there is no bus yet
 /usr/lib/systemd/systemd-networkd-wait-online --timeout=30 @WAIT@ || :
 systemctl try-restart systemd-timesyncd chrony 2>/dev/null || :
 exit 0
