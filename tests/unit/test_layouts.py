@@ -104,7 +104,7 @@ def refused(told: dict[str, Any]) -> str:
             {"bonds": [{"name": "bond0", "nics": "up", "primary": "x"}]},
             "not one of bond0's", id="primary",
         ),
-        pytest.param({"networks": [{"network": "api", "link": "up"}]}, "links are bond0", id="link"),
+        pytest.param({"networks": [{"network": "api", "link": "x"}]}, "links are bond0", id="link"),
         pytest.param({"networks": [{"network": "no", "link": "bond0"}]}, "no network no", id="net"),
         pytest.param(
             {"networks": [{"network": "api", "link": "bond0"}] * 2}, "is there twice", id="twice"
