@@ -8,7 +8,7 @@ from provisioning.models import Claim
 
 @dataclass(frozen=True, slots=True)
 class NodeFile:
-    """A file of the node's own system. path: absolute."""
+    """A file that the node writes itself before it is used: text, nothing secret in it."""
 
     path: str
     content: str

@@ -16,7 +16,6 @@ from provisioning.fabric_text import written
 from provisioning.layout_doc import LayoutDoc, check
 from provisioning.layouts import NodeNic, NodeNics, fill, lacks
 from provisioning.network_doc import BootNet
-from provisioning.networkd import boot_hook
 from provisioning.networks import Pool
 from tests.fakes.fabric import BOOT, MACS, a_layout, a_network, a_subnet, given, networks, nics
 
@@ -228,14 +227,6 @@ def test_a_node_without_its_address_or_its_nics_is_told_nothing() -> None:
         wires.render(a_layout(), NETS, nics(2), BOOT, WIRE, [])
     with pytest.raises(Conflict, match="layout bonded does not fit: NIC role up"):
         wires.render(a_layout(), NETS, nics(1), BOOT, WIRE, given(STORAGE))
-
-
-def test_the_boot_hook_carries_every_file_and_waits_for_what_it_makes() -> None:
-    made = wires.render(LACP, NETS, THREE, BOOT, WIRE, given(*NETS.values()))
-    hook = boot_hook(made.files)
-    assert hook.startswith("#cloud-boothook\n#!/bin/sh\n")
-    assert all(f"put {file.path} 644 " in hook for file in made.files)
-    assert "-i bond0 -i bond0.30" in hook
 
 
 layouts = st.fixed_dictionaries(
