@@ -7,7 +7,7 @@ import typer
 import yaml
 
 from seed import show
-from seed.commands.door import REFUSED, client, fail, part
+from seed.commands.door import REFUSED, client, err, fail, part
 from seed.commands.hardware_class import text_of
 
 app = typer.Typer(no_args_is_help=True, help="Networks of nodes: VLANs, pools, VIPs.")
@@ -48,7 +48,10 @@ def put(file: File, output: show.Output = show.Format.TABLE) -> None:
 
     Example: seed network put storage.yaml
     """
-    show.rows([_put("networks", file)], COLUMNS, output)
+    found = _put("networks", file)
+    show.rows([found], COLUMNS, output)
+    if found["document"].get("relayed"):
+        err.print("relayed ranges count from dnsmasq's next start on: `seed down`, then `seed up`")
 
 
 @app.command()

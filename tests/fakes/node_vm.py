@@ -139,7 +139,7 @@ exit 0
 
 
 def boot_hook(wanted: Sequence[NodeFile]) -> str:
-    """A #cloud-boothook part for vendor-data, which cloud-init runs before any module of its own."""
+    """A part of vendor-data, which cloud-init runs before any module of its own."""
     puts = [
         f"put {file.path} {file.mode:o} <<'END'\n"
         f"{base64.encodebytes(file.content.encode()).decode()}END"
