@@ -64,6 +64,7 @@ class Parts:
     discovery_ramdisk: whether unknown servers boot the ramdisk, and may say what they are.
     undo_seconds: how long a released claim can be taken back.
     networks:     network -> our own interface there.
+    wires:        Seed's own wires, all three: name -> our address and prefix there.
     grace_seconds: between a lease's end and its release by itself.
     turnaround_seconds: after which a claim's nodes count as free for a reservation.
     federation: who else can say whose token it is (single sign-on).
@@ -82,6 +83,7 @@ class Parts:
     grace_seconds: int = 0
     turnaround_seconds: int = 3600
     networks: Mapping[str, IPv4Interface] = field(default_factory=dict)
+    wires: Mapping[str, IPv4Interface] = field(default_factory=dict)
     federation: Federation = field(default_factory=Federation)
 
     @cached_property

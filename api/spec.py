@@ -37,6 +37,8 @@ TAGS: Final = {
     "nodes": "Ironic's nodes, with what Seed knows beside.",
     "observations": "What lists, leases and ramdisks said of servers.",
     "classes": "Kinds of servers, and what each must consist of.",
+    "networks": "Networks that nodes get addresses of, VIPs, and who has which.",
+    "layouts": "How nodes' NICs become bonds, VLANs and bridges.",
     "adoptions": "Taking over nodes of another Ironic.",
     "claims": "N nodes with an image on them, for a project.",
     "racks": "The rack plan, and the work in it.",

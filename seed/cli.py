@@ -22,6 +22,7 @@ from seed.commands import (
     inventory,
     lists,
     login,
+    network,
     node,
     project,
     rack,
@@ -70,6 +71,8 @@ for verb in (disk.disks, disk.keep_disk, disk.forget_disk):
     node.app.command()(verb)
 app.add_typer(node.app, name="node")
 app.add_typer(hardware_class.app, name="class")
+app.add_typer(network.app, name="network")
+app.add_typer(network.layout, name="layout")
 app.add_typer(claim.app, name="claim")
 app.command("inventory")(inventory.inventory)
 app.add_typer(image.app, name="image")

@@ -30,6 +30,7 @@ from provisioning.errors import HostError
 from provisioning.secrets import Sealer
 from provisioning.store import Store
 from seed import log as logs
+from seed.host import checks
 from seed.host.paths import Paths
 from seed.settings import Settings
 
@@ -89,6 +90,7 @@ def make_parts(settings: Settings) -> Parts:
         turnaround_seconds=settings.turnaround_seconds,
         discovery_ramdisk=settings.discovery_ramdisk,
         networks={"provisioning": settings.provisioning.address},
+        wires={name: wire.address for name, wire in checks.wires(settings).items()},
         federation=Federation(
             oidc=Oidc(settings.oidc) if settings.oidc.issuer else None,
             keystone=Keystone(settings.keystone) if settings.keystone.url else None,
