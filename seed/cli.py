@@ -22,6 +22,7 @@ from seed.commands import (
     lists,
     login,
     node,
+    preview,
     project,
     rack,
     session,
@@ -63,6 +64,7 @@ app.command("import")(lists.import_file)
 app.add_typer(lists.packing, name="packing-list")
 app.add_typer(lists.observed, name="observation")
 app.add_typer(rack.app, name="rack")
+claim.app.command("preview")(preview.preview)
 claim.app.command("timeline")(timeline.of_claim)
 node.app.command("timeline")(timeline.of_node)
 app.add_typer(node.app, name="node")

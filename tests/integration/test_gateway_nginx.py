@@ -212,7 +212,8 @@ def test_a_part_that_cannot_be_had_is_told(
 WALK = [
     ("GET", "/"), ("GET", "/v1"), ("GET", "/v1/lookup"),
     ("POST", "/v1/heartbeat/ffffffff-0000-4000-8000-000000000000"),
-    ("POST", "/v1/continue_inspection"), ("POST", "/v1/phone-home"), ("GET", f"/v1/parts/{'x' * 43}"),
+    ("POST", "/v1/continue_inspection"), ("POST", "/v1/phone-home"),
+    ("GET", f"/v1/parts/{'x' * 43}"),
 ]  # fmt: skip
 
 
