@@ -21,7 +21,7 @@ MAX_KEPT: Final = 256 * 1024
 _KEY = re.compile(r"[\x20-\x7e]{1,255}")
 _AGAIN = frozenset({401, 403, 408, 412, 413, 415, 429})
 """Not answers of the work: nothing began, and the same request may well pass the next time."""
-_REPEATABLE = re.compile(r"/v1/claims|[^:]*:(plan|plan-[a-z]+|explain|test|from-node)")
+_REPEATABLE = re.compile(r"/v1/claims|[^:]*:(plan|plan-[a-z]+|explain|preview|test|from-node)")
 """POST routes that may be done twice: the same wish is the same claim; others only look."""
 _SECRET_FIELDS = frozenset({"token", "secret", "password", "key", "private_key", "signing_key"})
 _NOT_KEPT_HEADERS = frozenset({b"date", b"content-length", b"x-request-id"})

@@ -26,10 +26,12 @@ from provisioning.claim_changes import Changes, may_last
 from provisioning.errors import Conflict
 from provisioning.models import Claim, ClaimSpec, now
 from provisioning.pool import Inventories, Pool
+from provisioning.secret_files import Sealing
 from provisioning.states import ClaimState, IfFull
 from provisioning.store import record
 
 AS_NEW = timedelta(seconds=5)  # what only the clock changes is told anew after that
+NO_FILES = Sealing()
 CHANGEABLE = frozenset({"protected", "priority", "if_full"})
 """Parts of a wish that have verbs of their own: they may differ when a wish is repeated."""
 
@@ -57,17 +59,24 @@ class Desk(Changes):
     _looking: threading.Lock = field(default_factory=threading.Lock)
 
     def request(
-        self, spec: ClaimSpec, project: str, who: str, insider: bool = False
+        self,
+        spec: ClaimSpec,
+        project: str,
+        who: str,
+        insider: bool = False,
+        files: Sealing = NO_FILES,
     ) -> tuple[Claim, bool]:
         """Claim and holds in one transaction, or nothing; (claim, was it new).
 
         The same name with the same wish is the same claim. insider: may read which others hold
-        what. Raises Invalid, NotFound (image), Conflict (name, quota), NoCapacity with the rule
-        that rejected each node. Ironic is not asked.
+        what. files: sealed with it. Raises Invalid, NotFound (image), Conflict (name, quota),
+        NoCapacity with the rule that rejected each node. Ironic is not asked.
         """
         wishes.check(spec)
+        files.check()
         with self.store.read() as session:
             if same := _living(session, project, spec.name):
+                files.same(session, same)
                 return _same_wish(same, spec), False
         wishes.check_times(spec, now())
         if spec.if_full is IfFull.REFUSE:
@@ -75,12 +84,14 @@ class Desk(Changes):
         with self.store.write() as session:
             same = _living(session, project, spec.name)
             if same is not None:
+                files.same(session, same)
                 return _same_wish(same, spec), False
             claim = self._draft(session, spec, project, insider)
             claim.asked_by = who
             admit(session, claim, now())
             session.add(claim)
             session.flush()
+            files.keep(session, claim)
             seen = self._look(session)
             w = holding.wish(session, claim, seen, self._parts)
             self._begin(session, claim, seen, w, insider)

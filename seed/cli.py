@@ -24,6 +24,7 @@ from seed.commands import (
     login,
     network,
     node,
+    preview,
     project,
     rack,
     session,
@@ -65,6 +66,7 @@ app.command("import")(lists.import_file)
 app.add_typer(lists.packing, name="packing-list")
 app.add_typer(lists.observed, name="observation")
 app.add_typer(rack.app, name="rack")
+claim.app.command("preview")(preview.preview)
 claim.app.command("timeline")(timeline.of_claim)
 node.app.command("timeline")(timeline.of_node)
 for verb in (disk.disks, disk.keep_disk, disk.forget_disk):

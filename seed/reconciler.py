@@ -67,6 +67,7 @@ def make(settings: Settings) -> Reconciler:
         sealer=Sealer(paths.master_pub),
         authority=Authority(paths.bmc_ca_key, paths.bmc_ca_pem),
         token=unsealer.token,
+        unseal=unsealer.open,
         pool=Pool(wire.address, wire.pool_start, wire.pool_end, relay.of_node),
         boot=BootFiles(
             http_dir=settings.http_dir,

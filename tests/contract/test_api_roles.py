@@ -128,6 +128,8 @@ TABLE = MappingProxyType(
         ("GET", "/v1/claims"): EVERYONE,
         ("POST", "/v1/claims"): {C},
         ("POST", "/v1/claims:explain"): EVERYONE,
+        ("POST", "/v1/claims:preview"): {C, O},
+        ("GET", "/v1/claims/{name}/preview"): {C, O},
         ("PUT", "/v1/claims/{name}"): {C},
         ("GET", "/v1/claims/{name}"): EVERYONE,
         ("GET", "/v1/claims/{name}/known_hosts"): EVERYONE,

@@ -183,8 +183,10 @@ def wished(desk: Desk, *more: str) -> tuple[int, str]:
     return desk.seed("claim", "create", "big", "--image", "debian", "--ssh-key", key, *more)
 
 
-def test_every_wish_is_sent_as_the_api_reads_it() -> None:
+def test_every_wish_is_sent_as_the_api_reads_it(tmp_path: Path) -> None:
     """Each field of a claim but those that the verb itself knows, and nothing else."""
+    secret = tmp_path / "key"
+    secret.write_bytes(b"\xff")
     sent = wish(
         image="debian", count=3, resource_class="gpu", trait=["CUSTOM_A", "CUSTOM_B"],
         label=["role=db", "tier=x=y"], rack=["r3"], node=["a", "b", "c"], cpus=64, memory=256,
@@ -193,9 +195,13 @@ def test_every_wish_is_sent_as_the_api_reads_it() -> None:
         root_raid=1, kernel_arg=["hugepages=64", "quiet"],
         hostnames="db-{n:02}", protected=True, queue=True, priority=7, starts="2099-01-01 08:00",
         ends="2099-02-01 08:00", lasts="2w",
+        secret_file=[f"/etc/a,0640,svc:svc={secret}", f"/etc/b={secret}"],
     )  # fmt: skip
     asked = ClaimAsk.model_validate({**sent, "name": "big"})
     assert set(sent) == set(ClaimAsk.model_fields) - {"name", "ssh_keys", "user_data"}
+    assert [(f.path, f.mode, f.owner, f.raw()) for f in asked.secret_files] == [
+        ("/etc/a", "0640", "svc:svc", b"\xff"), ("/etc/b", "0600", "", b"\xff"),
+    ]  # fmt: skip
     assert asked.labels == {"role": "db", "tier": "x=y"}
     assert asked.root_device == {"size": ">= 900"}
     assert asked.disks == [
