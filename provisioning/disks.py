@@ -359,7 +359,7 @@ def ironic_properties(kept: Sequence[KeptDisk]) -> dict[str, Any]:
             short = k.wwn.removeprefix("0x").removeprefix("eui.")
             hints += [{"wwn": f"s== {k.wwn}"}, {"wwn_with_extension": f"s== {k.wwn}"}]
             hints += [{"serial": f"s== {short}"}]
-    return {"skip_block_devices": [*hints, NO_MD]}
+    return {"skip_block_devices": [NO_MD, *hints]}
 
 
 def raid_interface(kept: Sequence[KeptDisk]) -> Literal["agent", "no-raid"]:

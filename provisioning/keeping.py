@@ -124,10 +124,17 @@ def protect(parts: Parts, bmc: Bmc, node: Node, also: Sequence[KeptDisk] = ()) -
         )
     known = {k.serial for k in kept}
     every = sorted([*kept, *(k for k in also if k.serial not in known)], key=lambda k: k.serial)
-    skip = disks.ironic_properties(every).get("skip_block_devices", [])
-    if skip != (node.properties.get("skip_block_devices") or []):
+    before = list(node.properties.get("skip_block_devices") or [])
+    theirs = _theirs(before)
+    skip = [*theirs, *disks.ironic_properties(every).get("skip_block_devices", [])]
+    if skip != before:
         parts.ironic.patch_node(bmc.node, {"/properties/skip_block_devices": skip})
-    _choose_raid(parts, bmc, node, disks.raid_interface(every))
+    _choose_raid(parts, bmc, node, "no-raid" if theirs else disks.raid_interface(every))
+
+
+def _theirs(hints: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """What an adopted node brought with it: all before the first of ours, which is always NO_MD."""
+    return hints[: hints.index(disks.NO_MD)] if disks.NO_MD in hints else hints
 
 
 def _choose_raid(parts: Parts, bmc: Bmc, node: Node, wanted: str) -> None:

@@ -137,6 +137,19 @@ def test_what_ironic_knows_already_is_not_said_again(one: Days) -> None:
     assert skipped(one) == []
 
 
+def test_what_another_ironic_skipped_is_skipped_on(one: Days) -> None:
+    theirs = [{"serial": "Da"}, {"volume_name": "data"}]
+    protect(one, raid_interface="agent", properties={"skip_block_devices": theirs})
+    assert skipped(one) == theirs
+    keep(one, "Db")
+    protect(one)
+    assert (skipped(one)[:2], {"serial": "s== Db"} in skipped(one)) == (theirs, True)
+    with one.store.write() as session:
+        keeping.forget(session, session.exec(select(Bmc)).one(), "Db", "", "me")
+    protect(one)
+    assert skipped(one) == theirs
+
+
 def test_only_a_disk_that_it_has_can_be_kept(one: Days) -> None:
     with pytest.raises(NotFound, match="has no disk 'Dc'"):
         keep(one, "Dc")
