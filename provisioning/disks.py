@@ -137,6 +137,10 @@ def lacks(
         return ["nobody told yet which disks it has"]
     if spec.root_raid and inventory.firmware == "bios":
         return ["it boots by BIOS, and a mirrored root needs UEFI"]
+    if spec.root_raid and kept:
+        return [
+            "a disk of it is kept, and cleaning a mirrored root takes every array of a server apart"
+        ]
     missing = vanished(inventory, kept)
     return missing or _lacks(_wants(spec, min_gib), spec, inventory, kept)
 

@@ -10,7 +10,7 @@ from typing import Final
 from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.serialization import load_ssh_public_key
 
-from provisioning import root_device
+from provisioning import disks, root_device
 from provisioning.errors import Invalid
 from provisioning.models import NAME, ClaimSpec
 
@@ -37,6 +37,7 @@ def check(spec: ClaimSpec, keys: bool = True) -> None:
     _together(spec)
     _hostnames(spec)
     root_device.check(spec.root_device)
+    disks.check(spec)
 
 
 def check_times(spec: ClaimSpec, at: datetime) -> None:

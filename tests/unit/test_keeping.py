@@ -8,7 +8,7 @@ from sqlmodel import col, select
 
 from provisioning import disks, keeping
 from provisioning.errors import Conflict, NotFound
-from provisioning.models import Bmc, Order
+from provisioning.models import Bmc, Claim, Order
 from provisioning.one_time import KeptDisk
 from provisioning.states import ClaimState, OrderKind
 from tests.unit.test_claim_leases import Days, a_house
@@ -64,6 +64,13 @@ def protect(house: Days, **facts: Any) -> None:
         bmc = session.exec(select(Bmc)).one()
     node = house.ironic.by_uuid[str(house.uuids[0])]
     keeping.protect(house.reconciler.parts, bmc, node)
+
+
+def aim(house: Days, **wish: Any) -> keeping.Aim:
+    claim = Claim(**a_spec("web", **wish).model_dump(), project="p", asked_by="me")
+    with house.store.read() as session:
+        bmc = session.exec(select(Bmc)).one()
+    return keeping.aim(house.reconciler.parts, claim, bmc)
 
 
 OSD = {"serial": "Db", "role": "osd", "keep": True, "wwn": ""}
@@ -167,3 +174,43 @@ def test_two_disks_that_go_by_one_serial_are_both_kept(one: Days) -> None:
         seen = keeping.seen_by(session.exec(select(Bmc)).one())
     with pytest.raises(Conflict, match="may be written"):
         disks.chosen(a_spec("web"), seen, kept(one))
+
+
+# --- before a deploy ------------------------------------------------------------------------------
+
+
+def test_a_deploy_names_the_serial_and_what_it_will_keep_is_skipped_already(one: Days) -> None:
+    one.ironic.change(one.uuids[0], driver="redfish", raid_interface="agent")
+    told = aim(one, disks=[{"role": "osd", "serial": "Db", "keep": True}])
+    assert told.instance_info == {"root_device": {"serial": "s== Da"}}
+    assert (told.steps, told.wanted["data"]) == ([], [OSD])
+    assert {"serial": "s== Db"} in skipped(one)
+    assert one.ironic.nodes()[0].raid_interface == "no-raid"
+    assert kept(one) == []
+
+
+def test_a_mirror_is_a_step_of_the_ramdisks_own_raid_interface(one: Days) -> None:
+    one.ironic.change(one.uuids[0], driver="ipmi", raid_interface="no-raid")
+    told = aim(one, root_raid=1)
+    assert told.instance_info == {}
+    assert told.wanted["root"] == {"serials": ["Da", "Db"], "raid": 1}
+    assert one.ironic.nodes()[0].raid_interface == "agent"
+    one.ironic.change(one.uuids[0], provision_state="available")
+    one.ironic.instance_infos[str(one.uuids[0])] = {"image_source": "x"}
+    one.ironic.provision(one.uuids[0], "active", {"meta_data": {}}, told.steps)
+
+
+def test_a_mirror_is_not_asked_for_beside_a_kept_disk(one: Days) -> None:
+    show(one, [*DRIVES, {"serial": "Dc", "size_bytes": 10**12, "name": "/dev/sdc"}])
+    keep(one, "Dc")
+    with pytest.raises(Conflict, match="takes every array of a server apart"):
+        aim(one, root_raid=1)
+
+
+def test_where_nobody_told_of_disks_only_plain_hints_are_passed_on(one: Days) -> None:
+    show(one, [])
+    told = aim(one, root_device={"size": ">= 10"})
+    assert told == keeping.Aim({"root_device": {"size": ">= 10"}}, [], {})
+    for wish in ({"root_raid": 1}, {"disks": [{"role": "osd"}]}):
+        with pytest.raises(Conflict, match="nobody told"):
+            aim(one, **wish)
