@@ -7,7 +7,7 @@ import re
 from datetime import datetime
 from typing import Annotated, Any, Final
 
-from pydantic import BeforeValidator, ConfigDict, Field, WithJsonSchema
+from pydantic import BeforeValidator, ConfigDict, Field, StrictInt, WithJsonSchema
 
 from provisioning import wishes
 from provisioning.models import NAME, ClaimSpec
@@ -68,6 +68,10 @@ class ClaimAsk(ClaimSpec):
     spread: str = _shape("", enum=["", *wishes.DOMAINS])
     pack: str = _shape("", enum=["", "rack"])
     root_device: dict[str, Any] = _shape({}, propertyNames={"enum": sorted(HINTS)})
+    layout: str = _shape("", pattern=r"^([A-Za-z0-9][A-Za-z0-9._-]{0,79})?$")
+    disks: list[dict[str, Any]] = _shape([], maxItems=wishes.DISKS)
+    root_raid: StrictInt = _shape(0, enum=[0, 1])
+    kernel_args: list[str] = _shape([], maxItems=wishes.KERNEL_ARGS)
     hostnames: str = _shape("", pattern=wishes.HOSTNAMES)
     starts_at: Time | None = None
     ends_at: Time | None = None

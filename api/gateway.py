@@ -20,7 +20,7 @@ from api.limits import Limits
 from api.parts import Door, Here, Parts, Raw
 from api.problems import Safety, install
 from api.traffic import Measured
-from provisioning import unknown
+from provisioning import parts_once, unknown
 from provisioning.errors import Forbidden, NotFound, SeedError
 
 LARGER = {"/v1/continue_inspection": 2 * 1024 * 1024}
@@ -145,6 +145,14 @@ async def continue_inspection(
 def phone_home(told: Annotated[proof.PhoneHome, Body()], source: Source, parts: Here) -> None:
     """A deployed server's own word, with the one-time token of its order."""
     proof.accept(parts.store, told, source)
+
+
+@router.get("/v1/parts/{token}", response_class=Response)
+def part(token: str, source: Source, parts: Here) -> Response:
+    """A one-time part of a deployed server, to that server."""
+    told = parts_once.read(parts.store, token, source)
+    headers = {"Cache-Control": "no-store"}
+    return Response(told.content, media_type="application/octet-stream", headers=headers)
 
 
 def create_gateway(parts: Parts) -> FastAPI:

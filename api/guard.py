@@ -10,22 +10,20 @@ Each function decides in one write transaction, which is alone: of two at once e
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import timedelta
 from typing import Any, TypeVar
 from urllib.parse import urlsplit
 from uuid import UUID
 
-import structlog
 from sqlalchemy import func, update
 from sqlmodel import Session, col, select
 
 from api.inventory import Seen
 from provisioning.errors import Conflict, Forbidden, NotFound, SeedError
 from provisioning.models import Address, Event, Order, now
+from provisioning.orders import alarm
 from provisioning.states import OrderKind
 from provisioning.store import Store, record
-
-log = structlog.get_logger()
 
 UNKNOWN_EVERY = timedelta(hours=1)
 UNKNOWN_MAX = 200
@@ -233,12 +231,7 @@ def _from_right_address(
 
 
 def _stop(session: Session, order: Order, why: str) -> Forbidden:
-    """Set the alarm, once: the first reason is the one that matters."""
-    if not order.alarm:
-        order.alarm = f"{why}, at {_clock(now())}: the order is stopped"
-        record(session, "order.alarm", order.node_uuid, order.alarm, order=str(order.id))
-        session.flush()
-        log.error("order.alarm", node=str(order.node_uuid), why=order.alarm)
+    alarm(session, order, why)
     return _stopped(order)
 
 
@@ -248,10 +241,6 @@ def _stopped(order: Order) -> Forbidden:
 
 def _nobody() -> NotFound:
     return NotFound("no order waits for such a server", "seed node list")
-
-
-def _clock(when: datetime) -> str:
-    return f"{when:%Y-%m-%d %H:%M:%S} UTC"
 
 
 def _note_unknown(session: Session, seen: Seen, source: str) -> None:

@@ -23,6 +23,7 @@ log = structlog.get_logger()
 MEDIA_TYPE = "application/problem+json"
 _RETRY_SECONDS = "5"
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
+_ONE_TIME = re.compile(r"(/v1/parts/).*", re.DOTALL)
 _SPEC = "curl --unix-socket /run/seed/api.sock http://seed/v1/openapi.json"
 _TYPES = {
     404: "not-found",
@@ -121,7 +122,7 @@ class Safety:
         except SeedError as error:
             answer = of_error(request_id, error)
         except Exception as error:
-            log.error("request.broke", path=scope["path"], exc_info=error)
+            log.error("request.broke", path=_without_secret(scope["path"]), exc_info=error)
             answer = _unexpected(request_id)
         if not send.started:  # else half of an answer is out, and the server cuts the connection
             await answer(scope, receive, send)
@@ -138,6 +139,11 @@ class _Tagged:
             self.started = True
             MutableHeaders(scope=message)["X-Request-ID"] = self._request_id
         await self._send(message)
+
+
+def _without_secret(path: str) -> str:
+    """The gateway's one-time URLs are secrets themselves."""
+    return _ONE_TIME.sub(r"\1-", path)
 
 
 def _request_id(scope: Scope) -> str:

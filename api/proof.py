@@ -1,7 +1,7 @@
 """Phone-home: a deployed server's own word, good for one use."""
 
 import hmac
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import (
     AfterValidator,
@@ -9,6 +9,7 @@ from pydantic import (
     ConfigDict,
     Field,
     IPvAnyInterface,
+    StrictBool,
     StringConstraints,
 )
 from sqlalchemy import update
@@ -16,12 +17,15 @@ from sqlmodel import col, select
 
 from provisioning.errors import NotFound
 from provisioning.models import Address, Order, now
+from provisioning.one_time import burn
 from provisioning.secrets import digest
 from provisioning.states import OrderKind
 from provisioning.store import Store, record
 
 Text = Annotated[str, StringConstraints(max_length=255)]
 Mac = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{2}(:[0-9a-f]{2}){5}$")]
+LinkName = Annotated[str, StringConstraints(pattern=r"^[!-.0-~]{1,15}$")]  # IFNAMSIZ, no "/"
+Printed = Annotated[str, StringConstraints(max_length=255, pattern=r"^[ -~]*$")]
 HostKey = Annotated[
     str,
     StringConstraints(
@@ -56,6 +60,61 @@ class Disk(_Strict):
     """The running system is on it."""
 
 
+class Bond(_Strict):
+    """members: their own MACs."""
+
+    mode: Text
+    members: list[Mac] = Field(max_length=64)
+
+
+class Vlan(_Strict):
+    id: int = Field(ge=0, le=4095)
+    link: LinkName
+
+
+class Bridge(_Strict):
+    ports: list[LinkName] = Field(max_length=64)
+
+
+class Link(_Strict):
+    """own_mac: the NIC's own, where a bond gave it another."""
+
+    name: LinkName
+    kind: Literal["physical", "bond", "vlan", "bridge"]
+    mac: Mac
+    own_mac: Mac
+    mtu: int = Field(ge=0, le=2**31)
+    addresses: list[IPvAnyInterface] = Field(max_length=32)
+    up: StrictBool
+    bond: Bond | None = None
+    vlan: Vlan | None = None
+    bridge: Bridge | None = None
+
+
+class Route(_Strict):
+    to: Printed
+    via: Printed
+    dev: Printed
+
+
+class Root(_Strict):
+    """raid: the level of the software RAID that "/" is on; None: it is on none."""
+
+    raid: int | None = Field(default=None, ge=0, le=100)
+    disks: int = Field(default=0, ge=0, le=512)
+
+
+class Service(_Strict):
+    name: Printed
+    state: Printed
+
+
+class FetchedPart(_Strict):
+    name: Printed
+    fetched: StrictBool
+    problem: Printed
+
+
 class CloudInit(_Strict):
     status: Text
     errors: Annotated[list[str], AfterValidator(_first_few)]
@@ -71,6 +130,15 @@ class Proof(_Strict):
     boot_id: Annotated[str, StringConstraints(pattern=r"^[0-9a-f-]{1,64}$")]
     host_keys: list[HostKey] = Field(min_length=1, max_length=8)
     kernel: Text
+    links: list[Link] = Field(max_length=64)
+    routes: list[Route] = Field(max_length=64)
+    dns: list[Printed] = Field(max_length=64)
+    ntp: list[Printed] = Field(max_length=64)
+    root: Root
+    cmdline: Annotated[str, StringConstraints(max_length=4096)]
+    services: list[Service] = Field(max_length=64)
+    failed_units: list[Printed] = Field(max_length=64)
+    parts: list[FetchedPart] = Field(max_length=64)
 
 
 class PhoneHome(Proof):
@@ -106,6 +174,7 @@ def accept(store: Store, told: PhoneHome, source: str) -> None:
         )
         if getattr(burned, "rowcount", 0) != 1:
             raise _nothing()
+        burn(session, order.id)
         record(
             session, "order.proof", order.node_uuid, f"{told.hostname} is up", order=str(order.id)
         )

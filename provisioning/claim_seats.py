@@ -5,7 +5,7 @@ from uuid import UUID
 
 from sqlmodel import Session, col, select
 
-from provisioning import orders
+from provisioning import orders, proving
 from provisioning.models import Bmc, Claim, Hold, Order, now
 from provisioning.outcome import Done, Move, Stuck, Wait
 from provisioning.parts import Parts
@@ -82,14 +82,5 @@ def some(words: list[str], between: str = "; ") -> str:
 
 def differs(claim: Claim, hold: Hold, bmc: Bmc, order: Order) -> str:
     """What the server says of itself, against what was asked. Empty: the same."""
-    proof = order.proof or {}
-    wanted = claim.hostname(hold.position)
-    if proof.get("hostname") != wanted:
-        return f"{bmc.node_name} calls itself {proof.get('hostname')!r}, asked was {wanted!r}"
-    missing = set(order.macs) - {n.get("mac", "").lower() for n in proof.get("nics", [])}
-    if missing:
-        return f"{bmc.node_name} has no NIC {', '.join(sorted(missing))}"
-    status = (proof.get("cloud_init") or {}).get("status")
-    if status != "done":
-        return f"cloud-init on {bmc.node_name} ended as {status!r}"
-    return ""
+    least = {"hostname": claim.hostname(hold.position), "macs": order.macs}
+    return proving.of_node(bmc.node_name or "", least | order.wanted, order.proof or {})

@@ -126,7 +126,7 @@ class Claiming(Seats):
         if not seats:
             return
         macs = self.parts.each(seats, self._verified)
-        image = self.parts.image(claim.image)
+        image = self.parts.image(claim.image_ref)
         ready = self._open_orders(claim, list(zip(seats, macs, strict=True)))
         self.parts.serve_wire()
         self.parts.each(ready, lambda seat: self._deploy_one(claim, image, seat))

@@ -53,7 +53,7 @@ def _short(value: Any) -> Any:  # noqa: ANN401
         return value["min"]
     if set(value) == {"exact"}:
         return value["exact"]
-    globs = {"vendor", "model", "cpu_model", "cpu_arch"}
+    globs = {"vendor", "model", "cpu_model", "cpu_arch", "name"}
     return {
         k: v[0] if k in globs and isinstance(v, list) and len(v) == 1 else _short(v)
         for k, v in value.items()

@@ -22,6 +22,7 @@ from pydantic import (
     model_validator,
 )
 
+from provisioning.hardware import Nic
 from provisioning.models import Name
 
 DRIVE_TOLERANCE = 0.02  # makers' drives of one printed size differ by so much
@@ -189,6 +190,23 @@ class Bom(_Strict):
     bmc: Version | None = None
 
 
+class NicRule(_Strict):
+    """Which NICs have a role: all that is said must be so."""
+
+    name: Globs | None = None
+    model: Globs | None = None
+    mac: Annotated[str, StringConstraints(pattern=r"^([0-9a-f]{2}(:[0-9a-f]{2}){0,5})?$")] = ""
+    speed_mbps: Speed | None = None
+
+    def takes(self, nic: Nic) -> bool:
+        return (
+            (self.name is None or matches(self.name, nic.name))
+            and (self.model is None or matches(self.model, nic.model))
+            and nic.mac.lower().startswith(self.mac)
+            and (self.speed_mbps is None or self.speed_mbps.holds(nic.speed_mbps))
+        )
+
+
 def _trait(name: str) -> str:
     """As Ironic takes it: one of os-traits', or a custom one. Raises ValueError."""
     custom = re.fullmatch(rf"{os_traits.CUSTOM_NAMESPACE}[A-Z0-9_]+", name)
@@ -209,7 +227,10 @@ CapabilityKey = Annotated[Key, AfterValidator(_capability)]
 
 
 class Document(_Strict):
-    """One class. priority: where two fit one server, the higher one takes it."""
+    """One class. priority: where two fit one server, the higher one takes it.
+
+    nic_roles: what layouts may call its NICs (`class_role`).
+    """
 
     name: Name
     priority: int = Field(default=0, ge=-1000, le=1000)
@@ -218,6 +239,7 @@ class Document(_Strict):
     traits: tuple[Trait, ...] = Field(default=(), max_length=50)  # Ironic's own limit
     capabilities: dict[CapabilityKey, Key] = Field(default={}, max_length=32)
     bom: Bom = Bom()
+    nic_roles: dict[Key, NicRule] = Field(default={}, max_length=32)
 
     def stored(self) -> dict[str, Any]:
         """As a row keeps it: only what was said."""

@@ -110,11 +110,14 @@ def of_claims(
     ssh_user: Callable[[str], str],
     networks: Networks | None = None,
 ) -> list[HandOut]:
-    """One per claim, with a handful of queries for all of them. ssh_user: image -> its login."""
+    """One per claim, with a handful of queries for all of them.
+
+    ssh_user: an image's NAME:VERSION -> its login.
+    """
     wanted = select(Hold).where(col(Hold.claim_id).in_([c.id for c in claims]))
     holds = session.exec(wanted.order_by(col(Hold.position))).all()
     known = _Known(session, [hold.node_uuid for hold in holds], networks or {})
-    users = {image: ssh_user(image) for image in {claim.image for claim in claims}}
+    users = {ref: ssh_user(ref) for ref in {claim.image_ref for claim in claims}}
     of: dict[UUID, list[Hold]] = {claim.id: [] for claim in claims}
     for hold in holds:
         if hold.claim_id in of and hold.node_uuid in known.bmcs:
@@ -123,7 +126,7 @@ def of_claims(
         HandOut(
             claim=claim.name,
             project=claim.project,
-            nodes=[known.node(claim, hold, users[claim.image]) for hold in of[claim.id]],
+            nodes=[known.node(claim, hold, users[claim.image_ref]) for hold in of[claim.id]],
         )
         for claim in claims
     ]

@@ -19,12 +19,15 @@ from provisioning.states import AddressKind, BmcGoal, ClaimState, IfFull, Login,
 # RFC 1123 label: it becomes the host name; "-499" may follow within 63 characters.
 HOST_LABEL = r"^[a-z0-9]([a-z0-9-]{0,57}[a-z0-9])?$"
 NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,79}$"
+IMAGE = r"^[a-z0-9]([a-z0-9.-]{0,61}[a-z0-9])?(:[a-z0-9]([a-z0-9.-]{0,61}[a-z0-9])?)?$"
 IN_WORDS = {  # what a person is told who did not meet them
     HOST_LABEL: "only a-z, 0-9 and '-', at most 59, a letter or digit first and last",
+    IMAGE: "an image's name, or NAME:VERSION, of a-z, 0-9, '.' and '-'",
     NAME: "only letters, digits, '.', '_' and '-', at most 80, a letter or digit first",
 }
 HostLabel = Annotated[str, StringConstraints(pattern=HOST_LABEL)]
 Name = Annotated[str, StringConstraints(pattern=NAME)]
+ImageRef = Annotated[str, StringConstraints(pattern=IMAGE)]
 _UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.IGNORECASE)
 _TAKEN = frozenset({"all", "ungrouped", "none", "null", "localhost", "detail"})
 
@@ -235,6 +238,7 @@ class Booking(SQLModel, table=True):
 class ClaimSpec(SQLModel):
     """What the caller asks for. Field names are Ironic's, so no translation is needed.
 
+    image:           NAME, or NAME:VERSION.
     labels, traits:  a node must have every one. racks, nodes: it must be one of them; empty: any.
     cpus:            hardware threads. cpus, memory_gib, disk_gib: at least; disk_gib is the size
                      of the disk that the image goes to.
@@ -253,7 +257,7 @@ class ClaimSpec(SQLModel):
     name: NewHostLabel
     resource_class: Name = "baremetal"
     count: StrictInt = Field(default=1, ge=1, le=500)
-    image: Name
+    image: ImageRef
     ssh_keys: list[str] = stored_json(default=[])
     user_data: str = Field(default="", max_length=48 * 1024)
     traits: list[str] = stored_json(default=[])
@@ -313,6 +317,12 @@ class Claim(ClaimSpec, table=True):
         if self.hostnames:
             return self.hostnames.format(n=position)
         return self.name if self.count == 1 else f"{self.name}-{position}"
+
+    @property
+    def image_ref(self) -> str:
+        """NAME:VERSION of what is written to its disks, whatever is published meanwhile."""
+        name = self.image.partition(":")[0]
+        return f"{name}:{self.image_version}" if self.image_version else self.image
 
     @property
     def wish(self) -> tuple[Any, ...]:

@@ -3,8 +3,8 @@
 from datetime import datetime
 from uuid import UUID, uuid4
 
-from sqlalchemy import Column, LargeBinary
-from sqlmodel import Field, SQLModel
+from sqlalchemy import Column, LargeBinary, update
+from sqlmodel import Field, Session, SQLModel, col
 
 from provisioning.models import now, stored_time
 
@@ -50,3 +50,12 @@ class KeptDisk(SQLModel, table=True):
     why: str = ""
     kept_by: str = ""
     kept_at: datetime = stored_time(default_factory=now)
+
+
+def burn(session: Session, order_id: UUID) -> None:
+    """Nobody reads this order's parts any more: what was in them is gone."""
+    session.execute(
+        update(OneTimePart)
+        .where(col(OneTimePart.order_id) == order_id, col(OneTimePart.burned_at).is_(None))
+        .values(burned_at=now(), content=b"")
+    )

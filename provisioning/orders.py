@@ -7,11 +7,15 @@ two the gateway admits exactly one agent of exactly this server.
 from datetime import datetime
 from uuid import UUID
 
+import structlog
 from sqlmodel import Session, col, select
 
+from provisioning import one_time
 from provisioning.models import Bmc, Hold, Order, now
 from provisioning.states import OrderKind
 from provisioning.store import record
+
+log = structlog.get_logger()
 
 
 def open_for(session: Session, node_uuid: UUID) -> Order | None:
@@ -58,7 +62,19 @@ def of_deploy(session: Session, hold: Hold) -> Order | None:
 def close(session: Session, order: Order, why: str) -> None:
     order.closed_at = now()
     session.add(order)
+    one_time.burn(session, order.id)
     record(session, "order.closed", order.node_uuid, f"{order.kind}: {why}", order=str(order.id))
+
+
+def alarm(session: Session, order: Order, why: str) -> None:
+    """Nobody is let in for it from now on. Once: the first reason is the one that matters."""
+    if order.alarm:
+        return
+    order.alarm = f"{why}, at {now():%Y-%m-%d %H:%M:%S} UTC: the order is stopped"
+    one_time.burn(session, order.id)
+    record(session, "order.alarm", order.node_uuid, order.alarm, order=str(order.id))
+    session.flush()
+    log.error("order.alarm", node=str(order.node_uuid), why=order.alarm)
 
 
 def last(session: Session, node_uuid: UUID, kind: OrderKind) -> Order | None:

@@ -24,6 +24,8 @@ HOSTNAMES: Final = r"^[a-z0-9-]*(\{n(:0[1-4])?\}[a-z0-9-]*)?$"
 MANY: Final = 500
 """Of traits, labels, racks or nodes."""
 KEYS: Final = 100
+DISKS: Final = 32
+KERNEL_ARGS: Final = 32
 VALUE: Final = 63
 """Characters of a label's value."""
 _HOST = re.compile(r"^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$")  # RFC 1123, 63 characters

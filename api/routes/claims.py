@@ -50,6 +50,7 @@ class ClaimOut(BaseModel):
     resource_class: str
     count: int
     image: str
+    image_version: str
     traits: list[str]
     labels: dict[str, str]
     racks: list[str]
@@ -59,6 +60,10 @@ class ClaimOut(BaseModel):
     spread: str
     pack: str
     root_device: dict[str, Any]
+    layout: str
+    disks: list[dict[str, Any]]
+    root_raid: int
+    kernel_args: list[str]
     hostnames: str
     protected: bool
     if_full: str
@@ -275,7 +280,7 @@ def _project(name: str, caller: Caller, parts: Here) -> str | None:
 def _out(
     parts: Here, claim: Claim, caller: Caller, expected: dict[UUID, datetime | None] | None = None
 ) -> ClaimOut:
-    user = _ssh_user(parts, claim.image)
+    user = _ssh_user(parts, claim.image_ref)
     with parts.store.read() as session:
         handed = handout.of_claim(session, claim, user, parts.networks)
         holds = session.exec(

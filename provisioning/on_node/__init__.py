@@ -1,22 +1,96 @@
 """What runs on a handed-out server. Self-contained: the server has Python 3 and nothing of ours."""
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
-_SCRIPT = Path(__file__).with_name("phone_home.py")
+from provisioning.targets import Seat
+
+_HERE = Path(__file__).parent
+_RUN = "/run/seed"
+_KEPT = "/etc/seed-first-boot"
+"""Where the proof waits for the one restart that new kernel arguments need; gone after it."""
+UNIT = f"""\
+[Unit]
+Description=First word to the seed, once
+Wants=network-online.target
+After=network-online.target
+ConditionPathExists={_KEPT}/phone-home.json
+
+[Service]
+ExecStart=/usr/bin/env python3 {_KEPT}/phone_home.py {_KEPT}/phone-home.json
+
+[Install]
+WantedBy=multi-user.target
+"""
 
 
-def phone_home(url: str, token: str, ca_pem: str) -> str:
+def phone_home(
+    url: str,
+    token: str,
+    ca_pem: str,
+    kernel_args: Sequence[str] = (),
+    services: Sequence[str] = (),
+) -> str:
     """A shell script for cloud-init's vendor data that starts the proof once cloud-init is done.
 
     It starts a unit of its own, because cloud-init's result is only known after all its scripts.
+    services: systemd units whose state the proof tells.
     """
-    config = json.dumps({"url": url, "token": token, "ca": ca_pem})
-    return (
+    config = {
+        "url": url, "token": token, "ca": ca_pem, "kernel_args": list(kernel_args),
+        "services": list(services),
+    }  # fmt: skip
+    folder = _KEPT if kernel_args else _RUN
+    script = (
         "#!/bin/sh\n"
-        "umask 077\nmkdir -p /run/seed\n"
-        f"cat >/run/seed/phone-home.json <<'SEED-EOF'\n{config}\nSEED-EOF\n"
-        f"cat >/run/seed/phone-home.py <<'SEED-EOF'\n{_SCRIPT.read_text()}SEED-EOF\n"
-        "systemd-run --quiet --no-block --collect --unit=seed-phone-home"
-        " python3 /run/seed/phone-home.py\n"
+        f"umask 077\nmkdir -p {folder}\n"
+        # Once more: whom a file belongs to may be there only now.
+        f"[ ! -e {_RUN}/early.json ] || python3 {_RUN}/early.py {_RUN}/early.json late\n"
+        + _file(f"{folder}/phone-home.json", json.dumps(config))
+        + _file(f"{folder}/phone_home.py", (_HERE / "phone_home.py").read_text())
     )
+    if not kernel_args:
+        return script + (
+            "systemd-run --quiet --no-block --collect --unit=seed-phone-home"
+            f" python3 {folder}/phone_home.py {folder}/phone-home.json\n"
+        )
+    return script + (
+        _file("/etc/systemd/system/seed-phone-home.service", UNIT)
+        + "systemctl daemon-reload\nsystemctl enable --quiet seed-phone-home.service\n"
+        "systemctl start --no-block seed-phone-home.service\n"
+    )
+
+
+def vendor_data(seat: Seat) -> list[str]:
+    """The parts of cloud-init's vendor data, in the order in which they run.
+
+    Files and one-time parts come first, by a boothook: before cloud-init's modules, and so before
+    any script of the caller's user-data.
+    """
+    return ([_early(seat)] if seat.files or seat.parts else []) + [seat.phone_home]
+
+
+def _early(seat: Seat) -> str:
+    config = {
+        "ca": seat.ca_pem,
+        "files": [{"path": f.path, "mode": f.mode, "content": f.content} for f in seat.files],
+        "parts": [
+            {"name": p.name, "path": p.path, "mode": p.mode, "owner": p.owner, "url": p.url}
+            for p in seat.parts
+        ],
+    }
+    return (
+        "#cloud-boothook\n#!/bin/sh\n"
+        # A boothook runs at every boot, this one at the first.
+        "done=/var/lib/cloud/instance/sem/seed_early\n[ ! -e $done ] || exit 0\n"
+        f"umask 077\nmkdir -p {_RUN}\n"
+        + _file(f"{_RUN}/early.json", json.dumps(config))
+        + _file(f"{_RUN}/early.py", (_HERE / "early.py").read_text())
+        + f"python3 {_RUN}/early.py {_RUN}/early.json\nmkdir -p ${{done%/*}}\n: >$done\n"
+    )
+
+
+def _file(path: str, content: str) -> str:
+    """Shell that writes it as it is."""
+    return f"cat >{path} <<'SEED-EOF'\n{content.rstrip()}\nSEED-EOF\n"

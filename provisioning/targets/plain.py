@@ -2,8 +2,11 @@
 
 from typing import Any
 
+from provisioning import on_node
 from provisioning.models import Claim
-from provisioning.targets import Seat
+from provisioning.targets import PartSpec, Seat
+
+NOTHING = "#cloud-config\n{}\n"
 
 
 class Plain:
@@ -18,10 +21,13 @@ class Plain:
                 "public_keys": {str(i): key for i, key in enumerate(claim.ssh_keys)},
             },
             "network_data": seat.network_data,
-            "user_data": claim.user_data or "#cloud-config\n{}\n",
+            "user_data": claim.user_data or NOTHING,
             # Vendor data, so that the caller's user-data stays whole: cloud-init runs both.
-            "vendor_data": {"cloud-init": seat.phone_home},
+            "vendor_data": {"cloud-init": on_node.vendor_data(seat)},
         }
+
+    def parts(self, claim: Claim, facts: dict[str, Any]) -> list[PartSpec]:
+        return []
 
 
 PLUGIN = Plain()

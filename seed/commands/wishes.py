@@ -46,6 +46,19 @@ def wish(
         list[str] | None,
         typer.Option(metavar=KEY_VALUE, help="Ironic's root device hint; repeatable."),
     ] = None,
+    layout: Annotated[
+        str | None, typer.Option(help="How its NICs are used: a layout by name.")
+    ] = None,
+    data_disk: Annotated[
+        list[str] | None,
+        typer.Option(metavar="ROLE[,KEY=VALUE...]", help="osd,size=>= 900,count=2; repeatable."),
+    ] = None,
+    root_raid: Annotated[
+        int | None, typer.Option(min=1, max=1, help="1: root on a mirror of two disks.")
+    ] = None,
+    kernel_arg: Annotated[
+        list[str] | None, typer.Option(help="Of the installed system; repeatable.")
+    ] = None,
     hostnames: Annotated[str | None, typer.Option(help="A pattern such as db-{n:02}.")] = None,
     user_data: Annotated[Path | None, typer.Option(help="cloud-init user-data file.")] = None,
     protected: Annotated[
@@ -80,6 +93,10 @@ def wish(
         "spread": spread,
         "pack": pack,
         "root_device": _pairs("--root-device", root_device),
+        "layout": layout,
+        "disks": [_data_disk(word) for word in data_disk or ()],
+        "root_raid": root_raid,
+        "kernel_args": kernel_arg,
         "hostnames": hostnames,
         "user_data": text_of(user_data) if user_data else None,
         "protected": protected,
@@ -118,6 +135,22 @@ def _pairs(option: str, words: list[str] | None) -> dict[str, str]:
         if found.setdefault(key, value) != value:
             fail(f"{option} {key} is given twice", "Give each key one value.", USAGE)
     return found
+
+
+def _data_disk(word: str) -> dict[str, Any]:
+    """`osd,size=>= 900,count=2,keep` as the API has it."""
+    role, *rest = word.split(",")
+    told: dict[str, Any] = {"role": role}
+    for part in rest:
+        key, sign, value = part.partition("=")
+        if key == "keep" and not sign:
+            told["keep"] = True
+        elif not sign or not key or key in told:
+            fail(f"--data-disk {word!r}: {part!r} is not {KEY_VALUE}, given once",
+                 "Write --data-disk 'osd,size=>= 900,count=2'.", USAGE)  # fmt: skip
+        else:
+            told[key] = int(value) if key == "count" and value.isdigit() else value
+    return told
 
 
 def text_of(path: Path) -> str:

@@ -12,6 +12,7 @@ GATEWAY_ROUTES = (
     ("POST", '~ "^/v1/heartbeat/[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$"'),
     ("POST", "= /v1/continue_inspection"),
     ("POST", "= /v1/phone-home"),
+    ("GET", '~ "^/v1/parts/[A-Za-z0-9_-]{43}$"'),
 )
 
 

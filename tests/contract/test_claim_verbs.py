@@ -189,6 +189,8 @@ def test_every_wish_is_sent_as_the_api_reads_it() -> None:
         image="debian", count=3, resource_class="gpu", trait=["CUSTOM_A", "CUSTOM_B"],
         label=["role=db", "tier=x=y"], rack=["r3"], node=["a", "b", "c"], cpus=64, memory=256,
         disk=900, spread=Domain.FEED, pack=Together.RACK, root_device=["size=>= 900"],
+        layout="two-wires", data_disk=["osd,size=>= 900,count=2", "keep,wwn=0x5000,keep"],
+        root_raid=1, kernel_arg=["hugepages=64", "quiet"],
         hostnames="db-{n:02}", protected=True, queue=True, priority=7, starts="2099-01-01 08:00",
         ends="2099-02-01 08:00", lasts="2w",
     )  # fmt: skip
@@ -196,6 +198,12 @@ def test_every_wish_is_sent_as_the_api_reads_it() -> None:
     assert set(sent) == set(ClaimAsk.model_fields) - {"name", "ssh_keys", "user_data"}
     assert asked.labels == {"role": "db", "tier": "x=y"}
     assert asked.root_device == {"size": ">= 900"}
+    assert asked.disks == [
+        {"role": "osd", "size": ">= 900", "count": 2},
+        {"role": "keep", "wwn": "0x5000", "keep": True},
+    ]
+    assert (asked.layout, asked.root_raid) == ("two-wires", 1)
+    assert asked.kernel_args == ["hugepages=64", "quiet"]
     assert (asked.memory_gib, asked.disk_gib, asked.if_full) == (256, 900, IfFull.QUEUE)
     assert asked.lease_seconds == 14 * 86400
     assert asked.starts_at is not None
@@ -227,6 +235,8 @@ def test_a_claim_that_cannot_be_had_says_why_per_node(desk: Desk) -> None:
     [
         (("--label", "role"), "--label 'role' is not KEY=VALUE"),
         (("--label", "a=1", "--label", "a=2"), "--label a is given twice"),
+        (("--data-disk", "osd,twice"), "'twice' is not KEY=VALUE, given once"),
+        (("--data-disk", "osd,size=1,size=2"), "'size=2' is not KEY=VALUE, given once"),
         (("--root-device", "=x"), "--root-device '=x' is not KEY=VALUE"),
         (("--spread", "room"), "room"),
         (("--user-data", "/nowhere/at/all"), "cannot read /nowhere/at/all"),

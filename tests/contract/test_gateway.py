@@ -31,7 +31,7 @@ MAC, OTHER_MAC, STRANGER_MAC = "52:54:00:22:00:01", "52:54:00:22:00:02", "52:54:
 ADDRESS, OTHER_ADDRESS, FOREIGN = "172.22.0.50", "172.22.0.51", "172.22.0.222"
 NOBODY = "ffffffff-0000-4000-8000-000000000000"  # no node of Ironic
 TOKEN = "one-time-token-of-this-order"
-PROOF = {
+PROOF: dict[str, Any] = {
     "token": TOKEN,
     "hostname": "web-0",
     "nics": [{"name": "enp1s0", "mac": MAC, "addresses": [f"{ADDRESS}/24", "fd00::1/64"]}],
@@ -40,7 +40,21 @@ PROOF = {
     "boot_id": "0c5f4ec0-7c1b-4f0e-9f6e-3a5d0f4d1c11",
     "host_keys": ["ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIExample root@web-0"],
     "kernel": "6.12.48+deb13-amd64",
-}
+    "links": [
+        {
+            "name": "enp1s0", "kind": "physical", "mac": MAC, "own_mac": MAC, "mtu": 1500,
+            "addresses": [f"{ADDRESS}/24"], "up": True, "bond": None, "vlan": None, "bridge": None,
+        }
+    ],
+    "routes": [{"to": "0.0.0.0/0", "via": "172.22.0.1", "dev": "enp1s0"}],
+    "dns": ["172.22.0.1"],
+    "ntp": [],
+    "root": {"raid": None, "disks": 1},
+    "cmdline": "BOOT_IMAGE=/boot/vmlinuz root=UUID=1 ro",
+    "services": [{"name": "ssh.service", "state": "active"}],
+    "failed_units": [],
+    "parts": [{"name": "join", "fetched": True, "problem": ""}],
+}  # fmt: skip
 
 
 @pytest.fixture
@@ -105,6 +119,7 @@ def test_exactly_these_routes() -> None:
         ("POST", "/v1/heartbeat/{node_uuid}"),
         ("POST", "/v1/continue_inspection"),
         ("POST", "/v1/phone-home"),
+        ("GET", "/v1/parts/{token}"),
     }
 
 
@@ -601,9 +616,12 @@ def test_long_errors_are_cut_and_not_refused(http: TestClient, parts: Parts) -> 
 def test_the_script_on_the_server_speaks_this_shape() -> None:
     """What it really finds on this machine, as far as a machine without cloud-init has it."""
     script = runpy.run_path(str(Path(provisioning.on_node.__file__).with_name("phone_home.py")))
-    found = {"nics": script["nics"](), "disks": script["disks"]()}
-    told = PROOF | {name: value for name, value in found.items() if value}
-    assert PhoneHome.model_validate(told)
+    asked = {"token": TOKEN, "services": ["ssh.service"]}
+    found = script["proof"](asked | {"first_boot": {"cloud_init": {}, "parts": []}})
+    assert set(found) == set(PROOF)
+    of_the_test = ("nics", "cloud_init", "host_keys")  # this machine may have none
+    told = found | {name: found[name] or PROOF[name] for name in of_the_test}
+    assert PhoneHome.model_validate(told | {"hostname": "web-0"})
     assert set(Proof.model_fields) == set(PROOF) - {"token"}
 
 
@@ -634,6 +652,20 @@ def test_the_script_names_the_disk_that_the_system_is_on() -> None:
         {"host_keys": ["@revoked * ssh-ed25519 AAAA"]},
         {"host_keys": ["ssh-ed25519 AAAA"] * 9},
         {"kernel": "x" * 256},
+        {"links": [PROOF["links"][0] | {"name": "a/b"}]},
+        {"links": [PROOF["links"][0] | {"kind": "tunnel"}]},
+        {"links": [PROOF["links"][0] | {"mtu": -1}]},
+        {"links": [PROOF["links"][0] | {"up": "yes"}]},
+        {"links": [PROOF["links"][0] | {"bond": {"mode": "x", "members": ["a"]}}]},
+        {"links": PROOF["links"] * 65},
+        {"routes": [{"to": "\u202e", "via": "x", "dev": "x"}]},
+        {"dns": ["x\n"]},
+        {"ntp": ["x"] * 65},
+        {"root": {"raid": "1", "disks": [1]}},
+        {"cmdline": "x" * 4097},
+        {"services": [{"name": "a", "state": "active", "more": 1}]},
+        {"parts": [{"name": "a", "fetched": 1, "problem": ""}]},
+        {"failed_units": ["\x00"]},
     ],
     ids=str,
 )

@@ -1,0 +1,365 @@
+"""One node's network, rendered from its layout and its own NICs.
+
+network_data.json says what OpenStack's format can: cloud-init reads it before the network is up,
+and its netplan and NetworkManager renderers do all of it. Its networkd renderer, which Debian's
+image has, writes neither bonds nor VLANs, and no renderer does bridges from it: so the whole is
+said a second time as systemd-networkd's own files (networkd.py), which come before cloud-init's.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from ipaddress import ip_interface, ip_network
+from typing import Any, Literal
+
+from provisioning.errors import Conflict
+from provisioning.layout_doc import (
+    Attachment,
+    Bond,
+    LayoutDoc,
+    default_of,
+    mtu_of,
+    tagged,
+    vlan_name,
+)  # fmt: skip
+from provisioning.layouts import NodeNics, fill, lacks
+from provisioning.models import Address
+from provisioning.network_doc import WIRE, BootNet, NetworkDoc, an_ip
+from provisioning.states import AddressKind
+from provisioning.targets import NodeFile
+
+Kind = Literal["physical", "bond", "vlan", "bridge"]
+DEFAULT = {4: "0.0.0.0/0", 6: "::/0"}
+
+
+@dataclass(frozen=True, slots=True)
+class Stack:
+    """What a device is told of IP. addresses: with prefix. routes: (to, via). mtu: the network's.
+
+    default: whether a router that DHCP or an advertisement names is used.
+    """
+
+    network: str = ""
+    addresses: tuple[str, ...] = ()
+    routes: tuple[tuple[str, str], ...] = ()
+    dhcp4: bool = False
+    dhcp6: bool = False
+    slaac: bool = False
+    default: bool = False
+    dns: tuple[str, ...] = ()
+    domain: str = ""
+    mtu: int = 1500
+
+
+@dataclass(frozen=True, slots=True)
+class Device:
+    """name: empty for a NIC that keeps its own. over: the id of a VLAN's link, a bridge's port.
+
+    master: the bond or bridge it belongs to. members: of a bond, by id.
+    """
+
+    id: str
+    kind: Kind
+    name: str
+    mac: str
+    mtu: int
+    master: str = ""
+    primary: bool = False
+    bond: Bond | None = None
+    members: tuple[str, ...] = ()
+    vlan: int = 0
+    over: str = ""
+    stack: Stack | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Wires:
+    """network_data: for cloud-init. files: for systemd-networkd and what keeps the clock.
+
+    links, routes, dns, ntp: what the node's proof must show; absent keys are not checked.
+    """
+
+    network_data: dict[str, Any]
+    files: tuple[NodeFile, ...] = ()
+    links: list[dict[str, Any]] = field(default_factory=list)
+    routes: list[dict[str, str]] = field(default_factory=list)
+    dns: list[str] = field(default_factory=list)
+    ntp: list[str] = field(default_factory=list)
+
+
+def render(
+    layout: LayoutDoc | None,
+    nets: Mapping[str, NetworkDoc],
+    node: NodeNics,
+    boot: Address,
+    boot_net: BootNet,
+    addresses: Sequence[Address] = (),
+) -> Wires:
+    """boot: the address it boots with, which its system keeps. addresses: all it was given.
+
+    layout None: the boot NIC with this address and nothing else. Raises Conflict for a node that
+    lacks NICs, or was given no address of a network that gives them.
+    """
+    from provisioning import networkd
+
+    devices = list(_devices(layout, nets, node, boot, boot_net, addresses))
+    dns = _once(a for d in devices if d.stack for a in d.stack.dns)
+    named = [nets[a.network] for a in layout.networks if a.network in nets] if layout else []
+    ntp = _once([*(a for net in named for a in net.ntp), *boot_net.ntp])
+    wires = Wires(
+        network_data=_network_data(devices, dns),
+        links=[_link(device, devices) for device in devices],
+        routes=[{"to": to, "via": via} for d in devices if d.stack for to, via in d.stack.routes],
+        dns=dns,
+        ntp=ntp,
+    )
+    return replace(wires, files=networkd.files(devices, ntp)) if layout else wires
+
+
+def _once(items: Any) -> list[str]:  # noqa: ANN401
+    return list(dict.fromkeys(items))
+
+
+# --- devices --------------------------------------------------------------------------------------
+
+
+def _devices(
+    layout: LayoutDoc | None,
+    nets: Mapping[str, NetworkDoc],
+    node: NodeNics,
+    boot: Address,
+    boot_net: BootNet,
+    addresses: Sequence[Address],
+) -> Iterator[Device]:
+    """NICs, then bonds, then VLANs, then bridges: each after what it stands on."""
+    wire = _wire_stack(boot, boot_net, default=bool(layout) and _leads_out(layout, nets))
+    if layout is None or not layout.boot_link:
+        yield Device("nic0", "physical", "", boot.mac or "", boot_net.mtu, stack=wire)
+    if layout is None:
+        return
+    missing = lacks(layout, node)
+    if missing:
+        raise Conflict(
+            f"layout {layout.name} does not fit: {missing[0]}",
+            f"See what it wants: `seed layout show {layout.name}`.",
+        )
+    links = list(_links(layout, nets, node))
+    mac_of = {link.id: link.mac for link in links}
+    tops = [*links]
+    natives: dict[str, Stack] = {layout.boot_link: wire} if layout.boot_link else {}
+    above: list[Device] = []
+    for one in layout.networks:
+        if one.network == WIRE:
+            stack = wire
+        else:
+            stack = _stack(nets[one.network], addresses, default_of(layout, nets) == one.network)
+        over = layout.links[one.link]
+        if one.network != WIRE and tagged(one, nets[one.network]):
+            above.append(_vlan(layout, one, nets[one.network], mac_of[over], stack))
+        else:
+            natives[one.link] = stack
+    by_name = {layout.links[link]: stack for link, stack in natives.items()}
+    tops = [replace(link, stack=by_name.get(link.id, link.stack)) for link in tops]
+    yield from _bridged(layout, nets, [*tops, *above])
+
+
+def _leads_out(layout: LayoutDoc | None, nets: Mapping[str, NetworkDoc]) -> bool:
+    return layout is not None and default_of(layout, nets) == WIRE
+
+
+def _links(layout: LayoutDoc, nets: Mapping[str, NetworkDoc], node: NodeNics) -> Iterator[Device]:
+    found = fill(layout, node)
+    bond_of = {role: bond for bond in layout.bonds for role in bond.nics}
+    macs: dict[str, list[str]] = {}
+    names: dict[str, list[str]] = {}
+    for role, nics in found.items():
+        bond = bond_of.get(role)
+        for name, nic in zip(layout.names_of(role), nics, strict=True):
+            link = bond.name if bond else role
+            yield Device(
+                name, "physical", name, nic.mac, mtu_of(layout, link, nets),
+                master=bond.name if bond else "",
+                primary=bool(bond and bond.primary == name),
+            )  # fmt: skip
+            if bond:
+                first = 0 if nic.boot else len(macs.get(bond.name, []))
+                macs.setdefault(bond.name, []).insert(first, nic.mac)
+                names.setdefault(bond.name, []).append(name)
+    for bond in layout.bonds:
+        yield Device(
+            bond.name, "bond", bond.name, macs[bond.name][0], mtu_of(layout, bond.name, nets),
+            bond=bond, members=tuple(names[bond.name]),
+        )  # fmt: skip
+
+
+def _vlan(layout: LayoutDoc, one: Attachment, net: NetworkDoc, mac: str, stack: Stack) -> Device:
+    name = vlan_name(layout, one, net)
+    over = layout.links[one.link]
+    return Device(name, "vlan", name, mac, net.mtu, vlan=net.vlan or 0, over=over, stack=stack)
+
+
+def _bridged(
+    layout: LayoutDoc, nets: Mapping[str, NetworkDoc], devices: list[Device]
+) -> Iterator[Device]:
+    """Addresses move up to the bridge."""
+    ports: dict[str, str] = {}
+    for one in layout.networks:
+        if one.bridge:
+            tag = one.network != WIRE and tagged(one, nets[one.network])
+            port = vlan_name(layout, one, nets[one.network]) if tag else layout.links[one.link]
+            ports[port] = one.bridge
+    bridges = []
+    for device in devices:
+        bridge = ports.get(device.id)
+        if bridge:
+            bridges.append(
+                Device(bridge, "bridge", bridge, device.mac, device.mtu, over=device.id,
+                       stack=device.stack)
+            )  # fmt: skip
+            device = replace(device, master=bridge, stack=None)
+        yield device
+    yield from bridges
+
+
+def _wire_stack(boot: Address, boot_net: BootNet, *, default: bool) -> Stack:
+    routes: list[tuple[str, str]] = []
+    if boot_net.gateway:
+        if boot_net.seed:
+            routes.append((str(boot_net.seed), boot_net.gateway))
+        if default:
+            routes.append((DEFAULT[4], boot_net.gateway))
+    return Stack(
+        network=WIRE,
+        addresses=(f"{boot.address}/{boot_net.net.prefixlen}",),
+        routes=tuple(routes),
+        dns=boot_net.dns,
+        domain=boot_net.domain,
+        mtu=boot_net.mtu,
+    )
+
+
+def _stack(net: NetworkDoc, addresses: Sequence[Address], default: bool) -> Stack:
+    own = [
+        an_ip(row.address) for row in addresses
+        if row.network == net.name and row.kind is AddressKind.NODE
+    ]  # fmt: skip
+    held, routes = [], []
+    for subnet in net.subnets:
+        routes += [(route.to, route.via) for route in subnet.routes]
+        if default and subnet.gateway:
+            routes.append((DEFAULT[subnet.net.version], subnet.gateway))
+        if subnet.addresses == "static":
+            mine = next((a for a in own if a in subnet.net), None)
+            if mine is None:
+                raise Conflict(
+                    f"this node was given no address of {net.name} in {subnet.cidr}",
+                    f"See who has them: `seed network show {net.name}`.",
+                )
+            held.append(f"{mine}/{subnet.net.prefixlen}")
+    by = {(subnet.net.version, subnet.addresses) for subnet in net.subnets}
+    return Stack(
+        network=net.name,
+        addresses=tuple(held),
+        routes=tuple(routes),
+        dhcp4=(4, "dhcp") in by,
+        dhcp6=(6, "dhcp") in by,
+        slaac=(6, "slaac") in by,
+        default=default,
+        dns=net.dns,
+        domain=net.domain,
+        mtu=net.mtu,
+    )
+
+
+# --- network_data.json ----------------------------------------------------------------------------
+
+
+def _network_data(devices: Sequence[Device], dns: Sequence[str]) -> dict[str, Any]:
+    """Bridges are unknown to it: what they have is said of their port."""
+    links = [_as_link(device) for device in devices if device.kind != "bridge"]
+    networks = [
+        entry
+        for device in devices
+        if device.stack
+        for entry in _as_networks(
+            device.over if device.kind == "bridge" else device.id, device.stack
+        )
+    ]
+    return {
+        "links": links,
+        "networks": networks,
+        "services": [{"type": "dns", "address": address} for address in dns],
+    }
+
+
+def _as_link(device: Device) -> dict[str, Any]:
+    link: dict[str, Any] = {"id": device.id}
+    if device.kind == "vlan":
+        link |= {
+            "type": "vlan", "vlan_id": device.vlan, "vlan_link": device.over,
+            "vlan_mac_address": device.mac,
+        }  # fmt: skip
+    elif device.bond:
+        bond = device.bond
+        told = {
+            "bond_mode": bond.mode, "bond_miimon": bond.miimon, "bond_primary": bond.primary,
+            "bond_lacp_rate": bond.lacp_rate, "bond_xmit_hash_policy": bond.xmit_hash_policy,
+        }  # fmt: skip
+        link |= {"type": "bond", "ethernet_mac_address": device.mac}
+        link |= {"bond_links": list(device.members)} | {k: v for k, v in told.items() if v}
+    else:
+        link |= {"type": "phy", "ethernet_mac_address": device.mac}
+        link |= {"name": device.name} if device.name else {}
+    return link | {"mtu": device.mtu}
+
+
+def _as_networks(link: str, stack: Stack) -> Iterator[dict[str, Any]]:
+    name = stack.network
+    for number, text in enumerate(stack.addresses):
+        interface = ip_interface(text)
+        version = interface.version
+        yield {
+            "id": name if number == 0 else f"{name}-{number}",
+            "network_id": name,
+            "type": f"ipv{version}",
+            "link": link,
+            "ip_address": str(interface.ip),
+            "netmask": str(interface.netmask),
+            "routes": [_as_route(*route) for route in stack.routes if _version(route) == version],
+        }
+    kinds = {
+        "ipv4_dhcp": stack.dhcp4, "ipv6_dhcpv6-stateful": stack.dhcp6, "ipv6_slaac": stack.slaac,
+    }  # fmt: skip
+    for kind, wanted in kinds.items():
+        if wanted:
+            yield {"id": f"{name}-{kind}", "network_id": name, "type": kind, "link": link}
+
+
+def _version(route: tuple[str, str]) -> int:
+    return ip_network(route[0]).version
+
+
+def _as_route(to: str, via: str) -> dict[str, str]:
+    net = ip_network(to)
+    return {"network": str(net.network_address), "netmask": str(net.netmask), "gateway": via}
+
+
+# --- what the proof must show ---------------------------------------------------------------------
+
+
+def _link(device: Device, devices: Sequence[Device]) -> dict[str, Any]:
+    stack = device.stack or Stack()
+    macs = {d.id: d.mac for d in devices}
+    told: dict[str, Any] = {"name": device.name} if device.name else {}
+    told |= {"kind": device.kind, "mac": device.mac, "mtu": device.mtu}
+    if stack.addresses:
+        told["addresses"] = list(stack.addresses)
+    if stack.dhcp4 or stack.dhcp6 or stack.slaac:
+        told["dhcp"] = True
+    if device.bond:
+        members = [macs[name] for name in device.members]
+        told["bond"] = {"mode": device.bond.mode, "members": members}
+    if device.kind == "vlan":
+        told["vlan"] = {"id": device.vlan, "link": device.over}
+    if device.kind == "bridge":
+        told["bridge"] = {"ports": [device.over]}
+    return told
