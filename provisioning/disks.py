@@ -309,12 +309,12 @@ def wanted(spec: ClaimSpec, found: Chosen, kept: Sequence[KeptDisk]) -> dict[str
     entries = [entry for entry in spec.disks for _ in range(_count(entry))]
     return {
         "root": {
-            "serials": [d.serial for d in found["root"]],
+            "serials": [_name(d) for d in found["root"]],
             "raid": 1 if len(found["root"]) == MIRROR else 0,
         },
         "data": [
             {
-                "serial": d.serial,
+                "serial": _name(d),
                 "role": role,
                 **({"keep": True, "wwn": d.wwn} if entry.get("keep") else {}),
             }
@@ -322,6 +322,10 @@ def wanted(spec: ClaimSpec, found: Chosen, kept: Sequence[KeptDisk]) -> dict[str
         ],
         "kept": [{"serial": k.serial} for k in kept],
     }
+
+
+def _name(drive: Drive) -> str:
+    return drive.serial or drive.wwn
 
 
 # --- kept disks -----------------------------------------------------------------------------------

@@ -86,7 +86,7 @@ def to_keep(claim: Claim, node_uuid: UUID, wanted: dict[str, Any]) -> list[KeptD
     """
     return [
         KeptDisk(
-            node_uuid=node_uuid, serial=told["serial"] or told["wwn"], wwn=told["wwn"],
+            node_uuid=node_uuid, serial=told["serial"], wwn=told["wwn"],
             project=claim.project, why=f"claim {claim.name} keeps it as {told['role']}",
             kept_by=claim.asked_by,
         )
