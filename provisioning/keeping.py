@@ -5,13 +5,12 @@ ramdisk asks `properties.skip_block_devices` when it erases and when it looks fo
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any, Final
 from uuid import UUID
 
 from sqlmodel import Session, col, select
 
-from provisioning import disks, drift, leasing
+from provisioning import disks, drift
 from provisioning.errors import Conflict, Invalid, NotFound
 from provisioning.hardware import Drive, Inventory
 from provisioning.identity import serial_key
@@ -32,9 +31,13 @@ OURS: Final = frozenset({"redfish", "ipmi"})
 
 
 def seen_by(bmc: Bmc) -> Inventory | None:
-    """As its ramdisk saw it: Ironic's hints are matched against that. Else as its BMC tells."""
+    """As its ramdisk saw it: Ironic's hints are matched against that. Else as its BMC tells.
+
+    None: nobody told of any disk yet.
+    """
     inside = drift.told(bmc.ramdisk)
-    return inside if inside.drives else drift.present(bmc)
+    seen = inside if inside.drives else drift.present(bmc)
+    return seen if seen and seen.drives else None
 
 
 def keep(session: Session, bmc: Bmc, serial: str, why: str, who: str, project: str = "") -> None:
@@ -105,38 +108,6 @@ def keep_for(session: Session, claim: Claim, hold: Hold, bmc: Bmc) -> None:
     order = session.exec(query.order_by(col(Order.opened_at).desc())).first()
     for k in to_keep(claim, hold.node_uuid, order.wanted if order else {}):
         _put(session, bmc, Drive(serial=k.serial, wwn=k.wwn), k.project, k.why, k.kept_by)
-
-
-@dataclass(frozen=True)
-class Aim:
-    """The disks of one node, as its deploy order says them.
-
-    instance_info: what to add to Ironic's. steps: deploy steps. wanted: for Order.wanted["disks"].
-    """
-
-    instance_info: dict[str, Any]
-    steps: list[dict[str, Any]]
-    wanted: dict[str, Any]
-
-
-def aim(parts: Parts, claim: Claim, bmc: Bmc) -> Aim:
-    """Choose the disks of a node that is to be deployed, and tell Ironic which ones are kept.
-
-    Called before the order opens, while the node is available. Where nobody ever told which disks
-    it has, the hints go to Ironic as they are; a claim that asks for more is refused (Conflict).
-    """
-    with parts.store.read() as session:
-        kept = disks.kept_of(session, bmc.node)
-    seen = seen_by(bmc)
-    if seen is None or not seen.drives:
-        if kept or claim.disks or claim.root_raid:
-            disks.chosen(claim, None, kept)
-        return Aim(leasing.root_device_of(claim), [], {})
-    found = disks.chosen(claim, seen, kept)
-    wanted = disks.wanted(claim, found, kept)
-    also = to_keep(claim, bmc.node, {"disks": wanted})
-    protect(parts, bmc, parts.ironic.node(bmc.node), also)
-    return Aim(disks.root_hint(found, seen), disks.raid_steps(found, seen), wanted)
 
 
 def protect(parts: Parts, bmc: Bmc, node: Node, also: Sequence[KeptDisk] = ()) -> None:

@@ -66,11 +66,19 @@ def protect(house: Days, **facts: Any) -> None:
     keeping.protect(house.reconciler.parts, bmc, node)
 
 
-def aim(house: Days, **wish: Any) -> keeping.Aim:
+def aim(house: Days, **wish: Any) -> tuple[dict[str, Any], list[dict[str, Any]], dict[str, Any]]:
+    """As before a deploy of its node: the root for Ironic, deploy steps, what its proof must show."""
     claim = Claim(**a_spec("web", **wish).model_dump(), project="p", asked_by="me")
     with house.store.read() as session:
         bmc = session.exec(select(Bmc)).one()
-    return keeping.aim(house.reconciler.parts, claim, bmc)
+    seen = keeping.seen_by(bmc)
+    found = disks.chosen(claim, seen, kept(house))
+    assert seen is not None
+    wanted = disks.wanted(claim, found, kept(house))
+    node = house.ironic.by_uuid[str(bmc.node)]
+    also = keeping.to_keep(claim, bmc.node, {"disks": wanted})
+    keeping.protect(house.reconciler.parts, bmc, node, also)
+    return disks.root_hint(found, seen), disks.raid_steps(found, seen), wanted
 
 
 OSD = {"serial": "Db", "role": "osd", "keep": True, "wwn": ""}
@@ -181,9 +189,9 @@ def test_two_disks_that_go_by_one_serial_are_both_kept(one: Days) -> None:
 
 def test_a_deploy_names_the_serial_and_what_it_will_keep_is_skipped_already(one: Days) -> None:
     one.ironic.change(one.uuids[0], driver="redfish", raid_interface="agent")
-    told = aim(one, disks=[{"role": "osd", "serial": "Db", "keep": True}])
-    assert told.instance_info == {"root_device": {"serial": "s== Da"}}
-    assert (told.steps, told.wanted["data"]) == ([], [OSD])
+    root, steps, wanted = aim(one, disks=[{"role": "osd", "serial": "Db", "keep": True}])
+    assert root == {"root_device": {"serial": "s== Da"}}
+    assert (steps, wanted["data"]) == ([], [OSD])
     assert {"serial": "s== Db"} in skipped(one)
     assert one.ironic.nodes()[0].raid_interface == "no-raid"
     assert kept(one) == []
@@ -191,13 +199,13 @@ def test_a_deploy_names_the_serial_and_what_it_will_keep_is_skipped_already(one:
 
 def test_a_mirror_is_a_step_of_the_ramdisks_own_raid_interface(one: Days) -> None:
     one.ironic.change(one.uuids[0], driver="ipmi", raid_interface="no-raid")
-    told = aim(one, root_raid=1)
-    assert told.instance_info == {}
-    assert told.wanted["root"] == {"serials": ["Da", "Db"], "raid": 1}
+    root, steps, wanted = aim(one, root_raid=1)
+    assert root == {}
+    assert wanted["root"] == {"serials": ["Da", "Db"], "raid": 1}
     assert one.ironic.nodes()[0].raid_interface == "agent"
     one.ironic.change(one.uuids[0], provision_state="available")
     one.ironic.instance_infos[str(one.uuids[0])] = {"image_source": "x"}
-    one.ironic.provision(one.uuids[0], "active", {"meta_data": {}}, told.steps)
+    one.ironic.provision(one.uuids[0], "active", {"meta_data": {}}, steps)
 
 
 def test_a_mirror_is_not_asked_for_beside_a_kept_disk(one: Days) -> None:
@@ -207,10 +215,7 @@ def test_a_mirror_is_not_asked_for_beside_a_kept_disk(one: Days) -> None:
         aim(one, root_raid=1)
 
 
-def test_where_nobody_told_of_disks_only_plain_hints_are_passed_on(one: Days) -> None:
+def test_nobody_told_of_a_disk_is_not_that_there_is_none(one: Days) -> None:
     show(one, [])
-    told = aim(one, root_device={"size": ">= 10"})
-    assert told == keeping.Aim({"root_device": {"size": ">= 10"}}, [], {})
-    for wish in ({"root_raid": 1}, {"disks": [{"role": "osd"}]}):
-        with pytest.raises(Conflict, match="nobody told"):
-            aim(one, **wish)
+    with pytest.raises(Conflict, match="nobody told yet which disks it has"):
+        aim(one, root_raid=1)
