@@ -67,7 +67,7 @@ def protect(house: Days, **facts: Any) -> None:
 
 
 def aim(house: Days, **wish: Any) -> tuple[dict[str, Any], list[dict[str, Any]], dict[str, Any]]:
-    """As before a deploy of its node: the root for Ironic, deploy steps, what its proof must show."""
+    """As before a deploy of its node: the root for Ironic, deploy steps, what is proved."""
     claim = Claim(**a_spec("web", **wish).model_dump(), project="p", asked_by="me")
     with house.store.read() as session:
         bmc = session.exec(select(Bmc)).one()
