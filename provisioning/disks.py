@@ -324,6 +324,16 @@ def wanted(spec: ClaimSpec, found: Chosen, kept: Sequence[KeptDisk]) -> dict[str
     }
 
 
+def roles(order_wanted: dict[str, Any]) -> dict[str, str]:
+    """Serial (else WWN) -> what a disk is for, as its deploy order named it; kept ones "kept"."""
+    told = order_wanted.get("disks") or {}
+    return {
+        **{disk["serial"]: "kept" for disk in told.get("kept", [])},
+        **{disk["serial"]: disk["role"] for disk in told.get("data", [])},
+        **dict.fromkeys((told.get("root") or {}).get("serials", []), "root"),
+    }
+
+
 def _name(drive: Drive) -> str:
     return drive.serial or drive.wwn
 
