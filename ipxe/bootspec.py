@@ -7,15 +7,23 @@ strict grammar: no line end, no `;`, no `${`, no space gets through.
 import re
 from dataclasses import dataclass, field
 from enum import StrEnum
+from pathlib import PurePath
 
+from provisioning import kernel_args
 from provisioning.errors import Invalid
 
 # EUI-48, lower case, colons: as Ironic stores ports.
 MAC = re.compile(r"[0-9a-f]{2}(:[0-9a-f]{2}){5}")
 # RFC 3986 without userinfo, query and fragment; `$`, `;`, quotes and blanks are not in it.
 URL = re.compile(r"https?://[0-9A-Za-z.\-]+(:[0-9]{1,5})?(/[0-9A-Za-z._~%+:@-]+)*/?")
-# The kernel's own quoting is not offered: no argument of ours needs a blank.
-ARGUMENT = re.compile(r"[0-9A-Za-z][0-9A-Za-z._-]*(=[0-9A-Za-z._~%+:@,/=-]*)?")
+ARGUMENT = kernel_args.ARGUMENT
+# As useradd, Debian and mktemp make paths: what no configuration file of ours gives a meaning.
+PATH = re.compile(r"(/[0-9A-Za-z._@+-]+)+")
+INTERFACE = re.compile(r"[0-9A-Za-z._-]{1,15}")
+COMMAND_LINE = 2047
+"""Characters of a kernel command line on x86: COMMAND_LINE_SIZE without the NUL."""
+ROOM = 200
+"""Of it for what the template adds: BOOTIF and the names of the initrds."""
 COLLECTORS = "ipa-inspection-collectors=default,lldp,logs"
 """Kernel argument: what the ramdisk collects when it inspects; `logs` last, for it has theirs."""
 
@@ -34,6 +42,38 @@ def checked_mac(mac: str) -> str:
 def checked_url(url: str) -> str:
     """`url` itself. Raises Invalid unless it is a plain http or https address."""
     return _matches(URL, url, "a boot URL", "write it like http://192.0.2.1/images/ramdisk/kernel")
+
+
+def checked_path(path: PurePath) -> PurePath:
+    """`path` itself. Raises Invalid unless it is absolute and means itself in every file of ours.
+
+    `%` is supervisord's and systemd's, `$` nginx's and Ironic's, a blank ends a word of dnsmasq's.
+    """
+    remedy = "use letters, digits, '.', '_', '-', '@' and '+' in each folder's name"
+    _matches(PATH, str(path), "a path that can stand in a configuration file", remedy)
+    return path
+
+
+def checked_interface(name: str) -> str:
+    """`name` itself. Raises Invalid unless it is a network interface's."""
+    return _matches(INTERFACE, name, "an interface name", "see `ip link`")
+
+
+def console_arguments(words: str) -> tuple[str, ...]:
+    """The setting `console_args`, checked, one each: kernel arguments separated by blanks.
+
+    Raises Invalid for one that has another grammar, or that says more than where output goes:
+    which system boots, or what the ramdisk's agent trusts (ipa-insecure, ipa-ntp-server).
+    """
+    arguments = tuple(words.split(" ")) if words else ()
+    for argument in arguments:
+        checked_argument(argument)
+        name = kernel_args.key(argument)
+        if name in kernel_args.REFUSED or name.startswith(("ipa_", "seed.")):
+            raise Invalid(
+                f"{argument!r} is no console argument", "write where output goes: console=ttyS0"
+            )
+    return arguments
 
 
 def checked_argument(argument: str) -> str:
@@ -89,6 +129,8 @@ class Ramdisk:
             checked_url(url)
         for argument in self.args:
             checked_argument(argument)
+        if sum(len(argument) + 1 for argument in self.args) > COMMAND_LINE - ROOM:
+            raise Invalid("the kernel arguments are too long", "shorten console_args")
 
 
 BootSpec = Nothing | LocalDisk | Chain | Ramdisk
@@ -133,7 +175,7 @@ def discovery(boot_url: str, gateway_url: str, console_args: str) -> Ramdisk:
             COLLECTORS,
             "nofb",
             "vga=normal",
-            *console_args.split(),
+            *console_arguments(console_args),
             "quiet",
             "systemd.show_status=false",
         ),

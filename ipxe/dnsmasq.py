@@ -12,7 +12,7 @@ from pathlib import Path
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from ipxe.bootspec import checked_mac, checked_url, hyphened
+from ipxe.bootspec import checked_interface, checked_mac, checked_path, checked_url, hyphened
 from ipxe.render import write_atomic
 from provisioning.errors import Invalid
 
@@ -82,8 +82,9 @@ class Dhcp:
     def __post_init__(self) -> None:
         checked_url(self.boot_url)
         for name in (self.interface, *([self.bmcs.interface] if self.bmcs else [])):
-            if not re.fullmatch(r"[0-9A-Za-z._-]{1,15}", name):
-                raise Invalid(f"{name!r} is not an interface name", "see `ip link`")
+            checked_interface(name)
+        for path in (self.hosts_dir, self.lease_file, self.tftp_dir):
+            checked_path(path)
 
 
 def render(dhcp: Dhcp) -> str:

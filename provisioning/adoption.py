@@ -8,7 +8,7 @@ and protected. Ironic tells nobody its BMC passwords, so each BMC must be found 
 import re
 from collections import Counter
 from dataclasses import dataclass
-from typing import Annotated, Any
+from typing import Annotated, Any, Final
 from uuid import UUID
 
 from pydantic import BaseModel, ConfigDict, Field, StrictBool, StringConstraints
@@ -52,6 +52,11 @@ class Foreign(BaseModel):
     instance_info: dict[str, Any] = {}
     bmc_address: Text = ""
     ports: list[Port] = Field(default=[], max_length=64)
+
+
+BOOTS_WITH: Final = frozenset({"kernel_append_params", "ramdisk_kernel_arguments"})
+"""Of instance_info: another Ironic's words for the ramdisk's kernel command line. Ours has its own;
+its iPXE script would be made of them (CVE-2026-46447)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,5 +171,7 @@ def _accept(session: Session, bmc: Bmc, line: Line, cloud: str, who: str) -> Non
 def _told(node: Foreign) -> dict[str, Any]:
     """What our Ironic is told; a value that was masked there is not known."""
     told = node.model_dump(mode="json", exclude={"uuid", "bmc_address", "driver", "name"})
-    info = {k: v for k, v in node.instance_info.items() if MASK not in str(v)}
+    info = {
+        k: v for k, v in node.instance_info.items() if MASK not in str(v) and k not in BOOTS_WITH
+    }
     return told | {"instance_info": info}

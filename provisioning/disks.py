@@ -137,6 +137,10 @@ def lacks(
         return ["nobody told yet which disks it has"]
     if spec.root_raid and inventory.firmware == "bios":
         return ["it boots by BIOS, and a mirrored root needs UEFI"]
+    if spec.root_raid and kept:
+        return [
+            "a disk of it is kept, and cleaning a mirrored root takes every array of a server apart"
+        ]
     missing = vanished(inventory, kept)
     return missing or _lacks(_wants(spec, min_gib), spec, inventory, kept)
 
@@ -310,12 +314,12 @@ def wanted(spec: ClaimSpec, found: Chosen, kept: Sequence[KeptDisk]) -> dict[str
     entries = [entry for entry in spec.disks for _ in range(_count(entry))]
     return {
         "root": {
-            "serials": [name for d in found["root"] if (name := d.serial or d.wwn)],
+            "serials": [name for d in found["root"] if (name := _name(d))],
             "raid": 1 if len(found["root"]) == MIRROR else 0,
         },
         "data": [
             {
-                "serial": d.serial or d.wwn,
+                "serial": _name(d),
                 "role": role,
                 **({"keep": True, "wwn": d.wwn} if entry.get("keep") else {}),
             }
@@ -323,6 +327,20 @@ def wanted(spec: ClaimSpec, found: Chosen, kept: Sequence[KeptDisk]) -> dict[str
         ],
         "kept": [{"serial": k.serial} for k in kept],
     }
+
+
+def roles(order_wanted: dict[str, Any]) -> dict[str, str]:
+    """Serial (else WWN) -> what a disk is for, as its deploy order named it; kept ones "kept"."""
+    told = order_wanted.get("disks") or {}
+    return {
+        **{disk["serial"]: "kept" for disk in told.get("kept", [])},
+        **{disk["serial"]: disk["role"] for disk in told.get("data", [])},
+        **dict.fromkeys((told.get("root") or {}).get("serials", []), "root"),
+    }
+
+
+def _name(drive: Drive) -> str:
+    return drive.serial or drive.wwn
 
 
 # --- kept disks -----------------------------------------------------------------------------------
@@ -364,7 +382,7 @@ def ironic_properties(kept: Sequence[KeptDisk]) -> dict[str, Any]:
             short = k.wwn.removeprefix("0x").removeprefix("eui.")
             hints += [{"wwn": f"s== {k.wwn}"}, {"wwn_with_extension": f"s== {k.wwn}"}]
             hints += [{"serial": f"s== {short}"}]
-    return {"skip_block_devices": [*hints, NO_MD]}
+    return {"skip_block_devices": [NO_MD, *hints]}
 
 
 def raid_interface(kept: Sequence[KeptDisk]) -> Literal["agent", "no-raid"]:

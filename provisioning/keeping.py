@@ -31,9 +31,13 @@ OURS: Final = frozenset({"redfish", "ipmi"})
 
 
 def seen_by(bmc: Bmc) -> Inventory | None:
-    """As its ramdisk saw it: Ironic's hints are matched against that. Else as its BMC tells."""
+    """As its ramdisk saw it: Ironic's hints are matched against that. Else as its BMC tells.
+
+    None: nobody told of any disk yet.
+    """
     inside = drift.told(bmc.ramdisk)
-    return inside if inside.drives else drift.present(bmc)
+    seen = inside if inside.drives else drift.present(bmc)
+    return seen if seen and seen.drives else None
 
 
 def keep(session: Session, bmc: Bmc, serial: str, why: str, who: str, project: str = "") -> None:
@@ -85,7 +89,7 @@ def to_keep(claim: Claim, node_uuid: UUID, wanted: dict[str, Any]) -> list[KeptD
     """
     return [
         KeptDisk(
-            node_uuid=node_uuid, serial=told["serial"] or told["wwn"], wwn=told["wwn"],
+            node_uuid=node_uuid, serial=told["serial"], wwn=told["wwn"],
             project=claim.project, why=f"claim {claim.name} keeps it as {told['role']}",
             kept_by=claim.asked_by,
         )
@@ -124,10 +128,17 @@ def protect(parts: Parts, bmc: Bmc, node: Node, also: Sequence[KeptDisk] = ()) -
         )
     known = {k.serial for k in kept}
     every = sorted([*kept, *(k for k in also if k.serial not in known)], key=lambda k: k.serial)
-    skip = disks.ironic_properties(every).get("skip_block_devices", [])
-    if skip != (node.properties.get("skip_block_devices") or []):
+    before = list(node.properties.get("skip_block_devices") or [])
+    theirs = _theirs(before)
+    skip = [*theirs, *disks.ironic_properties(every).get("skip_block_devices", [])]
+    if skip != before:
         parts.ironic.patch_node(bmc.node, {"/properties/skip_block_devices": skip})
-    _choose_raid(parts, bmc, node, disks.raid_interface(every))
+    _choose_raid(parts, bmc, node, "no-raid" if theirs else disks.raid_interface(every))
+
+
+def _theirs(hints: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """What an adopted node brought with it: all before the first of ours, which is always NO_MD."""
+    return hints[: hints.index(disks.NO_MD)] if disks.NO_MD in hints else hints
 
 
 def _choose_raid(parts: Parts, bmc: Bmc, node: Node, wanted: str) -> None:

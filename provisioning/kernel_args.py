@@ -1,7 +1,8 @@
 """Kernel arguments that a claim gives its installed system: a grammar, and names that are refused.
 
 They end in a file that a shell reads (/etc/default/grub.d) and on a kernel's command line, so the
-grammar has no blank, no quote, no `$`, `;` or backslash in it. Refused are names that say which
+grammar has no blank, no quote, no `$`, `;` or backslash in it: the kernel's own quoting is not
+offered. Refused are names that say which
 system boots, or who configures it: each would make the node something else than was asked for.
 """
 

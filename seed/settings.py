@@ -16,6 +16,8 @@ from pydantic_settings import (
 )
 
 from api.grants import KeystoneSettings, OidcSettings
+from ipxe.bootspec import checked_interface, checked_path, console_arguments
+from provisioning.errors import Invalid
 
 
 def config_file() -> Path:
@@ -106,7 +108,7 @@ class Settings(BaseSettings):
     management: Wire
     provisioning: ProvisioningWire
     out_of_band: OutOfBandWire
-    namespace: str = ""
+    namespace: str = Field(default="", pattern=r"^[0-9A-Za-z._-]{0,64}$")
     """Named network namespace all services run in; empty: the machine's own."""
     state_dir: Path = Path("/var/lib/seed")
     run_dir: Path = Path("/run/seed")
@@ -150,6 +152,19 @@ class Settings(BaseSettings):
                 "out_of_band.pool_start: BMCs get leases only on a wire of their own, "
                 f"not on {self.provisioning.interface}, which servers boot from"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _plain_in_every_file(self) -> Self:
+        """These end in files that nginx, dnsmasq, Ironic, supervisord, systemd and iPXE read."""
+        try:
+            for path in (self.state_dir, self.run_dir, self.log_dir, self.env_dir):
+                checked_path(path)
+            for wire in (self.management, self.provisioning, self.out_of_band):
+                checked_interface(wire.interface)
+            console_arguments(self.console_args)
+        except Invalid as err:
+            raise ValueError(f"{err}: {err.remedy}") from err
         return self
 
     @classmethod

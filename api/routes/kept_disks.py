@@ -41,14 +41,14 @@ class DiskAsk(BaseModel):
     serial: str = Field(min_length=1, max_length=255)
 
 
-class KeepAsk(DiskAsk):
+class KeepDiskAsk(DiskAsk):
     """why: kept with it. project: only its claims may have the node meanwhile; empty: anybody's."""
 
     why: str = Field(min_length=1, max_length=500)
     project: str = Field(default="", max_length=80)
 
 
-class ForgetAsk(DiskAsk):
+class ForgetDiskAsk(DiskAsk):
     """plan: the hash that `:plan-forget-disk` gave."""
 
     plan: str
@@ -73,7 +73,7 @@ def list_disks(name: str, caller: Insider, parts: Here) -> list[NodeDisk]:
 
 
 @router.post("/v1/nodes/{name}:keep-disk")
-def keep_disk(name: str, ask: KeepAsk, caller: Operator, parts: Here) -> list[NodeDisk]:
+def keep_disk(name: str, ask: KeepDiskAsk, caller: Operator, parts: Here) -> list[NodeDisk]:
     """From now on this disk is neither erased nor written, whoever has the node."""
     with parts.store.write() as session:
         bmc = find(session, name)
@@ -94,7 +94,7 @@ def plan_forget_disk(name: str, ask: DiskAsk, caller: Destroyer, parts: Here) ->
 
 
 @router.post("/v1/nodes/{name}:forget-disk")
-def forget_disk(name: str, ask: ForgetAsk, caller: Destroyer, parts: Here) -> list[NodeDisk]:
+def forget_disk(name: str, ask: ForgetDiskAsk, caller: Destroyer, parts: Here) -> list[NodeDisk]:
     """This disk is as any other again. Needs the hash of a plan for just this one."""
     with parts.store.write() as session:
         bmc = find(session, name)

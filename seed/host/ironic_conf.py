@@ -7,7 +7,7 @@ from pathlib import Path
 
 import bcrypt
 
-from ipxe.bootspec import COLLECTORS
+from ipxe.bootspec import COLLECTORS, console_arguments
 from ipxe.render import write_atomic
 from provisioning.errors import HostError
 from seed.host.paths import Paths
@@ -32,7 +32,7 @@ def render(settings: Settings, extra_hardware: Sequence[str] = (), ipmi_interval
         extra=list(extra_hardware),
         fake=",fake" if "fake-hardware" in extra_hardware else "",
         ipmi_interval=ipmi_interval,
-        kernel_args=_QUIET.format(console=settings.console_args),
+        kernel_args=_QUIET.format(console=" ".join(console_arguments(settings.console_args))),
         collectors=COLLECTORS,
     )
 

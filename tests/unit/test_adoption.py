@@ -98,7 +98,10 @@ def test_a_server_that_is_ours_by_another_name_stays_ours(store: Store) -> None:
 
 def test_taking_writes_what_our_ironic_shall_be_told_and_no_mask(store: Store) -> None:
     found(store)
-    info = {"image_source": "http://x/i", "configdrive": "******", "root": {"password": "******"}}
+    info: dict[str, Any] = {
+        "image_source": "http://x/i", "configdrive": "******", "root": {"password": "******"},
+        "kernel_append_params": "quiet\nshell",
+    }  # fmt: skip
     node = there(instance_info=info, resource_class="gold", extra={"rack": "r1"})
     with store.write() as session:
         adoption.take(session, "bifrost", [node], "ann")

@@ -173,6 +173,21 @@ def test_what_is_kept_is_skipped_under_every_name_that_it_and_its_partitions_hav
     assert (disks.raid_interface([]), disks.raid_interface([kept(SSD1)])) == ("agent", "no-raid")
 
 
+def test_the_order_says_what_each_disk_is_for_and_what_is_kept_later() -> None:
+    spec = a_spec(disks=[{"role": "osd", "serial": "H0", "keep": True}, {"role": "log"}])
+    told = disks.wanted(spec, disks.chosen(spec, SERVER, [kept(HDD[3])]), [kept(HDD[3])])
+    assert told == {
+        "root": {"serials": ["S1"], "raid": 0},
+        "data": [
+            {"serial": "H0", "role": "osd", "keep": True, "wwn": HDD[0].wwn},
+            {"serial": "S2", "role": "log"},
+        ],
+        "kept": [{"serial": "H3"}],
+    }
+    assert disks.roles({"disks": told}) == {"S1": "root", "H0": "osd", "S2": "log", "H3": "kept"}
+    assert disks.roles({}) == {}
+
+
 def test_other_projects_stay_away_from_what_is_kept() -> None:
     mine, theirs, anybodys = kept(SSD1, "a"), kept(SSD2, "b"), kept(HDD[0])
     assert disks.others([mine, theirs, anybodys], "a") == [theirs]

@@ -8,7 +8,7 @@ from sqlmodel import col, select
 
 from provisioning import disks, keeping
 from provisioning.errors import Conflict, NotFound
-from provisioning.models import Bmc, Order
+from provisioning.models import Bmc, Claim, Order
 from provisioning.one_time import KeptDisk
 from provisioning.states import ClaimState, OrderKind
 from tests.unit.test_claim_leases import Days, a_house
@@ -64,6 +64,21 @@ def protect(house: Days, **facts: Any) -> None:
         bmc = session.exec(select(Bmc)).one()
     node = house.ironic.by_uuid[str(house.uuids[0])]
     keeping.protect(house.reconciler.parts, bmc, node)
+
+
+def aim(house: Days, **wish: Any) -> tuple[dict[str, Any], list[dict[str, Any]], dict[str, Any]]:
+    """As before a deploy of its node: the root for Ironic, deploy steps, what is proved."""
+    claim = Claim(**a_spec("web", **wish).model_dump(), project="p", asked_by="me")
+    with house.store.read() as session:
+        bmc = session.exec(select(Bmc)).one()
+    seen = keeping.seen_by(bmc)
+    found = disks.chosen(claim, seen, kept(house))
+    assert seen is not None
+    wanted = disks.wanted(claim, found, kept(house))
+    node = house.ironic.by_uuid[str(bmc.node)]
+    also = keeping.to_keep(claim, bmc.node, {"disks": wanted})
+    keeping.protect(house.reconciler.parts, bmc, node, also)
+    return disks.root_hint(found, seen), disks.raid_steps(found, seen), wanted
 
 
 OSD = {"serial": "Db", "role": "osd", "keep": True, "wwn": ""}
@@ -137,6 +152,19 @@ def test_what_ironic_knows_already_is_not_said_again(one: Days) -> None:
     assert skipped(one) == []
 
 
+def test_what_another_ironic_skipped_is_skipped_on(one: Days) -> None:
+    theirs = [{"serial": "Da"}, {"volume_name": "data"}]
+    protect(one, raid_interface="agent", properties={"skip_block_devices": theirs})
+    assert skipped(one) == theirs
+    keep(one, "Db")
+    protect(one)
+    assert (skipped(one)[:2], {"serial": "s== Db"} in skipped(one)) == (theirs, True)
+    with one.store.write() as session:
+        keeping.forget(session, session.exec(select(Bmc)).one(), "Db", "", "me")
+    protect(one)
+    assert skipped(one) == theirs
+
+
 def test_only_a_disk_that_it_has_can_be_kept(one: Days) -> None:
     with pytest.raises(NotFound, match="has no disk 'Dc'"):
         keep(one, "Dc")
@@ -154,3 +182,40 @@ def test_two_disks_that_go_by_one_serial_are_both_kept(one: Days) -> None:
         seen = keeping.seen_by(session.exec(select(Bmc)).one())
     with pytest.raises(Conflict, match="may be written"):
         disks.chosen(a_spec("web"), seen, kept(one))
+
+
+# --- before a deploy ------------------------------------------------------------------------------
+
+
+def test_a_deploy_names_the_serial_and_what_it_will_keep_is_skipped_already(one: Days) -> None:
+    one.ironic.change(one.uuids[0], driver="redfish", raid_interface="agent")
+    root, steps, wanted = aim(one, disks=[{"role": "osd", "serial": "Db", "keep": True}])
+    assert root == {"root_device": {"serial": "s== Da"}}
+    assert (steps, wanted["data"]) == ([], [OSD])
+    assert {"serial": "s== Db"} in skipped(one)
+    assert one.ironic.nodes()[0].raid_interface == "no-raid"
+    assert kept(one) == []
+
+
+def test_a_mirror_is_a_step_of_the_ramdisks_own_raid_interface(one: Days) -> None:
+    one.ironic.change(one.uuids[0], driver="ipmi", raid_interface="no-raid")
+    root, steps, wanted = aim(one, root_raid=1)
+    assert root == {}
+    assert wanted["root"] == {"serials": ["Da", "Db"], "raid": 1}
+    assert one.ironic.nodes()[0].raid_interface == "agent"
+    one.ironic.change(one.uuids[0], provision_state="available")
+    one.ironic.instance_infos[str(one.uuids[0])] = {"image_source": "x"}
+    one.ironic.provision(one.uuids[0], "active", {"meta_data": {}}, steps)
+
+
+def test_a_mirror_is_not_asked_for_beside_a_kept_disk(one: Days) -> None:
+    show(one, [*DRIVES, {"serial": "Dc", "size_bytes": 10**12, "name": "/dev/sdc"}])
+    keep(one, "Dc")
+    with pytest.raises(Conflict, match="takes every array of a server apart"):
+        aim(one, root_raid=1)
+
+
+def test_nobody_told_of_a_disk_is_not_that_there_is_none(one: Days) -> None:
+    show(one, [])
+    with pytest.raises(Conflict, match="nobody told yet which disks it has"):
+        aim(one, root_raid=1)
