@@ -176,7 +176,7 @@ class Receiver:
         return total
 
     def _receive(self, answer: httpx.Response, part: Part, total: int, until: float) -> None:
-        for chunk in answer.iter_raw(CHUNK):
+        for chunk in answer.iter_raw():
             self._check_size(part.size + len(chunk))
             part.append(chunk)
             self.progress(part.size, total)
