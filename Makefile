@@ -14,8 +14,9 @@ PYTHON ?= /usr/bin/python3
 export PATH := $(PATH):/usr/sbin:/sbin
 unexport PYTHONDONTWRITEBYTECODE
 
-APT_HOST := acl ca-certificates dnsmasq-base genisoimage iproute2 ipmitool ipxe nginx-light \
+APT_HOST := acl bubblewrap ca-certificates dnsmasq-base genisoimage iproute2 ipmitool ipxe nginx-light \
 	openssh-client python3-venv qemu-utils
+APT_TESTS := docker-registry
 APT_IMAGES := cpio debian-archive-keyring dosfstools dpkg-dev e2fsprogs fdisk grub-efi-amd64-bin \
 	grub-pc-bin grub-common kmod mmdebstrap mtools zstd
 APT_LAB := ipxe-qemu libvirt-clients libvirt-daemon libvirt-daemon-driver-qemu libvirt-daemon-system \
@@ -33,9 +34,9 @@ NO_DAEMONS = printf '\043!/bin/sh\nexit 101\n' > /usr/sbin/policy-rc.d && chmod 
 
 .PHONY: packages
 packages:
-	@mkdir -p $(PREFIX); missing=$$( { dpkg-query -W -f '$${db:Status-Status} $${Package}\n' $(APT_HOST) $(APT_IMAGES) $(APT_LAB) \
+	@mkdir -p $(PREFIX); missing=$$( { dpkg-query -W -f '$${db:Status-Status} $${Package}\n' $(APT_HOST) $(APT_IMAGES) $(APT_LAB) $(APT_TESTS) \
 	    2>/dev/null || true; } | awk '$$1=="installed"{print $$2}' | sort -u | \
-	    comm -13 - <(printf '%s\n' $(APT_HOST) $(APT_IMAGES) $(APT_LAB) | sort -u)); \
+	    comm -13 - <(printf '%s\n' $(APT_HOST) $(APT_IMAGES) $(APT_LAB) $(APT_TESTS) | sort -u)); \
 	if [ -n "$$missing" ]; then \
 	    echo "installing" $$missing; \
 	    apt-get update -qq; \

@@ -10,6 +10,7 @@ from typing import Final
 from fastapi.concurrency import run_in_threadpool
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from api.limits import streamed
 from api.problems import Malformed
 from api.roles import Caller
 from provisioning.kept import Answer, Ask, Kept
@@ -35,7 +36,7 @@ class Idempotency:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         key = _key(scope) if scope["type"] == "http" and scope["method"] in CHANGING else None
-        if key is None or not scope["path"].startswith("/v1/"):
+        if key is None or not scope["path"].startswith("/v1/") or streamed(scope):
             await self.app(scope, receive, send)
             return
         message = await receive()

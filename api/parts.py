@@ -57,6 +57,20 @@ class Rates:
 
 
 @dataclass(frozen=True)
+class Shelf:
+    """How disk images come in.
+
+    incoming: folder for uploads. sealer: to seed-images' key. hosts: that images are fetched from.
+    most: bytes of a file.
+    """
+
+    incoming: Path
+    sealer: Sealer
+    hosts: tuple[str, ...] = ()
+    most: int = 64 << 30
+
+
+@dataclass(frozen=True)
 class Parts:
     """Made once at start-up, and the same for every door.
 
@@ -68,6 +82,7 @@ class Parts:
     grace_seconds: between a lease's end and its release by itself.
     turnaround_seconds: after which a claim's nodes count as free for a reservation.
     federation: who else can say whose token it is (single sign-on).
+    shelf:        how disk images come in.
     """
 
     store: Store
@@ -85,6 +100,7 @@ class Parts:
     networks: Mapping[str, IPv4Interface] = field(default_factory=dict)
     wires: Mapping[str, IPv4Interface] = field(default_factory=dict)
     federation: Federation = field(default_factory=Federation)
+    shelf: Shelf = Shelf(Path("incoming"), Sealer(Path("images.pub")))
 
     @cached_property
     def traffic(self) -> Traffic:

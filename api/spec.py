@@ -30,6 +30,7 @@ TAGS: Final = {
     "sessions": "Logging in and out.",
     "credentials": "Logins of BMCs; no password ever comes out.",
     "images": "What can be put onto nodes.",
+    "image intakes": "Disk images on their way in, and logins of registries they come from.",
     "events": "What happened, and who was told.",
     "webhooks": "Addresses that events are posted to.",
     "bmcs": "The BMCs that were found, and the servers behind them.",

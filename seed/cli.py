@@ -27,6 +27,7 @@ from seed.commands import (
     preview,
     project,
     rack,
+    registry,
     session,
     timeline,
     token,
@@ -78,6 +79,7 @@ app.add_typer(network.layout, name="layout")
 app.add_typer(claim.app, name="claim")
 app.command("inventory")(inventory.inventory)
 app.add_typer(image.app, name="image")
+app.add_typer(registry.app, name="registry")
 app.add_typer(token.app, name="token")
 app.add_typer(event.app, name="event")
 app.add_typer(webhook.app, name="webhook")

@@ -24,7 +24,7 @@ from api.feed import Feed
 from api.gateway import create_gateway
 from api.keystone import Keystone
 from api.oidc import Oidc
-from api.parts import Door, Parts, Rate, Rates
+from api.parts import Door, Parts, Rate, Rates, Shelf
 from api.peer import PeerProtocol
 from provisioning.errors import HostError
 from provisioning.secrets import Sealer
@@ -94,6 +94,12 @@ def make_parts(settings: Settings) -> Parts:
         federation=Federation(
             oidc=Oidc(settings.oidc) if settings.oidc.issuer else None,
             keystone=Keystone(settings.keystone) if settings.keystone.url else None,
+        ),
+        shelf=Shelf(
+            incoming=paths.incoming,
+            sealer=Sealer(paths.images_pub),
+            hosts=settings.images.allowed_hosts,
+            most=settings.images.most_gib << 30,
         ),
         rates=Rates(
             reads=Rate(settings.rates.reads, settings.rates.reads_burst),

@@ -105,6 +105,7 @@ def prepare(
         tls.ensure(settings)
         ironic_conf.ensure_accounts(settings)
         make_keys(paths.master_key, paths.master_pub)
+        make_keys(paths.images_key, paths.images_pub)
         authority.make(paths.bmc_ca_key, paths.bmc_ca_pem)
     with _timed("configuration", progress):
         write_configuration(settings, extra_hardware)

@@ -29,8 +29,8 @@ from seed import log as logs
 from tests.fakes.api import Asked, a_token, bearer, empty_ironic, ironic_double, some_parts
 
 # Characters that each encoding writes in a way of its own.
-BMC_PASSWORD, USER_PASSWORD, USER_DATA, SENT = (
-    f'c4n\u00e4ry "{what}"/+&={what}' for what in ("bmc", "user", "data", "sent")
+BMC_PASSWORD, USER_PASSWORD, USER_DATA, SENT, REGISTRY_PASSWORD = (
+    f'c4n\u00e4ry "{what}"/+&={what}' for what in ("bmc", "user", "data", "sent", "registry")
 )
 FIELDS = ("password", "secret", "token", "user_data", "sealed", "new_password", "why", "reason")
 
@@ -103,10 +103,12 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
         ironic.answer = answer
         tokens = {role: a_token(parts, f"a-{role}", role) for role in Role}
         secrets = {"bmc": BMC_PASSWORD, "user": USER_PASSWORD,
-                   "data": USER_DATA, "sent": SENT, **tokens}  # fmt: skip
+                   "data": USER_DATA, "sent": SENT,
+                   "registry": REGISTRY_PASSWORD, **tokens}  # fmt: skip
         plant(parts)
         with TestClient(create_app(parts, Door.WEB), raise_server_exceptions=False) as web:
             callers = {role: bearer(token) for role, token in tokens.items()}
+            plant_registry(web, callers[Role.OPERATOR])
             secrets["hook"] = made(web, callers[Role.OPERATOR])
             yield Site(parts, web, callers, secrets, log)
 
@@ -154,6 +156,11 @@ def plant(parts: Parts) -> None:
         session.add(
             Bmc(address="10.0.1.1", protocol="redfish", credential_id=row.id, login=Login.OK)
         )
+
+
+def plant_registry(web: TestClient, headers: dict[str, str]) -> None:
+    login = {"username": "seed", "password": REGISTRY_PASSWORD}
+    assert web.put("/v1/registry-logins/r.example", json=login, headers=headers).status_code == 200
 
 
 def made(web: TestClient, headers: dict[str, str]) -> str:
@@ -239,7 +246,7 @@ def test_the_database_holds_no_password(site: Site, tmp_path: Path) -> None:
     """A backup may be read by others. (user-data is a person's text, and kept as it is.)"""
     url = str(site.parts.store.engine.url).removeprefix("sqlite:///")
     content = b"".join(p.read_bytes() for p in Path(url).parent.glob("seed.db*"))
-    hidden = {name: site.secrets[name] for name in ("bmc", "user", "hook", *Role)}
+    hidden = {name: site.secrets[name] for name in ("bmc", "user", "hook", "registry", *Role)}
     assert not leaked(content, hidden)
 
 

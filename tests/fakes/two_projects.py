@@ -33,7 +33,8 @@ from provisioning.models import (
     now,
 )
 from provisioning.room import HardwareClass, Observation, Slot
-from provisioning.states import AddressKind, BmcGoal, ClaimState, Login, OrderKind
+from provisioning.shelf import ImageStanding, Intake, RegistryLogin
+from provisioning.states import AddressKind, BmcGoal, ClaimState, ImageState, Login, OrderKind
 from provisioning.tenants import BreakGlass, KeptAnswer, Project, Quota, User
 from tests.fakes.api import Asked, a_token, empty_ironic, ironic_double, some_parts
 from tests.fakes.hardware import a_class, an_inventory
@@ -67,6 +68,10 @@ IMAGE = {
     "files": {"disk": {"name": "d", "size": 1, "sha256": "0" * 64, "sha512": "0" * 128}},
     "built_at": "2026-11-20T00:00:00Z", "build_seconds": 1,
 }  # fmt: skip
+VERSIONS = (
+    ("debian", "1"), ("debian", "baremetal"), ("debian", "canary-draft"), ("canary-image", "1"),
+)  # fmt: skip
+"""Of images; those with a canary's name are not published."""
 
 
 GROVE = {
@@ -112,9 +117,12 @@ def two_projects(base: Path) -> Iterator[World]:
 
         ironic.answer = answer
         parts = some_parts(base, ironic.url)
-        current = parts.image_dir / "debian" / "current"
-        current.mkdir(parents=True)
-        (current / "manifest.json").write_text(json.dumps(IMAGE))
+        for name, version in VERSIONS:
+            folder = parts.image_dir / name / version
+            folder.mkdir(parents=True)
+            told = IMAGE | {"name": name, "version": version}
+            (folder / "manifest.json").write_text(json.dumps(told))
+        (parts.image_dir / "debian" / "current").symlink_to("1")
         _fill(parts)
         see(parts.store, parts.desk.ironic)
         a_token(parts, "canary-token", Role.CLAIMER, project=OTHER)
@@ -226,6 +234,10 @@ def _others() -> list[Any]:
         HardwareClass(
             name="canary-hardware", document=a_class("canary-hardware").model_dump(mode="json")
         ),
+        ImageStanding(name="debian", version="canary-draft", state=ImageState.DRAFT),
+        ImageStanding(name="canary-image", version="1", state=ImageState.WITHDRAWN, why="canary"),
+        Intake(name="canary-intake", kind="upload", asked_by="canary-admin"),
+        RegistryLogin(host="canary.example", username="canary-user", sealed=b"canary"),
         Discovery(id=DISCOVERY, ranges=["10.66.6.0/24"], asked_by="canary-admin"),
     ]  # fmt: skip
 
