@@ -1,0 +1,7 @@
+"""Debian bookworm, for software that is not ready for trixie yet."""
+
+from pathlib import Path
+
+from images.wholedisk import WholeDisk
+
+PLUGIN = WholeDisk(file=Path(__file__), name="debian-bookworm", suite="bookworm")
