@@ -72,10 +72,11 @@ class Build(BaseModel):
 @dataclass(frozen=True, slots=True)
 class Wanted:
     """extras: what this site adds. fresh: build although it is in the cache, with the packages
-    that the mirror has now."""
+    that the mirror has now. mirror: where a distribution that is not Debian comes from."""
 
     extras: Extras = NO_EXTRAS
     fresh: bool = False
+    mirror: str = ""
 
 
 AS_IT_IS = Wanted()
@@ -136,6 +137,7 @@ def build_recipe(
                 extras=wanted.extras,
                 inputs=digest,
                 fresh=wanted.fresh,
+                mirror=wanted.mirror,
                 expected=before.phases if before else {},
             )
             _make(recipe, digest, shelf, bench)

@@ -32,6 +32,7 @@ FLEETING = (
     "etc/ssh/ssh_host_*",
     "etc/.pwd.lock",
     "etc/*-",  # passwd- and its like: as they were one package ago
+    "etc/nvme/host*",  # who a server is to its storage: made from its own UUID where it is asked
     "root/.wget-hsts",
     "run/*",
     "tmp/*",

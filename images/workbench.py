@@ -56,7 +56,7 @@ class Workbench:
     progress: told one short line per step.
     shelf:    folder of this recipe in the cache; what is made faster by it is kept there.
     extras:   what this site adds. inputs: the build's digest.
-    fresh:    nothing is taken from an earlier build.
+    fresh:    nothing is taken from an earlier build. mirror: of a distribution that is not Debian.
     expected: step -> seconds it took last time; phases: the steps so far and when they began.
     """
 
@@ -72,6 +72,7 @@ class Workbench:
     extras: Extras = field(default_factory=Extras)
     inputs: str = ""
     fresh: bool = False
+    mirror: str = ""
     expected: dict[str, float] = field(default_factory=dict)
     phases: list[tuple[str, float]] = field(default_factory=list)
 

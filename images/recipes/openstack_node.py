@@ -25,7 +25,7 @@ SECRETS = words("""
 var/lib/rabbitmq/.erlang.cookie etc/iscsi/initiatorname.iscsi etc/openvswitch/conf.db
 etc/openvswitch/system-id.conf etc/openvswitch/.conf.db.~lock~ etc/ssl/private/*
 etc/ssl/certs/ssl-cert-snakeoil.pem var/lib/mysql/* var/lib/ovn/*.db etc/ovn/*.pem
-etc/nvme/hostid etc/nvme/hostnqn etc/libvirt/secrets/* var/lib/nova/compute_id
+etc/libvirt/secrets/* var/lib/nova/compute_id
 var/lib/libvirt/dnsmasq/* etc/libvirt/nwfilter/* var/lib/keystone/*.db
 """)
 # MariaDB's tables are made by the package; without them the server does not start.

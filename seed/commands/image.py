@@ -58,6 +58,7 @@ def built(
         Path | None, typer.Option(help="What this site adds, TOML; see docs/images.md.")
     ] = None,
     fresh: Annotated[bool, typer.Option(help="Build anew, with today's packages.")] = False,
+    mirror: Annotated[str, typer.Option(help="Of Ubuntu's or Rocky's images.")] = "",
     cache: Annotated[Path, typer.Option(help="Where finished builds are kept.")] = CACHE,
     output: show.Output = show.Format.TABLE,
 ) -> None:
@@ -68,7 +69,7 @@ def built(
     from images.build import Wanted
     from images.extras import NO_EXTRAS, read
 
-    wanted = Wanted(read(extras) if extras else NO_EXTRAS, fresh)
+    wanted = Wanted(read(extras) if extras else NO_EXTRAS, fresh, mirror)
     image, made = _published(recipe, cache, wanted)
     told = {"digest": made.digest, "phases": made.phases, "log": made.log, "kernel": made.kernel}
     show.one(_flat({**image.model_dump(mode="json"), **told}), output)

@@ -15,6 +15,7 @@ import pytest
 from images import build as builder
 from images import mirror
 from images.build import CONTENTS, Build
+from images.dib import Dib
 from images.drivers import REQUIRED
 from images.recipes import Recipe
 from provisioning.image import NAME_PATTERN
@@ -22,7 +23,7 @@ from provisioning.image import NAME_PATTERN
 CACHE = Path("/var/cache/seed/images")
 NAMES = sorted(builder.recipes())
 BUILT = ("debian", "ramdisk")
-OF_DEBIAN = [name for name in NAMES if builder.recipes()[name].packages]
+OF_DEBIAN = [name for name in NAMES if not isinstance(builder.recipes()[name], Dib)]
 MODULES = (*REQUIRED, "ipmi_msghandler", "ext4", "vfat", "isofs")
 FIRMWARE = (
     "tigon/tg3.bin",
@@ -38,33 +39,6 @@ FIRMWARE = (
 )
 WIRE_LIMIT = 200 << 20
 """Bytes of kernel and initramfs that each boot of a ramdisk may fetch."""
-
-
-@cache
-def built(name: str) -> Build:
-    return builder.build(name, CACHE, mirror.sources(""), print, CACHE / "logs")
-
-
-@pytest.fixture(params=NAMES)
-def recipe(request: pytest.FixtureRequest) -> Recipe:
-    return builder.recipes()[request.param]
-
-
-@pytest.fixture(params=BUILT)
-def built_recipe(request: pytest.FixtureRequest) -> Recipe:
-    return builder.recipes()[request.param]
-
-
-def test_every_kind_is_there() -> None:
-    kinds = "ramdisk rescue debian debian-bookworm kubernetes-node overcloud-node openstack-node"
-    assert {*kinds.split(), "vagrant-box", "ubuntu", "rocky"} <= set(NAMES)
-
-
-@pytest.fixture(scope="module")
-def archives(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Apt]:
-    """apt with a state of its own for each Debian release that a recipe is made of."""
-    suites = {builder.recipes()[name].suite for name in OF_DEBIAN}
-    return {suite: Apt(tmp_path_factory.mktemp(suite), suite) for suite in sorted(suites)}
 
 
 class Apt:
@@ -100,6 +74,33 @@ class Apt:
         )
         assert done.returncode == 0, done.stderr
         return done.stdout
+
+
+@cache
+def built(name: str) -> Build:
+    return builder.build(name, CACHE, mirror.sources(""), print, CACHE / "logs")
+
+
+@pytest.fixture(params=NAMES)
+def recipe(request: pytest.FixtureRequest) -> Recipe:
+    return builder.recipes()[request.param]
+
+
+@pytest.fixture(params=BUILT)
+def built_recipe(request: pytest.FixtureRequest) -> Recipe:
+    return builder.recipes()[request.param]
+
+
+def test_every_kind_is_there() -> None:
+    kinds = "ramdisk rescue debian debian-bookworm kubernetes-node overcloud-node openstack-node"
+    assert {*kinds.split(), "vagrant-box", "ubuntu", "rocky"} <= set(NAMES)
+
+
+@pytest.fixture(scope="module")
+def archives(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Apt]:
+    """apt with a state of its own for each Debian release that a recipe is made of."""
+    suites = {builder.recipes()[name].suite for name in OF_DEBIAN}
+    return {suite: Apt(tmp_path_factory.mktemp(suite), suite) for suite in sorted(suites)}
 
 
 @pytest.mark.parametrize("name", OF_DEBIAN)

@@ -112,7 +112,7 @@ def test_two_builds_at_once_make_one(tmp_path: Path) -> None:
 
 
 def test_an_unknown_recipe_names_the_known(tmp_path: Path) -> None:
-    with pytest.raises(NotFound, match="debian, .*, ramdisk, "):
+    with pytest.raises(NotFound, match=r"debian, .*, ramdisk, "):
         builder.build("windows", tmp_path, (), print, tmp_path)
 
 
