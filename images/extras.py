@@ -75,7 +75,7 @@ def _content(text: str) -> str:
 
 
 def _key(text: str) -> str:
-    if not KEY.match(text):
+    if not KEY.fullmatch(text):
         raise ValueError("this is no public SSH key in one line: '<type> <base64> [comment]'")
     return text
 
@@ -83,7 +83,7 @@ def _key(text: str) -> str:
 def _proxy(text: str) -> str:
     if "@" in text:
         raise ValueError("a login in a proxy's address would be readable on every server")
-    if not URL.match(text):
+    if not URL.fullmatch(text):
         raise ValueError("a proxy is http://host:port")
     return text
 

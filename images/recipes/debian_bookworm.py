@@ -4,7 +4,9 @@ from pathlib import Path
 
 from images.wholedisk import WholeDisk
 
-PLUGIN = WholeDisk(file=Path(__file__),
+PLUGIN = WholeDisk(
+    file=Path(__file__),
     name="debian-bookworm",
     suite="bookworm",
-    without=("firmware-intel-misc",),  # part of firmware-misc-nonfree there)
+    without=("firmware-intel-misc",),  # part of firmware-misc-nonfree there
+)
