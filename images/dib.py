@@ -5,6 +5,7 @@ Not the same bytes twice: diskimage-builder takes what the distribution has that
 
 import inspect
 import json
+import shutil
 import sys
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -26,13 +27,17 @@ package-installs
 PROGRAMS = Path(sys.prefix).parent / "dib" / "bin"
 """Of the locked environment "dib", beside the one this runs in; locks/dib.txt."""
 
+NEEDS = {"sudo": "sudo", "kpartx": "kpartx", "qemu-img": "qemu-utils"}
+"""Program that it runs on this machine -> Debian package."""
+
 HOUR = 3600.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Dib:
-    """element: the distribution's. release: its name there. mirror: the setting that says where it
-    comes from. packages: beside what the elements bring. settings: diskimage-builder's."""
+    """element: the distribution's. suite: its release. mirror: the setting that says where it
+    comes from. needs: program -> Debian package, on this machine. packages: beside what the elements
+    bring. settings: diskimage-builder's."""
 
     file: Path
     name: str
@@ -51,6 +56,7 @@ class Dib:
     root_raid: bool = False
     takes: frozenset[str] = frozenset({"packages"})
     programs: Path = PROGRAMS
+    needs: dict[str, str] = field(default_factory=lambda: dict(NEEDS))
 
     @property
     def inputs(self) -> tuple[Path, ...]:
@@ -65,12 +71,13 @@ class Dib:
                 f"image {self.name} is made by diskimage-builder, which is not installed here",
                 "make env-dib",
             )
+        self._check()
         bench = replace(bench, environment=self._environment(bench))
         bench.step(f"diskimage-builder: {self.element} {self.suite}")
         argv: Argv = [program, "-a", self.architecture, "-t", "qcow2", "-o", bench.work / "disk"]
         wanted = (*self.packages, *bench.extras.packages)
         argv += ["-p", ",".join(wanted)] if wanted else []
-        bench.run([*argv, self.element, *ELEMENTS], 2 * HOUR)
+        bench.run([*argv, self.element, *ELEMENTS], 2 * HOUR, aside=True)
         (bench.work / "disk.qcow2").rename(bench.out / "disk.qcow2")
         bill = self._bill(bench)
         info: Argv = ["qemu-img", "info", "--output=json", bench.out / "disk.qcow2"]
@@ -80,6 +87,18 @@ class Dib:
         return Made(
             {"disk": "disk.qcow2"}, size, weights, Contents((), (), ()), packages, bill=bill
         )
+
+    def _check(self) -> None:
+        missing = {
+            program: package
+            for program, package in self.needs.items()
+            if not shutil.which(program, path=workbench.SBIN)
+        }
+        if missing:
+            raise HostError(
+                f"diskimage-builder needs {', '.join(missing)} here to make {self.name}",
+                f"apt-get install --no-install-recommends {' '.join(missing.values())}",
+            )
 
     def _environment(self, bench: Workbench) -> dict[str, str]:
         if bench.mirror and not bench.mirror.startswith(("http://", "https://")):

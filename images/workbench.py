@@ -106,18 +106,24 @@ class Workbench:
         return taken
 
     def run(
-        self, argv: Sequence[str | Path], seconds: float, given: str = "", cwd: Path | None = None
+        self,
+        argv: Sequence[str | Path],
+        seconds: float,
+        given: str = "",
+        cwd: Path | None = None,
+        *,
+        aside: bool = False,
     ) -> str:
         """Run a command for at most `seconds`; return its standard output.
 
-        given: its standard input. Raises HostError if it is missing, fails or takes too long; no
-        process of it is left then.
+        given: its standard input. aside: its standard output goes to the log too. Raises HostError
+        if it is missing, fails or takes too long; no process of it is left then.
         """
         command = [str(word) for word in argv]
         with self.log.open("a") as log:
             log.write(f"$ {' '.join(command)[:2000]}\n")
             log.flush()
-            process = self._start(command, log, cwd)
+            process = self._start(command, log, cwd, aside=aside)
             try:
                 said, _ = process.communicate(given, timeout=seconds)
             except BaseException as error:
@@ -127,9 +133,11 @@ class Workbench:
                 raise
         if process.returncode != 0:
             raise self._failed(command[0], f"failed with exit code {process.returncode}")
-        return said
+        return said or ""
 
-    def _start(self, command: list[str], log: IO[str], cwd: Path | None) -> subprocess.Popen[str]:
+    def _start(
+        self, command: list[str], log: IO[str], cwd: Path | None, *, aside: bool
+    ) -> subprocess.Popen[str]:
         environment = {
             **os.environ,
             "PATH": SBIN,
@@ -143,7 +151,7 @@ class Workbench:
                 cwd=cwd or self.work,
                 env=environment,
                 stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
+                stdout=log if aside else subprocess.PIPE,
                 stderr=log,
                 text=True,
                 start_new_session=True,

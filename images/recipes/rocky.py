@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from images.dib import Dib
+from images.dib import NEEDS, Dib
 
 PLUGIN = Dib(
     file=Path(__file__),
@@ -11,6 +11,7 @@ PLUGIN = Dib(
     suite="10",
     mirror="DIB_DISTRIBUTION_MIRROR",
     ssh_user="rocky",
+    needs={**NEEDS, "podman": "podman"},
     packages=("mdadm",),
     settings={"DIB_CONTAINERFILE_RUNTIME": "podman"},
 )

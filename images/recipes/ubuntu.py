@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from images.dib import Dib
+from images.dib import NEEDS, Dib
 
 PLUGIN = Dib(
     file=Path(__file__),
@@ -11,5 +11,6 @@ PLUGIN = Dib(
     suite="noble",
     mirror="DIB_CLOUD_IMAGES",
     ssh_user="ubuntu",
+    needs={**NEEDS, "unsquashfs": "squashfs-tools"},
     packages=("linux-image-generic", "mdadm"),
 )
