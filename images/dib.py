@@ -36,8 +36,8 @@ HOUR = 3600.0
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Dib:
     """element: the distribution's. suite: its release. mirror: the setting that says where it
-    comes from. needs: program -> Debian package, on this machine. packages: beside what the elements
-    bring. settings: diskimage-builder's."""
+    comes from. needs: program -> Debian package, on this machine. packages: beside those of the
+    elements. settings: diskimage-builder's."""
 
     file: Path
     name: str
