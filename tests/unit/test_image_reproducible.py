@@ -1,5 +1,6 @@
 """What differs between two builds is taken out; what a package brought stays as it was."""
 
+import io
 import json
 import os
 import struct
@@ -7,6 +8,7 @@ import time
 from pathlib import Path
 
 import pytest
+from rich.console import Console
 
 from images import build as builder
 from images import sbom
@@ -14,6 +16,7 @@ from images.extras import parse
 from images.reproducible import identity, settle
 from images.sbom import Part
 from images.tools import EPOCH
+from images.watch import watched
 from images.workbench import Tools
 from tests.unit.test_image_build import Tiny, run
 
@@ -111,6 +114,32 @@ def test_progress_has_a_share_once_a_build_was_timed(tmp_path: Path) -> None:
         recipe, tmp_path / "cache", (), said.append, tmp_path / "logs", builder.Wanted(fresh=True)
     )
     assert said == ["tiny:   0 % running (0 s)"]
+
+
+def test_a_build_of_another_seed_is_no_obstacle(tmp_path: Path) -> None:
+    recipe = Tiny(tmp_path, ["echo", "disk"])
+    for number, text in enumerate(("{", '{"unknown": 1}')):
+        folder = tmp_path / f"cache/tiny/{number:012x}"
+        folder.mkdir(parents=True)
+        (folder / builder.BUILD).write_text(text)
+    assert run(recipe, tmp_path).digest == builder.digest_of(recipe)
+
+
+def test_progress_is_plain_lines_where_nobody_watches() -> None:
+    console = Console(file=io.StringIO(), width=40)
+    with watched(console) as say:
+        say("debian: [bold] 35 % disk with BIOS and UEFI loaders (41 s)")
+    assert isinstance(console.file, io.StringIO)
+    assert console.file.getvalue() == "debian: [bold] 35 % disk with BIOS and UEFI loaders (41 s)\n"
+
+
+def test_a_line_lives_on_a_terminal() -> None:
+    console = Console(file=io.StringIO(), width=80, force_terminal=True)
+    with watched(console) as say:
+        say("debian: disk (1 s)")
+    assert isinstance(console.file, io.StringIO)
+    assert "debian: disk (1 s)" in console.file.getvalue()
+    assert "0:00:0" in console.file.getvalue()
 
 
 def test_only_the_last_logs_are_kept(tmp_path: Path) -> None:
