@@ -71,6 +71,10 @@ envs: packages
 	    echo $$digest > $(ENVS)/seed/.ready; \
 	fi
 
+.PHONY: env-dib
+env-dib:  ## diskimage-builder, for the recipes of Ubuntu and Rocky
+	$(call env,dib,locks/dib.txt,)
+
 .PHONY: setup
 setup: envs  ## packages, environments and this checkout's code, ready to run
 	@$(ENVS)/seed/bin/pip install -qq --disable-pip-version-check --no-deps --no-build-isolation \
@@ -81,7 +85,7 @@ UV_OUT = --no-emit-index-url --no-header --generate-hashes --universal --python-
 locks:  ## make locks/*.txt anew from pyproject.toml (needs uv; hashes, no index addresses)
 	uv pip compile pyproject.toml --all-extras --group dev $(UV_OUT) -o locks/seed-dev.txt
 	uv pip compile pyproject.toml -c locks/seed-dev.txt $(UV_OUT) -o locks/seed.txt
-	for env in build identity ironic lab tools; do uv pip compile --group $$env $(UV_OUT) -o locks/$$env.txt; done
+	for env in build dib identity ironic lab tools; do uv pip compile --group $$env $(UV_OUT) -o locks/$$env.txt; done
 	uv pip compile --group agent --no-emit-index-url --no-header --generate-hashes -q \
 	    --python-version 3.13 --python-platform x86_64-manylinux_2_28 -o images/recipes/agent.lock.txt
 

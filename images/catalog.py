@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import IO
 
 from images import cpio
-from images.build import GIB, Build
+from images.build import GIB, SBOM, Build
 from images.diskfile import DiskFile, verify
 from images.workbench import remove
 from provisioning.errors import HostError, Invalid
@@ -48,6 +48,8 @@ def publish(build: Build, image_dir: Path, site_files: dict[str, bytes]) -> Imag
                 else _link(path, folder / path.name)
                 for role, path in sources.items()
             }
+            if (build.directory / SBOM).exists():
+                _link(build.directory / SBOM, folder / SBOM)
             _write(folder, _image(build, done.name, files))
     switch(done)
     return Image.model_validate_json((done / MANIFEST).read_bytes())
@@ -114,6 +116,7 @@ def describe(
 def _image(build: Build, version: str, files: dict[str, ImageFile]) -> Image:
     same = {"architecture", "firmware", "format", "virtual_size", "min_disk_gib"}
     same |= {"built_at", "build_seconds", "weights", "ssh_user"}
+    same |= {"kernel", "services", "root_raid"} & set(Image.model_fields)
     return Image(
         name=build.recipe,
         version=version,
