@@ -7,7 +7,7 @@ import json
 import sys
 from dataclasses import asdict
 
-from tests.bench import claims, inventory, lists, room, start, sweep, weights
+from tests.bench import claims, inventory, lists, room, serving, start, sweep, weights
 
 ROWS = {
     **weights.ROWS,
@@ -17,6 +17,7 @@ ROWS = {
     **room.ROWS,
     **lists.ROWS,
     **claims.ROWS,
+    **serving.ROWS,
 }
 ORDER = ("row", "ours", "peer", "ratio", "cpu_ratio", "unit")
 
