@@ -7,7 +7,7 @@ import json
 import sys
 from dataclasses import asdict
 
-from tests.bench import claims, inventory, lists, room, serving, start, sweep, weights
+from tests.bench import claims, deploy, inventory, lists, room, serving, start, sweep, weights
 
 ROWS = {
     **weights.ROWS,
@@ -18,6 +18,7 @@ ROWS = {
     **lists.ROWS,
     **claims.ROWS,
     **serving.ROWS,
+    **deploy.ROWS,
 }
 ORDER = ("row", "ours", "peer", "ratio", "cpu_ratio", "unit")
 

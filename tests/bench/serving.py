@@ -1,8 +1,8 @@
 """Row `serving`: an image to 16 clients at once, the appliance's nginx against a plain one.
 
-Both serve the same file from the page cache, in one namespace. The peer is nginx with `sendfile` and
-`tcp_nopush` and nothing else, once with nginx's own one worker, once with as many as ours. The
-clients throw away what they get inside the kernel, so that the servers are what is measured.
+Both serve the same file from the page cache, in one namespace. The peer is nginx with `sendfile`
+and `tcp_nopush` and nothing else, once with nginx's own one worker, once with as many as ours.
+The clients throw away what they get inside the kernel: the servers are what is measured.
 """
 
 import os
