@@ -120,7 +120,7 @@ test:  ## everything: set-up, lint, types, contracts, unit, contract, integratio
 	$(call phase,unit,$(PYTEST) -n auto --dist worksteal tests/unit)
 	$(call phase,contract,$(PYTEST) -n 4 --dist worksteal tests/contract --ignore $(RACE))
 	$(call phase,race,$(PYTEST) $(RACE))
-	$(call phase,integration,$(PYTEST) tests/integration)
+	$(call phase,integration,$(PYTEST) -n 2 --dist loadfile --no-loadscope-reorder tests/integration)
 	$(call phase,e2e,$(PYTEST) -s tests/e2e)
 	@$(PY) -m tests.slow.stale
 	@echo "== phases (seconds)"; expand -t 20 $(PREFIX)/phases
