@@ -109,6 +109,10 @@ endef
 PYTEST = $(PY) -m pytest -q --durations=5
 RACE = tests/contract/test_race.py
 # Alone: a thousand clients have 30 seconds, and the machine's cores to themselves.
+TWO = -n 2 --dist loadfile --no-loadscope-reorder
+# Modules wait more than they work: two at a time, each in namespaces of its own.
+KILLED = tests/integration/test_crashes.py tests/integration/test_rotation.py
+# Alone: a process dies at each step, dozens of times, and each of its lives has a limit in seconds.
 
 .PHONY: lint
 lint:
@@ -125,7 +129,8 @@ test:  ## everything: set-up, lint, types, contracts, unit, contract, integratio
 	$(call phase,unit,$(PYTEST) -n auto --dist worksteal tests/unit)
 	$(call phase,contract,$(PYTEST) -n 4 --dist worksteal tests/contract --ignore $(RACE))
 	$(call phase,race,$(PYTEST) $(RACE))
-	$(call phase,integration,$(PYTEST) tests/integration)
+	$(call phase,integration,$(PYTEST) $(TWO) tests/integration $(addprefix --ignore ,$(KILLED)))
+	$(call phase,killed,$(PYTEST) $(KILLED))
 	$(call phase,e2e,$(PYTEST) -s tests/e2e)
 	@$(PY) -m tests.slow.stale
 	@echo "== phases (seconds)"; expand -t 20 $(PREFIX)/phases

@@ -7,7 +7,18 @@ import json
 import sys
 from dataclasses import asdict
 
-from tests.bench import claims, inventory, lists, rebuild, room, start, sweep, weights
+from tests.bench import (
+    claims,
+    deploy,
+    inventory,
+    lists,
+    rebuild,
+    room,
+    serving,
+    start,
+    sweep,
+    weights,
+)
 
 ROWS = {
     **weights.ROWS,
@@ -18,6 +29,8 @@ ROWS = {
     **lists.ROWS,
     **claims.ROWS,
     **rebuild.ROWS,
+    **serving.ROWS,
+    **deploy.ROWS,
 }
 ORDER = ("row", "ours", "peer", "ratio", "cpu_ratio", "unit")
 

@@ -5,6 +5,7 @@ from outside: from Ironic's own records and from the history of holds, at every 
 """
 
 import json
+import os
 import subprocess
 import sys
 import tempfile
@@ -203,7 +204,7 @@ class Site:
 @contextmanager
 def a_site() -> Iterator[Site]:
     with (
-        appliance_namespace("seed-t-crash") as namespace,
+        appliance_namespace(f"seed-tk-{os.getpid()}") as namespace,
         tempfile.TemporaryDirectory(prefix="seed-crash-", dir="/var/tmp") as name,
     ):
         base = Path(name)
