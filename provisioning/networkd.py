@@ -7,7 +7,7 @@ an interface is the only one that counts. Who writes them has to restart systemd
 """
 
 from collections.abc import Iterator, Sequence
-from ipaddress import ip_interface
+from ipaddress import IPv4Interface, IPv6Interface, ip_interface
 from typing import TYPE_CHECKING
 
 from provisioning.targets import NodeFile
@@ -129,6 +129,12 @@ def _addresses(device: "Device", stack: "Stack") -> Iterator[Section]:
         if smaller:
             net = ip_interface(text)
             yield "Route", [
-                ("Destination", net.network), *([("Scope", "link")] if net.version == 4 else []),
-                ("PreferredSource", net.ip), ("MTUBytes", stack.mtu),
+                ("Destination", net.network), *_source(net), ("MTUBytes", stack.mtu),
             ]  # fmt: skip
+
+
+def _source(interface: IPv4Interface | IPv6Interface) -> list[tuple[str, object]]:
+    """As the kernel's own route has it. An IPv6 address may not be ready yet (RFC 4862, DAD)."""
+    if interface.version == 6:
+        return []
+    return [("Scope", "link"), ("PreferredSource", interface.ip)]

@@ -282,6 +282,23 @@ def test_a_node_boots_in_the_range_of_its_rack(store: Store) -> None:
         put(store, ROW3.model_copy(update={"relayed": ()}))
 
 
+def test_the_first_wire_may_have_ranges_too_and_keeps_what_nodes_boot_with(store: Store) -> None:
+    wire = NetworkDoc.model_validate(
+        {"name": "provisioning", "role": "provisioning", "dns": ["10.3.0.53"], "relayed": [BEHIND]}
+    )
+    put(store, wire)
+    with store.write() as session:
+        far, near = a_server(session, "SN-0001", "r3"), a_server(session, "SN-00002", "r4")
+        for number, bmc in enumerate((far, near), 1):
+            row = POOL.reserve(session, f"52:54:00:00:00:0{number}", bmc.node)
+            assert POOL.reserve(session, row.mac or "", bmc.node) == row
+            assert POOL.boot_net(networks(session), row).dns == ("10.3.0.53",)
+    with refused("provisioning: 10.3.0.10 is given and would be outside"):
+        put(store, wire.model_copy(update={"relayed": ()}))
+    with refused("is in use: 10.3.0.10 of it is a node's"), store.write() as session:
+        fabric_rules.delete(session, "provisioning", "ann")
+
+
 def test_a_node_that_the_rack_plan_moved_away_is_said(store: Store) -> None:
     with store.write() as session:
         far = a_server(session, "SN-0001", "r3")
