@@ -19,7 +19,7 @@ from provisioning.models import Bmc, Claim, Hold, Order
 from provisioning.one_time import KeptDisk
 from provisioning.parts import Parts
 from provisioning.plans import Disk, PlannedNode
-from provisioning.states import OrderKind
+from provisioning.states import BmcGoal, OrderKind
 from provisioning.store import record
 
 FORGET: Final = "forget-disk"
@@ -47,14 +47,30 @@ def keep(session: Session, bmc: Bmc, serial: str, why: str, who: str, project: s
     """
     if not why.strip():
         raise Invalid("a disk is kept for a reason", "Say it: --why 'evidence of case 4711'.")
+    hold = session.get_one(Hold, bmc.node)
+    claim = session.get(Claim, hold.claim_id) if hold.claim_id else None
+    if claim and claim.root_raid:
+        raise Conflict(
+            f"{bmc.node_name} has a mirrored root, and cleaning that takes every array apart",
+            f"Release claim {claim.name} first: `seed claim list`.",
+        )
     drive = _drive(bmc, serial)
     _put(session, bmc, drive, project, why, who)
 
 
-def forget(session: Session, bmc: Bmc, serial: str, why: str, who: str) -> None:
-    """The next clean erases it as any other."""
+def forget(
+    session: Session, bmc: Bmc, serial: str, why: str, who: str, inspected_at: str = ""
+) -> None:
+    """The next clean erases it as any other; of the pool, its server leaves that till then.
+
+    inspected_at: when its node was inspected last, in Ironic's words: that does not count any more,
+    so that it becomes manageable, which `provide` cleans.
+    """
     row = _row(session, bmc, serial)
     session.delete(row)
+    if bmc.goal is BmcGoal.AVAILABLE and session.get_one(Hold, bmc.node).claim_id is None:
+        bmc.goal, bmc.stale_inspection = BmcGoal.MANAGED, inspected_at or bmc.stale_inspection
+        session.add(bmc)
     record(
         session, "node.disk-forgotten", bmc.node, row.serial, who=who, project=row.project, why=why
     )
@@ -78,7 +94,7 @@ def planned(session: Session, bmc: Bmc, serial: str) -> PlannedNode:
         serial=bmc.serial,
         generation=hold.generation,
         disks=[Disk(name=name, serial=row.serial, wwn=row.wwn, size_bytes=size)],
-        change="the next clean erases it",
+        change="the next clean erases it" if hold.claim_id else "leaves the pool to be cleaned",
     )
 
 

@@ -95,10 +95,17 @@ def plan_forget_disk(name: str, ask: DiskAsk, caller: Destroyer, parts: Here) ->
 
 @router.post("/v1/nodes/{name}:forget-disk")
 def forget_disk(name: str, ask: ForgetDiskAsk, caller: Destroyer, parts: Here) -> list[NodeDisk]:
-    """This disk is as any other again. Needs the hash of a plan for just this one."""
+    """This disk is as any other again. Needs the hash of a plan for just this one.
+
+    A server of the pool leaves it and is inspected; `:provide` cleans and offers it again.
+    """
+    with parts.store.read() as session:
+        uuid = find(session, name).node
+    ironic = parts.desk.ironic.find_node(uuid)  # asked before: no writer waits for it
     with parts.store.write() as session:
         bmc = find(session, name)
         node = keeping.planned(session, bmc, ask.serial)
         plans.use(session, keeping.FORGET, [node], ask.plan)
-        keeping.forget(session, bmc, ask.serial, ask.why, caller.name)
+        last = ironic.inspected_at if ironic else ""
+        keeping.forget(session, bmc, ask.serial, ask.why, caller.name, last)
     return list_disks(name, caller, parts)

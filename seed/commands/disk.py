@@ -50,6 +50,8 @@ def forget_disk(
 ) -> None:
     """Keep a disk no more: the next clean erases it. Shows which, then asks.
 
+    A server of the pool leaves it: `seed node provide` cleans it and brings it back.
+
     Example: seed node forget-disk sn-0001 S6CKNT0W --why "case 4711 is closed"
     """
     api = client()

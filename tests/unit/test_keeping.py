@@ -7,10 +7,10 @@ import pytest
 from sqlmodel import col, select
 
 from provisioning import disks, keeping
-from provisioning.errors import Conflict, NotFound
+from provisioning.errors import Conflict, NoCapacity, NotFound
 from provisioning.models import Bmc, Claim, Order
 from provisioning.one_time import KeptDisk
-from provisioning.states import ClaimState, OrderKind
+from provisioning.states import BmcGoal, ClaimState, OrderKind
 from tests.unit.test_claim_leases import Days, a_house
 from tests.unit.test_claims import a_spec
 
@@ -171,6 +171,34 @@ def test_only_a_disk_that_it_has_can_be_kept(one: Days) -> None:
     show(one, [{"name": "/dev/sdc", "size_bytes": 10**12}])
     with pytest.raises(NotFound):
         keep(one, "")
+
+
+def test_a_server_of_the_pool_leaves_it_when_its_disk_is_kept_no_more(one: Days) -> None:
+    keep(one, "Db")
+    with one.store.write() as session:
+        bmc = session.exec(select(Bmc)).one()
+        keeping.forget(session, bmc, "Db", "", "me", "then")
+        assert (bmc.goal, bmc.stale_inspection) == (BmcGoal.MANAGED, "then")
+    with pytest.raises(NoCapacity):
+        one.ask("web")
+
+
+def test_of_a_server_in_use_the_release_cleans_what_is_kept_no_more(one: Days) -> None:
+    one.active("web")
+    keep(one, "Db")
+    with one.store.write() as session:
+        bmc = session.exec(select(Bmc)).one()
+        keeping.forget(session, bmc, "Db", "", "me", "then")
+        assert bmc.goal is BmcGoal.AVAILABLE
+
+
+def test_nothing_is_kept_beside_a_mirrored_root(one: Days) -> None:
+    one.active("web")
+    with one.store.write() as session:
+        claim = session.exec(select(Claim)).one()
+        claim.root_raid = 1
+    with pytest.raises(Conflict, match="has a mirrored root"):
+        keep(one, "Db")
 
 
 def test_two_disks_that_go_by_one_serial_are_both_kept(one: Days) -> None:
