@@ -25,6 +25,18 @@ def assign(
     nodes: (node, its position in the claim). Raises Conflict when a pool has too few: then no row
     was written. The session must be a writing one: who reads first could give one address twice.
     """
+    session.add_all(proposed(session, claim_id, layout, nets, nodes))
+    session.flush()
+
+
+def proposed(
+    session: Session,
+    claim_id: UUID,
+    layout: LayoutDoc,
+    nets: Mapping[str, NetworkDoc],
+    nodes: Sequence[tuple[UUID, int]],
+) -> list[Address]:
+    """What these nodes would be given beside what they have; nothing is written."""
     places = list(_places(layout, nets))
     wanted = [node for node, _ in sorted(nodes, key=lambda one: one[1])]
     session.flush()
@@ -51,8 +63,7 @@ def assign(
                     claim_id=claim_id,
                 )
             )  # fmt: skip
-    session.add_all(made)
-    session.flush()
+    return made
 
 
 def _places(layout: LayoutDoc, nets: Mapping[str, NetworkDoc]) -> Iterator[tuple[str, Subnet]]:

@@ -86,7 +86,7 @@ class Desk(Changes):
             if same is not None:
                 files.same(session, same)
                 return _same_wish(same, spec), False
-            claim = self._draft(session, spec, project, insider)
+            claim = self.draft(session, spec, project, insider)
             claim.asked_by = who
             admit(session, claim, now())
             session.add(claim)
@@ -116,7 +116,7 @@ class Desk(Changes):
             claim.state = ClaimState.QUEUED
         session.add(claim)
 
-    def _draft(self, session: Session, spec: ClaimSpec, project: str, insider: bool) -> Claim:
+    def draft(self, session: Session, spec: ClaimSpec, project: str, insider: bool) -> Claim:
         """The claim as it would be, with what is fixed when it is asked for."""
         claim = Claim(**spec.model_dump(), project=project)
         claim.grace_seconds = int(self.grace.total_seconds())
@@ -136,7 +136,7 @@ class Desk(Changes):
         """Most refusals need no write lock, and share one look at the pool."""
         with self.store.read() as session:
             seen = self._look(session)
-            claim = self._draft(session, spec, project, insider)
+            claim = self.draft(session, spec, project, insider)
             w = holding.wish(session, claim, seen, self._parts)
         choice = choosing.choose(seen, w)
         if len(choice.chosen) < spec.count:
@@ -163,7 +163,7 @@ class Desk(Changes):
         wishes.check_times(spec, now())
         with self.store.read() as session:
             seen = self._look(session)
-            claim = self._draft(session, spec, project, insider)
+            claim = self.draft(session, spec, project, insider)
             w = holding.wish(session, claim, seen, self._parts)
         choice = choosing.choose(seen, w)
         full = len(choice.chosen) < spec.count

@@ -10,10 +10,20 @@ from typing import Any
 
 from sqlmodel import Session
 
-from provisioning import addressing, disks, drive, handout, keeping, layouts, leasing, parts_once
+from provisioning import (
+    addressing,
+    disks,
+    drive,
+    handout,
+    keeping,
+    layouts,
+    leasing,
+    parts_once,
+    secret_files,
+)
 from provisioning.errors import SeedError
 from provisioning.image import Image
-from provisioning.layouts import LayoutDoc, layout_of
+from provisioning.layout_doc import of_claim
 from provisioning.models import Bmc, Claim, Hold, Order, now
 from provisioning.network_doc import NetworkDoc
 from provisioning.one_time import KeptDisk
@@ -64,7 +74,7 @@ class Fitter:
         root, steps, wanted_disks = self._disks(bmc)
         token = self.parts.token(f"proof:{order.id}")
         order.proof_hash = digest(token)
-        specs = self._specs(hold, bmc)
+        specs = self._specs(hold)
         urls = parts_once.make(
             self.session, order, specs, self.parts.gateway_url, now() + parts_once.LONGEST
         )
@@ -108,7 +118,7 @@ class Fitter:
         nics = layouts.nics_of(self.session, bmc)
         given = addressing.of_node(self.session, bmc.node)
         boot_net = self.parts.pool.boot_net(self.nets, address)
-        return render(layout(self.claim), self.nets, nics, address, boot_net, given), nics
+        return render(of_claim(self.claim), self.nets, nics, address, boot_net, given), nics
 
     def _disks(self, bmc: Bmc) -> tuple[dict[str, Any], list[dict[str, Any]], dict[str, Any]]:
         seen, kept = keeping.seen_by(bmc), disks.kept_of(self.session, bmc.node)
@@ -120,11 +130,7 @@ class Fitter:
         told = disks.wanted(self.claim, found, kept)
         return disks.root_hint(found, seen), disks.raid_steps(found, seen), told
 
-    def _specs(self, hold: Hold, bmc: Bmc) -> list[PartSpec]:
+    def _specs(self, hold: Hold) -> list[PartSpec]:
         facts = {"hostname": self.claim.hostname(hold.position), "position": hold.position}
-        return [*PLAIN.parts(self.claim, facts)]
-
-
-def layout(claim: Claim) -> LayoutDoc | None:
-    """As it was when the claim was asked for."""
-    return layout_of(claim.layout_document) if claim.layout_document else None
+        own = PLAIN.parts(self.claim, facts)
+        return [*own, *secret_files.specs(self.session, self.parts.unseal, self.claim)]

@@ -14,7 +14,7 @@ from sqlmodel import Session, col, select
 
 from provisioning import addressing, choosing, classify, leasing, pool
 from provisioning.choosing import Broken, Choice, Wish
-from provisioning.layout_doc import layout_of
+from provisioning.layout_doc import of_claim
 from provisioning.models import Bmc, Booking, Claim, Hold, now
 from provisioning.networks import networks
 from provisioning.one_time import KeptDisk
@@ -67,7 +67,7 @@ def plain_wish(session: Session, claim: Claim, seen: Pool, parts: Inventories) -
         found = replace(found, kept_disks=kept)
     cheap = [c for c in seen.candidates if c.bmc_id and _cheap(c, found)]
     looked = [c.bmc_id for c in cheap if c.bmc_id and found.looks_into(c)]
-    layout = layout_of(claim.layout_document) if claim.layout_document else None
+    layout = of_claim(claim)
     if layout is None:
         return replace(found, parts=parts.of(session, looked)) if looked else found
     nics = parts.nics(session, [c.bmc_id for c in cheap if c.bmc_id])

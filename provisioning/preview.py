@@ -9,9 +9,11 @@ from uuid import UUID
 
 from sqlmodel import Session, col, select
 
-from provisioning import drive, handout
-from provisioning.models import Bmc, Booking, Claim, Hold
-from provisioning.networks import Pool
+from provisioning import addressing, drive, handout, layouts, wires
+from provisioning.errors import Conflict
+from provisioning.layout_doc import of_claim
+from provisioning.models import Address, Bmc, Booking, Claim, Hold
+from provisioning.networks import Pool, networks
 from provisioning.targets import NodeFile, PartUrl
 from provisioning.targets.plain import PLUGIN as PLAIN
 
@@ -94,34 +96,66 @@ def of_places(
     files: Sequence[Mapping[str, str]],
 ) -> list[Preview]:
     """One per place. files: secret_files.listing of the claim's."""
-    return [_of_place(session, claim, place, site, files) for place in places]
+    rows = list(places)
+    more = _proposed(session, claim, rows)
+    return [_of_place(session, claim, p, site, files, more.get(p.bmc.node, [])) for p in rows]
 
 
-def wired(session: Session, claim: Claim, bmc: Bmc, site: Site) -> Wired:
-    """The boot NIC alone, by its reserved address."""
+def wired(session: Session, claim: Claim, place: Place, site: Site, more: list[Address]) -> Wired:
+    """As it will be rendered when it is deployed. more: addresses it would be given."""
+    bmc = place.bmc
     boot = handout.boot_address(session, bmc.node)
-    if claim.layout:
-        return Wired(problems=(f"the layout {claim.layout} is not looked at here",))
     if boot is None or site.wire is None:
         return Wired(problems=("it has no address on the provisioning network",))
-    pool = Pool(site.wire, site.wire.ip, site.wire.ip)
-    return Wired(pool.network_data(boot))
+    nets, pool = networks(session), Pool(site.wire, site.wire.ip, site.wire.ip)
+    given = [*addressing.of_node(session, bmc.node), *more]
+    try:
+        found = wires.render(
+            of_claim(claim), nets, layouts.nics_of(session, bmc), boot, pool.boot_net(nets, boot),
+            given,
+        )  # fmt: skip
+    except Conflict as err:
+        return Wired(problems=(str(err),))
+    wanted = {
+        "links": found.links, "routes": found.routes, "dns": found.dns, "ntp": found.ntp,
+    }  # fmt: skip
+    return Wired(found.network_data, found.files, wanted)
+
+
+def _proposed(session: Session, claim: Claim, places: Sequence[Place]) -> dict[UUID, list[Address]]:
+    plan = of_claim(claim)
+    found: dict[UUID, list[Address]] = {}
+    if plan is not None:
+        nodes = [(place.bmc.node, place.position) for place in places]
+        try:
+            rows = addressing.proposed(session, claim.id, plan, networks(session), nodes)
+        except Conflict:
+            rows = []  # each node says what it was not given
+        for row in rows:
+            if row.node_uuid:
+                found.setdefault(row.node_uuid, []).append(row)
+    return found
 
 
 def _of_place(
-    session: Session, claim: Claim, place: Place, site: Site, files: Sequence[Mapping[str, str]]
+    session: Session,
+    claim: Claim,
+    place: Place,
+    site: Site,
+    files: Sequence[Mapping[str, str]],
+    more: list[Address],
 ) -> Preview:
-    bmc, wires = place.bmc, wired(session, claim, place.bmc, site)
+    bmc, found = place.bmc, wired(session, claim, place, site, more)
     gateway = f"https://{site.wire.ip}" if site.wire else "https://gateway"
     parts = tuple(_part(file, gateway) for file in files)
     seat = drive.seat(
         node_uuid=str(bmc.node),
         hostname=claim.hostname(place.position),
-        network_data=wires.network_data,
+        network_data=found.network_data,
         gateway_url=gateway,
         token=_TOKEN,
         ca_pem=site.ca_pem,
-        files=wires.files,
+        files=found.files,
         parts=parts,
         kernel_args=claim.kernel_args,
     )
@@ -134,10 +168,10 @@ def _of_place(
         drive=_without_tokens(made),
         files=seat.files,
         parts=parts,
-        wanted={"hostname": seat.hostname, "kernel_args": claim.kernel_args, **wires.wanted},
+        wanted={"hostname": seat.hostname, "kernel_args": claim.kernel_args, **found.wanted},
         stored_bytes=drive.stored_bytes(made),
         packed_bytes=drive.packed_bytes(made),
-        faults=[*wires.problems, *drive.lint(made, macs)],
+        faults=[*found.problems, *drive.lint(made, macs)],
         warnings=drive.warnings(made),
     )
 

@@ -77,9 +77,9 @@ def preview_claim(ask: ClaimAsk, caller: Maker, parts: Here, response: Response)
     """The config drives of such a claim, for the nodes that it would get now. Nothing is held."""
     secret_files.check(ask.secret_files)
     told = parts.desk.explain(ask.spec, caller.project, caller.sees_all)
-    claim = Claim(**ask.spec.model_dump(), project=caller.project)
     listing = secret_files.listing(ask.secret_files)
     with parts.store.read() as session:
+        claim = parts.desk.draft(session, ask.spec, caller.project, caller.sees_all)
         places = preview.places_named(session, told.chosen)
         return _out(session, parts, response, claim, told.sentence, places, listing)
 

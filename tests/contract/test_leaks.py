@@ -41,7 +41,19 @@ BMC_PASSWORD, USER_PASSWORD, USER_DATA, SENT, FILE, PART, REGISTRY_PASSWORD = (
     for what in ("bmc", "user", "data", "sent", "file", "part", "registry")
 )
 PLANTED = ("bmc", "user", "hook", "registry", "file", "part", "part url", *Role)
-FIELDS = ("content", "content_b64", "secret_files", "password", "secret", "token", "user_data", "sealed", "new_password", "why", "reason")
+FIELDS = (
+    "content",
+    "content_b64",
+    "secret_files",
+    "password",
+    "secret",
+    "token",
+    "user_data",
+    "sealed",
+    "new_password",
+    "why",
+    "reason",
+)
 
 
 def forms(secret: str) -> set[bytes]:
