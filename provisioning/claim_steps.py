@@ -16,7 +16,7 @@ from provisioning.enrollment import (
     stop,
     waiting_for,
 )
-from provisioning.errors import Conflict
+from provisioning.errors import Conflict, Invalid
 from provisioning.image import Image
 from provisioning.ironic import Node, locked
 from provisioning.models import Bmc, Claim, Hold, Order, now
@@ -182,7 +182,13 @@ class Claiming(Seats):
             },
         )
         drive = PLAIN.config_drive(claim, one.seat)
-        self.parts.ironic.provision(one.node_uuid, "active", drive, one.steps)
+        try:
+            self.parts.ironic.provision(one.node_uuid, "active", drive, one.steps)
+        except (Conflict, Invalid):
+            # Asked by a life before this one, whose call was still on its way when we looked.
+            state = self.parts.ironic.node(one.node_uuid).provision_state
+            if state not in WORKING and state != "active":
+                raise
 
     def _watch(self, claim: Claim) -> Outcome:
         """Until Ironic says active of all."""
