@@ -1,6 +1,6 @@
 """Disks from a registry: what it gives is judged, and who is told a login. By a double with TLS.
 
-tests/integration/test_registry.py does it with a real one.
+tests/contract/test_registry.py does it with a real one.
 """
 
 import base64
