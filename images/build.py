@@ -216,6 +216,7 @@ def _make(recipe: Recipe, digest: str, shelf: Path, bench: Workbench) -> None:
         remove(shelf / digest)
         out.rename(shelf / digest)
     finally:
+        bench.cleared()
         remove(work)
 
 

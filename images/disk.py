@@ -81,7 +81,8 @@ class Loaders:
 def assemble(
     bench: Workbench, root_mib: int, identity: Identity, loaders: Loaders
 ) -> tuple[Path, int]:
-    """Make the disk of bench.root; return its sparse raw file and its size in bytes."""
+    """Make the disk of bench.root, which is gone then; return its sparse raw file and its size in
+    bytes."""
     raw = bench.work / "disk.raw"
     size = ROOT_START + root_mib * MIB + GPT_TAIL
     with raw.open("wb") as disk:
@@ -99,8 +100,8 @@ def assemble(
     )
     bench.run(bench.tools.argv("sfdisk", "--quiet", raw), 60, given=table)
     _insert(raw, _esp(bench, identity, loaders), ESP_START)
-    _root(bench, raw, root_mib, identity)
     _bios(bench, raw, identity, loaders)
+    _root(bench, raw, root_mib, identity)
     return raw, size
 
 
@@ -109,6 +110,7 @@ def _root(bench: Workbench, disk: Path, mib: int, identity: Identity) -> None:
     the same on another machine, nor are its times of change."""
     archive = bench.work / "root.tar"
     reproducible.pack(bench, bench.root, archive)
+    bench.discard(bench.root)
     options = f"offset={ROOT_START},hash_seed={identity.guid('hash')},root_owner=0:0"
     argv: Argv = ["-t", "ext4", "-q", "-F", "-L", "root", "-U", identity.root, "-m", "1"]
     argv += ["-E", options, "-O", EXT4_FEATURES, "-d", archive, disk, f"{mib}m"]

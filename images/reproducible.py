@@ -25,7 +25,7 @@ FLEETING = (
     "var/lib/dpkg/*-old",
     "var/lib/apt/lists/*",
     "var/cache/apt/*",
-    "var/log/*",
+    "var/log/journal",
     "var/lib/systemd/random-seed",
     "var/lib/systemd/credential.secret",
     "var/lib/dbus/machine-id",
@@ -51,9 +51,7 @@ def settle(root: Path, since: float) -> None:
     since: time.time() before the first file was written. Byte code of Python is tied to its
     source's time again, which may be another now.
     """
-    for pattern in FLEETING:
-        for path in root.glob(pattern):
-            remove(path)
+    _clear(root)
     paths = sorted(root.rglob("*"), reverse=True)  # what is in a folder before the folder
     for path in paths:
         if path.is_symlink() or not path.is_dir():
@@ -62,6 +60,15 @@ def settle(root: Path, since: float) -> None:
         _retie(cached)
     for path in [*paths, root]:
         _clamp(path, since)
+
+
+def _clear(root: Path) -> None:
+    for pattern in FLEETING:
+        for path in root.glob(pattern):
+            remove(path)
+    for path in (root / "var/log").rglob("*"):  # the folders are some services' own
+        if not path.is_dir():
+            remove(path)
 
 
 def pack(bench: Workbench, root: Path, archive: Path) -> None:

@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+from threading import Thread
 from typing import IO
 
 from images.extras import Extras
@@ -75,6 +76,7 @@ class Workbench:
     mirror: str = ""
     expected: dict[str, float] = field(default_factory=dict)
     phases: list[tuple[str, float]] = field(default_factory=list)
+    clearing: list[Thread] = field(default_factory=list)
 
     @property
     def root(self) -> Path:
@@ -91,6 +93,17 @@ class Workbench:
         self.phases.append((what, now))
         self.progress(f"{self.name}: {share}{what} ({now - began:.0f} s)")
         self.note([f"--- {time.strftime('%H:%M:%S')} {what}"])
+
+    def discard(self, path: Path) -> None:
+        """Delete what is not needed any more beside the work that goes on: 50,000 files take as
+        long as writing them. `cleared` waits for it."""
+        thread = Thread(target=remove, args=(path,))
+        self.clearing.append(thread)
+        thread.start()
+
+    def cleared(self) -> None:
+        for thread in self.clearing:
+            thread.join()
 
     def note(self, lines: list[str]) -> None:
         """Write lines to the log."""

@@ -31,13 +31,13 @@ def test_what_a_build_wrote_has_one_time_and_what_a_package_brought_its_own(tmp_
     since = time.time() - 1
     (root / "usr/made").write_text("x")
     (root / "usr/link").symlink_to("nowhere")
-    (root / "var/log").mkdir(parents=True)
+    (root / "var/log/nova").mkdir(parents=True)
     (root / "var/log/dpkg.log").write_text("now")
     (root / "etc/ssh").mkdir(parents=True)
     (root / "etc/ssh/ssh_host_ed25519_key").write_text("secret")
     settle(root, since)
     assert (root / "usr/packaged").stat().st_mtime == OLD
-    for name in ("usr/made", "usr/link", "usr", "var/log", "."):
+    for name in ("usr/made", "usr/link", "usr", "var/log/nova", "."):
         assert (root / name).lstat().st_mtime == EPOCH
     assert not (root / "var/log/dpkg.log").exists()
     assert not (root / "etc/ssh/ssh_host_ed25519_key").exists()
