@@ -2,8 +2,9 @@
 
 systemd.netdev(5), systemd.network(5), systemd.link(5) of systemd 252 and later. Their names sort
 before those of cloud-init (10-cloud-init-*) and netplan (10-netplan-*): the first file that matches
-an interface is the only one that counts. Who writes them has to restart systemd-networkd then:
-`networkctl reload` needs the bus, which is not up when cloud-init's boot hooks run.
+an interface is the only one that counts. Who writes them tells networkd by `systemctl reload`, and
+where that fails by `systemctl restart`: `networkctl reload`, and 252's own reload, need the bus,
+which is not up when cloud-init's boot hooks run.
 """
 
 from collections.abc import Iterator, Sequence

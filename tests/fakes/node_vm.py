@@ -131,7 +131,8 @@ put() {
 @PUTS@
 [ -n "$changed" ] || exit 0
 systemctl is-active -q systemd-networkd || exit 0
-systemctl restart systemd-networkd  # not `networkctl reload`: there is no bus yet
+# 252 reloads by the bus, which is not up yet; 257 by a signal.
+systemctl reload systemd-networkd || systemctl restart systemd-networkd
 /usr/lib/systemd/systemd-networkd-wait-online --timeout=30 @WAIT@ || :
 systemctl try-restart systemd-timesyncd chrony 2>/dev/null || :
 exit 0

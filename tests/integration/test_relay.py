@@ -122,7 +122,7 @@ def test_a_known_server_gets_its_own_address_and_boots(running: Settings, router
     assert answer.yiaddr == "10.3.0.10"
     told = options(answer)
     assert told["router"] == "10.3.0.1"
-    assert bytes(answer.file).rstrip(b"\0") == b"snponly.efi"
+    assert told["boot-file-name"] == b"snponly.efi\0"
     assert answer.siaddr == "172.22.0.1"
 
 
