@@ -240,9 +240,7 @@ def test_a_preview_that_cannot_be_is_one_sentence(
 def test_user_data_that_is_none_is_refused_before_anything_is_held(desk: Desk) -> None:
     text = desk.folder / "user-data"
     text.write_text("packages: [jq]\n")
-    code, said = desk.seed(
-        "claim", "preview", "big", "--image", "debian", "--user-data", str(text)
-    )
+    code, said = desk.seed("claim", "preview", "big", "--image", "debian", "--user-data", str(text))
     assert (code, "the first line must be #cloud-config" in " ".join(said.split())) == (1, True)
 
 

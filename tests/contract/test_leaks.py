@@ -40,7 +40,19 @@ BMC_PASSWORD, USER_PASSWORD, USER_DATA, SENT, FILE, PART = (
     f'c4n\u00e4ry "{what}"/+&={what}' for what in ("bmc", "user", "data", "sent", "file", "part")
 )
 PLANTED = ("bmc", "user", "hook", "file", "part", "part url", *Role)
-FIELDS = ("content", "content_b64", "secret_files", "password", "secret", "token", "user_data", "sealed", "new_password", "why", "reason")
+FIELDS = (
+    "content",
+    "content_b64",
+    "secret_files",
+    "password",
+    "secret",
+    "token",
+    "user_data",
+    "sealed",
+    "new_password",
+    "why",
+    "reason",
+)
 
 
 def forms(secret: str) -> set[bytes]:
