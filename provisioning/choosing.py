@@ -12,7 +12,8 @@ from datetime import datetime, timedelta
 from typing import Final
 from uuid import UUID
 
-from provisioning import disks, layouts
+from provisioning import disks, layouts, root_device
+from provisioning.disks import GIB
 from provisioning.hardware import Inventory
 from provisioning.layouts import LayoutDoc, NodeNics
 from provisioning.models import Claim
@@ -133,7 +134,9 @@ def _sizes(c: Candidate, w: Wish) -> Iterable[Broken]:
 
 def _disks(c: Candidate, seen: Inventory, w: Wish) -> Iterable[Broken]:
     kept = w.kept_disks.get(c.uuid, ())
-    if seen.drives or w.must_know(c):
+    least = max(w.claim.min_disk_gib, root_device.SMALLEST_GIB) * GIB
+    plain = not w.must_know(c) and any(d.size_bytes >= least for d in seen.drives)
+    if not plain and (seen.drives or w.must_know(c)):
         yield from map(_same, disks.lacks(w.claim, seen, kept))
     if disks.others(kept, w.claim.project):
         yield Broken("it keeps disks with another project's data", NOT_NOW, lasting=False)
