@@ -33,7 +33,7 @@ def test_what_is_no_digest(given: str, why: str) -> None:
 
 
 def test_a_url() -> None:
-    found = split("https://images.TEST:8443/a/b.qcow2?x=1")
+    found = split("https://Images.test:8443/a/b.qcow2?x=1")
     assert (found.authority, found.path) == ("images.test:8443", "/a/b.qcow2?x=1")
     assert split("http://[2001:db8::1]/x").authority == "[2001:db8::1]"
     assert split("https://images.test:443").url == "https://images.test/"
