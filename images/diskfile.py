@@ -77,5 +77,5 @@ def _qemu(verb: str, path: Path, told: Path) -> dict[str, Any]:
 
 
 def _refused(path: Path, why: str) -> Invalid:
-    remedy = f"qemu-img info {path}; qemu-img convert -O qcow2 {path} whole.qcow2"
+    remedy = f"file {path}; qemu-img info {path}; qemu-img convert -O qcow2 {path} whole.qcow2"
     return Invalid(f"{path.name} {why}", remedy)

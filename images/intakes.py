@@ -65,11 +65,13 @@ class Intakes:
 
     def run(self) -> None:
         """Until `stopping` is set."""
-        collect_at = 0.0
+        collect_at, seen = 0.0, -1
         with ThreadPoolExecutor(THREADS, "intake") as threads:
             while True:
-                for intake in self._due():
-                    threads.submit(self._take, intake)
+                if (version := self.store.version()) != seen:  # costs less than a query
+                    seen = version
+                    for intake in self._due():
+                        threads.submit(self._take, intake)
                 if time.monotonic() >= collect_at:
                     self.tidy()
                     collect_at = time.monotonic() + COLLECT_SECONDS

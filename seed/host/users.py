@@ -119,18 +119,22 @@ def ensure(settings: Settings) -> None:
     for place in folders(settings):
         place.path.mkdir(parents=True, exist_ok=True)
         _apply(place)
-    for place in _versions(settings):
-        _apply(place)
+    account = pwd.getpwnam("seed-images")
+    give_images(settings.image_dir, account.pw_uid, account.pw_gid)
     Paths(settings).leases.touch()
     fix_files(settings)
 
 
-def _versions(settings: Settings) -> list[Place]:
-    """Folders of images, which root may have made: seed-images removes what is in them."""
-    found = [*settings.image_dir.glob("*/"), *settings.image_dir.glob("*/*/")]
-    return [
-        Place(path, "seed-images", "seed-images", 0o755) for path in found if not path.is_symlink()
-    ]
+def give_images(image_dir: Path, uid: int, gid: int) -> None:
+    """Folders of images and their links `current`, which root may have made: seed-images removes
+    what is in them, and nginx follows a link only to what has the same owner. Never files, which
+    may be a cache's own under a second name; never through a link that somebody put there.
+    """
+    for root, names, _, fd in os.fwalk(image_dir, follow_symlinks=False):
+        for name in names:  # links to folders are among them
+            os.chown(name, uid, gid, dir_fd=fd, follow_symlinks=False)
+        if Path(root) != image_dir:
+            names.clear()
 
 
 def fix_files(settings: Settings) -> None:

@@ -17,6 +17,7 @@ from provisioning.models import Claim, Event, now
 from provisioning.shelf import ImageStanding, Intake
 from provisioning.states import ClaimState, ImageState
 from provisioning.store import Store
+from seed.host import users
 from tests.fakes.store import new_store
 from tests.fakes.two_projects import IMAGE
 
@@ -223,3 +224,18 @@ def test_what_root_publishes_belongs_to_who_collects_it(shelf: Path, tmp_path: P
     image = catalog.publish_file(tmp_path / "own.img", "own", sha256(a_raw_disk()), shelf)
     for path in (shelf / "own", shelf / "own" / image.version, shelf / "own" / "current"):
         assert path.lstat().st_uid == 65534, path
+
+
+def test_what_root_published_before_is_given_with_its_links_and_nothing_beyond(
+    shelf: Path, tmp_path: Path
+) -> None:
+    put(shelf, "1")
+    outside = tmp_path / "outside"
+    (outside / "inner").mkdir(parents=True)
+    (shelf / "debian" / "evil").symlink_to(outside)
+    (shelf / "evil").symlink_to(outside)
+    users.give_images(shelf, 65534, 65534)
+    given = (shelf / "debian", shelf / "debian" / "1", shelf / "debian" / "current")
+    assert {path.lstat().st_uid for path in given} == {65534}
+    kept = (shelf / "debian" / "1" / "d", outside, outside / "inner")
+    assert {path.lstat().st_uid for path in kept} == {0}

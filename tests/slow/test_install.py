@@ -14,7 +14,8 @@ from tests.slow.log import Log
 from tests.slow.rows import REPOSITORY
 from tests.slow.vm import HERE, PORT, WIRES, Machine, machine
 
-SERVICES = ["seed-ironic", "seed-dnsmasq", "seed-nginx", "seed-api", "seed-reconciler"]
+SERVICES = ["seed-ironic", "seed-dnsmasq", "seed-nginx", "seed-api", "seed-reconciler",
+            "seed-images"]  # fmt: skip
 CAPABILITIES = {
     "seed-dnsmasq": {"cap_net_admin", "cap_net_bind_service", "cap_net_raw"},
     "seed-nginx": {"cap_net_bind_service"},
