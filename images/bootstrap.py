@@ -83,7 +83,9 @@ def bootstrap(
     bench: Workbench, packages: tuple[str, ...], suite: str, early: str, late: str
 ) -> None:
     """Run mmdebstrap into bench.root."""
-    argv: Argv = ["mmdebstrap", "--variant=minbase", "--mode=root", "--architectures=amd64"]
+    # Its mounts end with it, even when it is killed; else the next build would clear through them.
+    argv: Argv = ["unshare", "--mount", "mmdebstrap", "--variant=minbase", "--mode=root"]
+    argv += ["--architectures=amd64"]
     argv += ["--quiet", "--aptopt=APT::Install-Recommends false", f"--hook-dir={HOOKS}"]
     argv += [f"--dpkgopt={UNSAFE}", "--aptopt=Acquire::Languages none"]
     argv += ["--aptopt=Acquire::Retries 3"]

@@ -29,7 +29,7 @@ cp /etc/resolv.conf "$root/etc/resolv.conf"
 chroot "$root" apt-get -qq -o Acquire::Languages=none update
 chroot "$root" apt-get -qq -y --no-install-recommends -o DPkg::Options::=--force-unsafe-io \\
     -o DPkg::Options::=--force-confold install "$@"
-chroot "$root" apt-get clean
+rm -rf "$root"/var/lib/apt/lists/* "$root"/var/cache/apt/*
 rm -f "$root/usr/sbin/policy-rc.d" "$root/etc/resolv.conf"
 [ ! -e "$root/etc/resolv.conf.kept" ] && [ ! -L "$root/etc/resolv.conf.kept" ] || \\
     mv "$root/etc/resolv.conf.kept" "$root/etc/resolv.conf"

@@ -10,9 +10,9 @@ from datetime import UTC, datetime
 from typing import Any
 from urllib.parse import quote
 
+from images.reproducible import identity
 from images.tools import EPOCH
 
-KIND = "https://spdx.org/spdxdocs"
 NONE = "NOASSERTION"
 
 
@@ -47,7 +47,7 @@ def document(image: str, suite: str, digest: str, parts: Iterable[Part]) -> dict
         "dataLicense": "CC0-1.0",
         "SPDXID": "SPDXRef-DOCUMENT",
         "name": f"{image}-{digest}",
-        "documentNamespace": f"{KIND}/{image}-{digest}",
+        "documentNamespace": f"urn:uuid:{identity(digest, image)}",
         "creationInfo": {
             "created": f"{datetime.fromtimestamp(EPOCH, UTC):%Y-%m-%dT%H:%M:%SZ}",
             "creators": ["Tool: seed"],

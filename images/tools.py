@@ -51,7 +51,14 @@ def _unpack(bench: Workbench, done: Path, sources: tuple[str, ...]) -> None:
         remove(left)
     folder = Path(tempfile.mkdtemp(prefix="new-", dir=done.parent))
     folder.chmod(0o755)
-    argv: Argv = ["mmdebstrap", "--variant=extract", "--mode=root", "--architectures=amd64"]
+    argv: Argv = [
+        "unshare",
+        "--mount",
+        "mmdebstrap",
+        "--variant=extract",
+        "--mode=root",
+        "--architectures=amd64",
+    ]
     argv += ["--quiet", "--aptopt=APT::Install-Recommends false", "--skip=cleanup/apt/cache"]
     argv += [f"--include={','.join(PACKAGES)}", SUITE, folder / "root", "-"]
     try:

@@ -190,6 +190,15 @@ def _end(process: subprocess.Popen[str]) -> None:
             pipe.close()
 
 
+def _mounts() -> list[str]:
+    return Path("/proc/self/mounts").read_text().splitlines()
+
+
+def is_below(name: str, folder: Path) -> bool:
+    """name: as /proc/self/mounts writes it, spaces as \\040."""
+    return name.startswith(f"{folder.resolve()}/".replace(" ", "\\040"))
+
+
 def size_of(path: Path) -> int:
     """Bytes in the files of a folder (or of one file), counted once per hard link, links unread."""
     if not path.is_dir() or path.is_symlink():
@@ -203,8 +212,14 @@ def size_of(path: Path) -> int:
 
 
 def remove(path: Path) -> None:
-    """Delete a file or a whole folder; being absent already is fine."""
-    if path.is_dir() and not path.is_symlink():
-        shutil.rmtree(path)
-    else:
+    """Delete a file or a whole folder; being absent already is fine.
+
+    A folder that something is mounted in is left: what is deleted there would be another's.
+    """
+    if path.is_symlink() or not path.is_dir():
         path.unlink(missing_ok=True)
+        return
+    inside = [where for line in _mounts() if is_below(where := line.split()[1], path)]
+    if inside:
+        raise HostError(f"something is mounted in {path}", f"umount {' '.join(inside[::-1])}")
+    shutil.rmtree(path)

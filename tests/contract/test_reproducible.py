@@ -87,7 +87,7 @@ def test_the_same_inputs_make_the_same_bytes_and_an_extra_makes_others(tmp_path:
     extras = parse(
         {
             "ca": [authority],
-            "proxy": "http://proxy.site:3128",
+            "proxy": "http://proxy.example:3128",
             "packages": ["hostname", "sudo"],
             "users": [{"name": "ops", "ssh_keys": [KEY], "sudo": True}],
             "files": [{"path": "/etc/motd", "content": "hello"}],
@@ -98,7 +98,7 @@ def test_the_same_inputs_make_the_same_bytes_and_an_extra_makes_others(tmp_path:
     assert small.seen["etc/motd"] == "hello"
     assert small.seen["keys"] == KEY + "\n"
     assert "ops:x:1000:1000" in small.seen["etc/passwd"]
-    assert "proxy.site" in small.seen["etc/apt/apt.conf.d/90-site-proxy"]
+    assert "proxy.example" in small.seen["etc/apt/apt.conf.d/90-site-proxy"]
     assert authority.strip() in small.seen["trusted"]
     (found,) = [
         made

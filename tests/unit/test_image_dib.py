@@ -17,7 +17,7 @@ PROGRAM = """\
 #!/bin/sh
 set -eu
 test "$DIB_RELEASE" = noble
-test "$DIB_CLOUD_IMAGES" = http://mirror.site/noble
+test "$DIB_CLOUD_IMAGES" = http://mirror.example/noble
 test "$1 $2 $3 $4 $5" = "-a amd64 -t qcow2 -o"
 test "$7 $8" = "-p linux-image-generic,mdadm"
 case " $* " in *" ubuntu vm block-device-efi "*) ;; *) exit 2;; esac
@@ -36,7 +36,7 @@ def recipe(folder: Path, text: str = PROGRAM) -> Dib:
     return dataclasses.replace(ubuntu.PLUGIN, programs=programs, needs={}, scratch_gib=0)
 
 
-def run(made: Dib, folder: Path, mirror: str = "http://mirror.site/noble") -> builder.Build:
+def run(made: Dib, folder: Path, mirror: str = "http://mirror.example/noble") -> builder.Build:
     wanted = builder.Wanted(mirror=mirror)
     return builder.build_recipe(made, folder / "cache", (), print, folder / "logs", wanted)
 

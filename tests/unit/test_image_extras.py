@@ -35,7 +35,7 @@ def test_a_whole_document_is_read(tmp_path: Path) -> None:
     path.write_text(
         f"""
 ca = ['''{certificate(ca=True)}''']
-proxy = "http://proxy.site:3128"
+proxy = "http://proxy.example:3128"
 no_proxy = ["10.0.0.0/8", ".site"]
 packages = ["htop", "libstdc++6"]
 [[users]]

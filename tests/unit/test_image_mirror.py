@@ -116,7 +116,7 @@ def test_a_setting_that_is_no_address(tmp_path: Path, setting: str) -> None:
 
 
 def test_the_same_archives_have_other_releases() -> None:
-    lines = mirror.sources("http://mirror.site/debian")
+    lines = mirror.sources("http://mirror.example/debian")
     of_bookworm = mirror.of_suite(lines, "bookworm")
     assert [line.split()[3] for line in of_bookworm] == ["bookworm", "bookworm-updates"]
     assert mirror.of_suite(lines, "trixie") == lines

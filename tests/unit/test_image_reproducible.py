@@ -4,6 +4,8 @@ import io
 import json
 import os
 import struct
+import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -17,7 +19,7 @@ from images.reproducible import identity, settle
 from images.sbom import Part
 from images.tools import EPOCH
 from images.watch import watched
-from images.workbench import Tools
+from images.workbench import Tools, is_below
 from tests.unit.test_image_build import Tiny, run
 
 OLD = 1_500_000_000
@@ -60,6 +62,33 @@ def test_identities_are_uuids_of_the_inputs() -> None:
     assert identity("a", "disk") == identity("a", "disk")
     assert identity("a", "disk") != identity("b", "disk") != identity("b", "root")
     assert identity("a", "disk").version == 4
+
+
+def test_what_is_mounted_in_a_folder_is_seen(tmp_path: Path) -> None:
+    folder = tmp_path / "a folder"
+    folder.mkdir()
+    written = str(folder).replace(" ", "\\040")
+    assert is_below(f"{written}/root/proc", folder)
+    assert not is_below(written, folder)
+    assert not is_below(f"{written}s/root/proc", folder)
+
+
+MOUNTED = """\
+mount -t tmpfs none "$1/in" && echo kept > "$1/in/file" || exit 9
+"$2" -c 'import sys; from pathlib import Path; from images.workbench import remove
+remove(Path(sys.argv[1]))' "$1" 2> "$1.said"
+cat "$1/in/file"
+"""
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="mounts need root")
+def test_what_is_mounted_in_a_folder_is_not_deleted(tmp_path: Path) -> None:
+    folder = tmp_path / "work"
+    (folder / "in").mkdir(parents=True)
+    argv = ["unshare", "--mount", "sh", "-c", MOUNTED, "sh", str(folder), sys.executable]
+    done = subprocess.run(argv, capture_output=True, text=True, timeout=60, check=False)
+    assert done.stdout == "kept\n"
+    assert "something is mounted in" in (tmp_path / "work.said").read_text()
 
 
 def test_tools_run_by_their_own_loader(tmp_path: Path) -> None:
