@@ -7,9 +7,10 @@ from uuid import UUID
 from sqlmodel import Session, col, delete, select
 
 from provisioning.errors import Conflict
+from provisioning.ip_text import an_ip
 from provisioning.layout_doc import LayoutDoc
 from provisioning.models import Address
-from provisioning.network_doc import NetworkDoc, Subnet, an_ip
+from provisioning.network_doc import NetworkDoc, Subnet
 from provisioning.states import AddressKind
 
 

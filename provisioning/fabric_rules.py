@@ -14,9 +14,10 @@ from provisioning import relay, seats
 from provisioning.errors import Conflict, Invalid, NotFound
 from provisioning.fabric import Layout, Network
 from provisioning.holders import AGAIN, find, held, refused, sync_vips
+from provisioning.ip_text import Ip, Net, an_ip
 from provisioning.layout_doc import LayoutDoc, check, layout_of
 from provisioning.models import Address, Bmc, Claim
-from provisioning.network_doc import WIRE, Ip, Net, NetworkDoc, an_ip
+from provisioning.network_doc import WIRE, NetworkDoc
 from provisioning.networks import network_of, networks
 from provisioning.states import AddressKind
 from provisioning.store import record

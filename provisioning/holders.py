@@ -10,8 +10,9 @@ from sqlmodel import Session, col, select
 from provisioning import ranges
 from provisioning.errors import Conflict, Invalid, NotFound
 from provisioning.fabric import Network
+from provisioning.ip_text import Ip, Net, Range, an_ip
 from provisioning.models import Address, Bmc, Claim
-from provisioning.network_doc import Ip, Net, NetworkDoc, Range, an_ip
+from provisioning.network_doc import NetworkDoc
 from provisioning.networks import network_of
 from provisioning.states import AddressKind
 from provisioning.store import record

@@ -9,19 +9,16 @@ which is not up when cloud-init's boot hooks run.
 
 from collections.abc import Iterator, Sequence
 from ipaddress import IPv4Interface, IPv6Interface, ip_interface
-from typing import TYPE_CHECKING
 
+from provisioning.devices import Device, Stack
 from provisioning.targets import NodeFile
-
-if TYPE_CHECKING:
-    from provisioning.wires import Device, Stack
 
 FOLDER = "/etc/systemd/network"
 MODES = {"active-backup": "active-backup", "802.3ad": "802.3ad"}
 Section = tuple[str, list[tuple[str, object]]]
 
 
-def files(devices: Sequence["Device"], ntp: Sequence[str]) -> tuple[NodeFile, ...]:
+def files(devices: Sequence[Device], ntp: Sequence[str]) -> tuple[NodeFile, ...]:
     """All of them; the order is that of the devices."""
     made = [file for device in devices for file in _of(device, devices)]
     if ntp:
@@ -33,7 +30,7 @@ def files(devices: Sequence["Device"], ntp: Sequence[str]) -> tuple[NodeFile, ..
     return tuple(made)
 
 
-def _of(device: "Device", devices: Sequence["Device"]) -> Iterator[NodeFile]:
+def _of(device: Device, devices: Sequence[Device]) -> Iterator[NodeFile]:
     if device.kind == "physical" and device.name:
         yield _file(device, "link", [_match(device), ("Link", [("Name", device.name)])])
     if device.kind != "physical":
@@ -41,7 +38,7 @@ def _of(device: "Device", devices: Sequence["Device"]) -> Iterator[NodeFile]:
     yield _file(device, "network", list(_network(device, devices)))
 
 
-def _file(device: "Device", kind: str, sections: Sequence[Section]) -> NodeFile:
+def _file(device: Device, kind: str, sections: Sequence[Section]) -> NodeFile:
     text = "\n".join(
         f"[{name}]\n" + "".join(f"{key}={_word(value)}\n" for key, value in lines)
         for name, lines in sections
@@ -53,14 +50,14 @@ def _word(value: object) -> str:
     return ("yes" if value else "no") if isinstance(value, bool) else str(value)
 
 
-def _match(device: "Device") -> Section:
+def _match(device: Device) -> Section:
     """A NIC by the MAC it was made with: a member of a bond has the bond's."""
     if device.kind == "physical":
         return "Match", [("PermanentMACAddress", device.mac)]
     return "Match", [("Name", device.name)]
 
 
-def _netdev(device: "Device") -> list[Section]:
+def _netdev(device: Device) -> list[Section]:
     head: Section = (
         "NetDev",
         [
@@ -81,7 +78,7 @@ def _netdev(device: "Device") -> list[Section]:
     return [head, ("Bond", lines)]
 
 
-def _network(device: "Device", devices: Sequence["Device"]) -> Iterator[Section]:
+def _network(device: Device, devices: Sequence[Device]) -> Iterator[Section]:
     kinds = {d.id: d.kind for d in devices}
     yield _match(device)
     yield "Link", [("MTUBytes", device.mtu)]
@@ -109,7 +106,7 @@ def _network(device: "Device", devices: Sequence["Device"]) -> Iterator[Section]
         yield "IPv6AcceptRA", [("UseGateway", stack.default)]
 
 
-def _addressing(stack: "Stack") -> Iterator[tuple[str, object]]:
+def _addressing(stack: Stack) -> Iterator[tuple[str, object]]:
     if stack.dhcp4 or stack.dhcp6:
         both = stack.dhcp4 and stack.dhcp6
         yield "DHCP", "yes" if both else "ipv4" if stack.dhcp4 else "ipv6"
@@ -122,7 +119,7 @@ def _addressing(stack: "Stack") -> Iterator[tuple[str, object]]:
         yield "Domains", stack.domain
 
 
-def _addresses(device: "Device", stack: "Stack") -> Iterator[Section]:
+def _addresses(device: Device, stack: Stack) -> Iterator[Section]:
     """A native network may be of a smaller MTU than the link it shares with VLANs."""
     for text in stack.addresses:
         smaller = stack.mtu < device.mtu

@@ -19,8 +19,9 @@ from sqlmodel import Session, col, select
 
 from provisioning.errors import Conflict, Invalid
 from provisioning.fabric import Network
+from provisioning.ip_text import a_range
 from provisioning.models import Address
-from provisioning.network_doc import WIRE, BootNet, NetworkDoc, Relayed, a_range
+from provisioning.network_doc import WIRE, BootNet, NetworkDoc, Relayed
 
 __all__ = ["Behind", "BootNet", "NetworkDoc", "Pool", "mac", "networks"]
 

@@ -8,13 +8,14 @@ said a second time as systemd-networkd's own files (networkd.py), which come bef
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from ipaddress import ip_interface, ip_network
-from typing import Any, Literal
+from typing import Any
 
+from provisioning import networkd
+from provisioning.devices import Device, Stack
 from provisioning.errors import Conflict
+from provisioning.ip_text import an_ip
 from provisioning.layout_doc import (
     Attachment,
-    Bond,
     LayoutDoc,
     default_of,
     mtu_of,
@@ -23,52 +24,12 @@ from provisioning.layout_doc import (
 )  # fmt: skip
 from provisioning.layouts import NodeNics, fill, lacks
 from provisioning.models import Address
-from provisioning.network_doc import WIRE, BootNet, NetworkDoc, an_ip
+from provisioning.network_data import network_data
+from provisioning.network_doc import WIRE, BootNet, NetworkDoc
 from provisioning.states import AddressKind
 from provisioning.targets import NodeFile
 
-Kind = Literal["physical", "bond", "vlan", "bridge"]
 DEFAULT = {4: "0.0.0.0/0", 6: "::/0"}
-
-
-@dataclass(frozen=True, slots=True)
-class Stack:
-    """What a device is told of IP. addresses: with prefix. routes: (to, via). mtu: the network's.
-
-    default: whether a router that DHCP or an advertisement names is used.
-    """
-
-    network: str = ""
-    addresses: tuple[str, ...] = ()
-    routes: tuple[tuple[str, str], ...] = ()
-    dhcp4: bool = False
-    dhcp6: bool = False
-    slaac: bool = False
-    default: bool = False
-    dns: tuple[str, ...] = ()
-    domain: str = ""
-    mtu: int = 1500
-
-
-@dataclass(frozen=True, slots=True)
-class Device:
-    """name: empty for a NIC that keeps its own. over: the id of a VLAN's link, a bridge's port.
-
-    master: the bond or bridge it belongs to. members: of a bond, by id.
-    """
-
-    id: str
-    kind: Kind
-    name: str
-    mac: str
-    mtu: int
-    master: str = ""
-    primary: bool = False
-    bond: Bond | None = None
-    members: tuple[str, ...] = ()
-    vlan: int = 0
-    over: str = ""
-    stack: Stack | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,14 +60,13 @@ def render(
     layout None: the boot NIC with this address and nothing else. Raises Conflict for a node that
     lacks NICs, or was given no address of a network that gives them.
     """
-    from provisioning import networkd
 
     devices = list(_devices(layout, nets, node, boot, boot_net, addresses))
     dns = _once(a for d in devices if d.stack for a in d.stack.dns)
     named = [nets[a.network] for a in layout.networks if a.network in nets] if layout else []
     ntp = _once([*(a for net in named for a in net.ntp), *boot_net.ntp])
     wires = Wires(
-        network_data=_network_data(devices, dns),
+        network_data=network_data(devices, dns),
         links=[_link(device, devices) for device in devices],
         routes=[{"to": to, "via": via} for d in devices if d.stack for to, via in d.stack.routes],
         dns=dns,
@@ -268,79 +228,6 @@ def _stack(net: NetworkDoc, addresses: Sequence[Address], default: bool) -> Stac
         domain=net.domain,
         mtu=net.mtu,
     )
-
-
-# --- network_data.json ----------------------------------------------------------------------------
-
-
-def _network_data(devices: Sequence[Device], dns: Sequence[str]) -> dict[str, Any]:
-    """Bridges are unknown to it: what they have is said of their port."""
-    links = [_as_link(device) for device in devices if device.kind != "bridge"]
-    networks = [
-        entry
-        for device in devices
-        if device.stack
-        for entry in _as_networks(
-            device.over if device.kind == "bridge" else device.id, device.stack
-        )
-    ]
-    return {
-        "links": links,
-        "networks": networks,
-        "services": [{"type": "dns", "address": address} for address in dns],
-    }
-
-
-def _as_link(device: Device) -> dict[str, Any]:
-    link: dict[str, Any] = {"id": device.id}
-    if device.kind == "vlan":
-        link |= {
-            "type": "vlan", "vlan_id": device.vlan, "vlan_link": device.over,
-            "vlan_mac_address": device.mac,
-        }  # fmt: skip
-    elif device.bond:
-        bond = device.bond
-        told = {
-            "bond_mode": bond.mode, "bond_miimon": bond.miimon, "bond_primary": bond.primary,
-            "bond_lacp_rate": bond.lacp_rate, "bond_xmit_hash_policy": bond.xmit_hash_policy,
-        }  # fmt: skip
-        link |= {"type": "bond", "ethernet_mac_address": device.mac}
-        link |= {"bond_links": list(device.members)} | {k: v for k, v in told.items() if v}
-    else:
-        link |= {"type": "phy", "ethernet_mac_address": device.mac}
-        link |= {"name": device.name} if device.name else {}
-    return link | {"mtu": device.mtu}
-
-
-def _as_networks(link: str, stack: Stack) -> Iterator[dict[str, Any]]:
-    name = stack.network
-    for number, text in enumerate(stack.addresses):
-        interface = ip_interface(text)
-        version = interface.version
-        yield {
-            "id": name if number == 0 else f"{name}-{number}",
-            "network_id": name,
-            "type": f"ipv{version}",
-            "link": link,
-            "ip_address": str(interface.ip),
-            "netmask": str(interface.netmask),
-            "routes": [_as_route(*route) for route in stack.routes if _version(route) == version],
-        }
-    kinds = {
-        "ipv4_dhcp": stack.dhcp4, "ipv6_dhcpv6-stateful": stack.dhcp6, "ipv6_slaac": stack.slaac,
-    }  # fmt: skip
-    for kind, wanted in kinds.items():
-        if wanted:
-            yield {"id": f"{name}-{kind}", "network_id": name, "type": kind, "link": link}
-
-
-def _version(route: tuple[str, str]) -> int:
-    return ip_network(route[0]).version
-
-
-def _as_route(to: str, via: str) -> dict[str, str]:
-    net = ip_network(to)
-    return {"network": str(net.network_address), "netmask": str(net.netmask), "gateway": via}
 
 
 # --- what the proof must show ---------------------------------------------------------------------

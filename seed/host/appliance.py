@@ -14,7 +14,7 @@ from ipxe.bootspec import Nothing
 from ipxe.render import DEFAULT, render_first, write_atomic, write_default
 from provisioning import authority, relay
 from provisioning.errors import HostError
-from provisioning.network_doc import a_range
+from provisioning.ip_text import a_range
 from provisioning.networks import networks
 from provisioning.secrets import make_keys
 from provisioning.store import Store
