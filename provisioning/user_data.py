@@ -268,9 +268,25 @@ def _config(text: str) -> Iterator[str]:
             yield "and more of the kind"
             return
         yield _sentence(error)
-    vendor = document.get("vendor_data")
-    if isinstance(vendor, dict) and str(vendor.get("enabled", True)).lower() in ("false", "0"):
-        yield "it switches vendor data off, which the node's proof comes with"
+    yield from _without_proof(document)
+
+
+def _without_proof(document: dict[Any, Any]) -> Iterator[str]:
+    """The proof comes with vendor data (Ironic writes vendor_data2.json), as a script of it."""
+    for key in ("vendor_data", "vendor_data2"):
+        told = document.get(key, {})
+        on = told.get("enabled", True) if isinstance(told, dict) else False
+        on = str(on).lower() in ("true", "1", "on", "yes")  # as cloud-init's is_true
+        if not on or told.get("disabled_handlers"):
+            yield f"{key}: it switches vendor data off, which the node's proof comes with"
+    modules = document.get("cloud_final_modules")
+    if isinstance(modules, list) and not _runs_vendor_scripts(modules):
+        yield "cloud_final_modules: without scripts_vendor the node's proof is never sent"
+
+
+def _runs_vendor_scripts(modules: list[Any]) -> bool:
+    names = (m[0] if isinstance(m, list) and m else m for m in modules)
+    return any(str(name).replace("-", "_") == "scripts_vendor" for name in names)
 
 
 @cache

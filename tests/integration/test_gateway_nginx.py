@@ -77,7 +77,8 @@ def nginx(settings: Settings) -> Iterator[Path]:
 
 def answers(settings: Settings) -> bool:
     try:
-        client(settings).get("/nothing")
+        with client(settings) as http:
+            http.get("/nothing")
     except httpx.HTTPError:
         return False
     return True
