@@ -14,8 +14,9 @@ PYTHON ?= /usr/bin/python3
 export PATH := $(PATH):/usr/sbin:/sbin
 unexport PYTHONDONTWRITEBYTECODE
 
-APT_HOST := acl ca-certificates dnsmasq-base genisoimage iproute2 ipmitool ipxe nginx-light \
+APT_HOST := acl bubblewrap ca-certificates dnsmasq-base genisoimage iproute2 ipmitool ipxe nginx-light \
 	openssh-client python3-venv qemu-utils
+APT_TESTS := docker-registry
 APT_IMAGES := cpio debian-archive-keyring dosfstools dpkg-dev e2fsprogs fdisk grub-efi-amd64-bin \
 	grub-pc-bin grub-common kmod mmdebstrap mtools zstd
 APT_LAB := ipxe-qemu libvirt-clients libvirt-daemon libvirt-daemon-driver-qemu libvirt-daemon-system \
@@ -33,9 +34,9 @@ NO_DAEMONS = printf '\043!/bin/sh\nexit 101\n' > /usr/sbin/policy-rc.d && chmod 
 
 .PHONY: packages
 packages:
-	@mkdir -p $(PREFIX); missing=$$( { dpkg-query -W -f '$${db:Status-Status} $${Package}\n' $(APT_HOST) $(APT_IMAGES) $(APT_LAB) \
+	@mkdir -p $(PREFIX); missing=$$( { dpkg-query -W -f '$${db:Status-Status} $${Package}\n' $(APT_HOST) $(APT_IMAGES) $(APT_LAB) $(APT_TESTS) \
 	    2>/dev/null || true; } | awk '$$1=="installed"{print $$2}' | sort -u | \
-	    comm -13 - <(printf '%s\n' $(APT_HOST) $(APT_IMAGES) $(APT_LAB) | sort -u)); \
+	    comm -13 - <(printf '%s\n' $(APT_HOST) $(APT_IMAGES) $(APT_LAB) $(APT_TESTS) | sort -u)); \
 	if [ -n "$$missing" ]; then \
 	    echo "installing" $$missing; \
 	    apt-get update -qq; \
@@ -70,6 +71,10 @@ envs: packages
 	    echo $$digest > $(ENVS)/seed/.ready; \
 	fi
 
+.PHONY: env-dib
+env-dib:  ## diskimage-builder, for the recipes of Ubuntu and Rocky
+	$(call env,dib,locks/dib.txt,)
+
 .PHONY: setup
 setup: envs  ## packages, environments and this checkout's code, ready to run
 	@$(ENVS)/seed/bin/pip install -qq --disable-pip-version-check --no-deps --no-build-isolation \
@@ -80,7 +85,7 @@ UV_OUT = --no-emit-index-url --no-header --generate-hashes --universal --python-
 locks:  ## make locks/*.txt anew from pyproject.toml (needs uv; hashes, no index addresses)
 	uv pip compile pyproject.toml --all-extras --group dev $(UV_OUT) -o locks/seed-dev.txt
 	uv pip compile pyproject.toml -c locks/seed-dev.txt $(UV_OUT) -o locks/seed.txt
-	for env in build identity ironic lab tools; do uv pip compile --group $$env $(UV_OUT) -o locks/$$env.txt; done
+	for env in build dib identity ironic lab tools; do uv pip compile --group $$env $(UV_OUT) -o locks/$$env.txt; done
 	uv pip compile --group agent --no-emit-index-url --no-header --generate-hashes -q \
 	    --python-version 3.13 --python-platform x86_64-manylinux_2_28 -o images/recipes/agent.lock.txt
 
@@ -104,6 +109,10 @@ endef
 PYTEST = $(PY) -m pytest -q --durations=5
 RACE = tests/contract/test_race.py
 # Alone: a thousand clients have 30 seconds, and the machine's cores to themselves.
+TWO = -n 2 --dist loadfile --no-loadscope-reorder
+# Modules wait more than they work: two at a time, each in namespaces of its own.
+KILLED = tests/integration/test_crashes.py tests/integration/test_rotation.py
+# Alone: a process dies at each step, dozens of times, and each of its lives has a limit in seconds.
 
 .PHONY: lint
 lint:
@@ -120,7 +129,8 @@ test:  ## everything: set-up, lint, types, contracts, unit, contract, integratio
 	$(call phase,unit,$(PYTEST) -n auto --dist worksteal tests/unit)
 	$(call phase,contract,$(PYTEST) -n 4 --dist worksteal tests/contract --ignore $(RACE))
 	$(call phase,race,$(PYTEST) $(RACE))
-	$(call phase,integration,$(PYTEST) tests/integration)
+	$(call phase,integration,$(PYTEST) $(TWO) tests/integration $(addprefix --ignore ,$(KILLED)))
+	$(call phase,killed,$(PYTEST) $(KILLED))
 	$(call phase,e2e,$(PYTEST) -s tests/e2e)
 	@$(PY) -m tests.slow.stale
 	@echo "== phases (seconds)"; expand -t 20 $(PREFIX)/phases

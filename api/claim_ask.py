@@ -12,6 +12,7 @@ from pydantic import BeforeValidator, ConfigDict, Field, StrictInt, WithJsonSche
 from provisioning import wishes
 from provisioning.models import NAME, ClaimSpec
 from provisioning.root_device import HINTS
+from provisioning.secret_files import SecretFiles
 
 LONGEST: Final = 10 * 365 * 86400
 EXAMPLE: Final[dict[str, Any]] = {
@@ -75,10 +76,11 @@ class ClaimAsk(ClaimSpec):
     hostnames: str = _shape("", pattern=wishes.HOSTNAMES)
     starts_at: Time | None = None
     ends_at: Time | None = None
+    secret_files: SecretFiles = Field(default=[])
 
     @property
     def spec(self) -> ClaimSpec:
-        told = self.model_dump()
+        told = self.model_dump(exclude={"secret_files"})
         if self.nodes and "count" not in self.model_fields_set:
             told["count"] = len(self.nodes)
         return ClaimSpec.model_validate(told)

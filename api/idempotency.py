@@ -10,6 +10,7 @@ from typing import Final
 from fastapi.concurrency import run_in_threadpool
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from api.limits import streamed
 from api.problems import Malformed
 from api.roles import Caller
 from provisioning.kept import Answer, Ask, Kept
@@ -21,7 +22,7 @@ MAX_KEPT: Final = 256 * 1024
 _KEY = re.compile(r"[\x20-\x7e]{1,255}")
 _AGAIN = frozenset({401, 403, 408, 412, 413, 415, 429})
 """Not answers of the work: nothing began, and the same request may well pass the next time."""
-_REPEATABLE = re.compile(r"/v1/claims|[^:]*:(plan|plan-[a-z]+|explain|test|from-node)")
+_REPEATABLE = re.compile(r"/v1/claims|[^:]*:(plan|plan-[a-z]+|explain|preview|test|from-node)")
 """POST routes that may be done twice: the same wish is the same claim; others only look."""
 _SECRET_FIELDS = frozenset({"token", "secret", "password", "key", "private_key", "signing_key"})
 _NOT_KEPT_HEADERS = frozenset({b"date", b"content-length", b"x-request-id"})
@@ -35,7 +36,7 @@ class Idempotency:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         key = _key(scope) if scope["type"] == "http" and scope["method"] in CHANGING else None
-        if key is None or not scope["path"].startswith("/v1/"):
+        if key is None or not scope["path"].startswith("/v1/") or streamed(scope):
             await self.app(scope, receive, send)
             return
         message = await receive()

@@ -11,14 +11,16 @@ from typing import Annotated
 
 from fastapi import Depends, Request
 from pydantic import AfterValidator, SecretStr
+from sqlmodel import Session
 
 from api.federation import Federation
 from api.feed import Feed
 from api.node_list import Pages
 from api.roles import Role
 from api.traffic import Traffic
+from provisioning import standing
 from provisioning.claims import Desk
-from provisioning.image import find
+from provisioning.image import Image
 from provisioning.ironic import Ironic
 from provisioning.secrets import Sealer
 from provisioning.snapshot import Snapshots
@@ -55,6 +57,20 @@ class Rates:
 
 
 @dataclass(frozen=True)
+class Shelf:
+    """How disk images come in.
+
+    incoming: folder for uploads. sealer: to seed-images' key. hosts: that images are fetched from.
+    most: bytes of a file.
+    """
+
+    incoming: Path
+    sealer: Sealer
+    hosts: tuple[str, ...] = ()
+    most: int = 64 << 30
+
+
+@dataclass(frozen=True)
 class Parts:
     """Made once at start-up, and the same for every door.
 
@@ -62,9 +78,11 @@ class Parts:
     discovery_ramdisk: whether unknown servers boot the ramdisk, and may say what they are.
     undo_seconds: how long a released claim can be taken back.
     networks:     network -> our own interface there.
+    wires:        Seed's own wires, all three: name -> our address and prefix there.
     grace_seconds: between a lease's end and its release by itself.
     turnaround_seconds: after which a claim's nodes count as free for a reservation.
     federation: who else can say whose token it is (single sign-on).
+    shelf:        how disk images come in.
     """
 
     store: Store
@@ -80,7 +98,9 @@ class Parts:
     grace_seconds: int = 0
     turnaround_seconds: int = 3600
     networks: Mapping[str, IPv4Interface] = field(default_factory=dict)
+    wires: Mapping[str, IPv4Interface] = field(default_factory=dict)
     federation: Federation = field(default_factory=Federation)
+    shelf: Shelf = Shelf(Path("incoming"), Sealer(Path("images.pub")))
 
     @cached_property
     def traffic(self) -> Traffic:
@@ -95,11 +115,14 @@ class Parts:
         return Desk(
             store=self.store,
             ironic=Ironic(self.ironic_url, self.ironic_user, self.ironic_password),
-            image=lambda name: find(self.image_dir, name),
+            image=self._image,
             undo=timedelta(seconds=self.undo_seconds),
             turnaround=timedelta(seconds=self.turnaround_seconds),
             grace=timedelta(seconds=self.grace_seconds),
         )
+
+    def _image(self, session: Session, ref: str, insider: bool) -> Image:
+        return standing.resolve(session, self.image_dir, ref, insider)
 
     @cached_property
     def feed(self) -> Feed:

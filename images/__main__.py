@@ -5,7 +5,8 @@ import sys
 from pathlib import Path
 
 from images import mirror
-from images.build import build, recipes
+from images.build import Wanted, build, recipes
+from images.extras import NO_EXTRAS, read
 from provisioning.errors import SeedError
 
 CACHE = Path("/var/cache/seed/images")
@@ -17,10 +18,13 @@ def main() -> int:
     parser.add_argument("recipe", choices=sorted(recipes()))
     parser.add_argument("--cache", type=Path, default=CACHE, help="default: %(default)s")
     parser.add_argument("--mirror", default="", help="default: this machine's apt sources")
+    parser.add_argument("--extras", type=Path, help="TOML: what this site adds")
+    parser.add_argument("--fresh", action="store_true", help="with today's packages")
     asked = parser.parse_args()
     try:
         sources = mirror.sources(asked.mirror)
-        done = build(asked.recipe, asked.cache, sources, _say, asked.cache / "logs")
+        wanted = Wanted(read(asked.extras) if asked.extras else NO_EXTRAS, asked.fresh)
+        done = build(asked.recipe, asked.cache, sources, _say, asked.cache / "logs", wanted)
     except SeedError as error:
         sys.stderr.write(f"error: {error}\n  try: {error.remedy}\n")
         return 1

@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import IO
 
 from images import cpio
-from images.build import GIB, Build
-from images.diskfile import verify
+from images.build import GIB, SBOM, Build
+from images.diskfile import DiskFile, verify
 from images.workbench import remove
 from provisioning.errors import HostError, Invalid
 from provisioning.image import CURRENT, MANIFEST, NAME_PATTERN, Image, ImageFile
@@ -48,8 +48,10 @@ def publish(build: Build, image_dir: Path, site_files: dict[str, bytes]) -> Imag
                 else _link(path, folder / path.name)
                 for role, path in sources.items()
             }
+            if (build.directory / SBOM).exists():
+                _link(build.directory / SBOM, folder / SBOM)
             _write(folder, _image(build, done.name, files))
-    _switch(done)
+    switch(done)
     return Image.model_validate_json((done / MANIFEST).read_bytes())
 
 
@@ -72,30 +74,49 @@ def publish_file(path: Path, name: str, sha256: str, image_dir: Path, ssh_user: 
                 f"sha256sum {path}; compare it with its maker's list, then fetch it again",
             )
         disk = verify(folder / "disk", path)
-        file = file.model_copy(update={"name": f"disk.{disk.format}"})
-        (folder / "disk").rename(folder / file.name)
-        image = Image(
-            name=name,
-            version=done.name,
-            recipe="",
-            architecture="amd64",
-            firmware=("bios", "uefi"),
-            format=disk.format,
-            files={"disk": file},
-            virtual_size=disk.virtual_size,
-            min_disk_gib=-(-disk.virtual_size // GIB),
-            built_at=now,
-            build_seconds=0,
-            ssh_user=ssh_user or None,
-        )
-        _write(folder, image)
-    _switch(done)
+        image = describe(folder, file, disk, name=name, version=done.name, at=now, user=ssh_user)
+    switch(done)
+    return image
+
+
+def describe(
+    folder: Path,
+    file: ImageFile,
+    disk: DiskFile,
+    *,
+    name: str,
+    version: str,
+    at: datetime,
+    user: str = "",
+    source: str = "",
+    architecture: str = "amd64",
+) -> Image:
+    """Write the manifest of folder/disk, which was verified; what is in the folder is the image."""
+    file = file.model_copy(update={"name": f"disk.{disk.format}"})
+    (folder / "disk").rename(folder / file.name)
+    image = Image(
+        name=name,
+        version=version,
+        recipe="",
+        architecture=architecture,
+        firmware=("bios", "uefi"),
+        format=disk.format,
+        files={"disk": file},
+        virtual_size=disk.virtual_size,
+        min_disk_gib=-(-disk.virtual_size // GIB),
+        built_at=at,
+        build_seconds=0,
+        ssh_user=user or None,
+        source=source,
+    )
+    _write(folder, image)
     return image
 
 
 def _image(build: Build, version: str, files: dict[str, ImageFile]) -> Image:
     same = {"architecture", "firmware", "format", "virtual_size", "min_disk_gib"}
     same |= {"built_at", "build_seconds", "weights", "ssh_user"}
+    same |= {"kernel", "services", "root_raid"} & set(Image.model_fields)
     return Image(
         name=build.recipe,
         version=version,
@@ -129,9 +150,7 @@ def _shelved(done: Path, size: int) -> Iterator[Path]:
     folder = Path(tempfile.mkdtemp(prefix=".new-", dir=done.parent))
     try:
         yield folder
-        folder.chmod(0o755)
-        remove(done)  # without a manifest: nobody's
-        folder.rename(done)
+        shelve(folder, done)
     except BaseException:
         remove(folder)
         with suppress(OSError):  # the first version of this name, and it failed
@@ -139,11 +158,32 @@ def _shelved(done: Path, size: int) -> Iterator[Path]:
         raise
 
 
-def _switch(done: Path) -> None:
+def shelve(folder: Path, done: Path) -> None:
+    """Make a whole folder the version `done`, in one rename. Root gives it to who collects it."""
+    folder.chmod(0o755)
+    done.parent.mkdir(parents=True, exist_ok=True)
+    done.parent.chmod(0o755)
+    if not (done / MANIFEST).exists():
+        remove(done)  # without a manifest: nobody's
+    for path in (folder, done.parent):
+        _give(path, done.parent.parent)
+    folder.rename(done)
+
+
+def _give(path: Path, image_dir: Path) -> None:
+    """To the owner of the image folder, who may remove it then. Never the files: those of a build
+    are its cache's own, under a second name."""
+    if os.geteuid() == 0:
+        status = image_dir.stat()
+        os.chown(path, status.st_uid, status.st_gid, follow_symlinks=False)
+
+
+def switch(done: Path) -> None:
     """Make `done` the current version; a reader sees the old one or the new one."""
     link = done.parent / f".{CURRENT}-{os.getpid()}"
     link.unlink(missing_ok=True)
     link.symlink_to(done.name)
+    _give(link, done.parent.parent)  # nginx follows a link only to what has the same owner
     link.replace(done.parent / CURRENT)
 
 

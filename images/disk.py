@@ -7,8 +7,8 @@ loaders), 3 "root" (ext4, last, so that it can grow on first boot).
 import struct
 from dataclasses import dataclass
 from pathlib import Path
-from uuid import uuid4
 
+from images import reproducible
 from images.workbench import Argv, Workbench, words
 
 SECTOR = 512
@@ -20,9 +20,10 @@ GPT_TAIL = MIB  # the backup table needs 33 sectors; a whole MiB keeps the end a
 # GPT type codes: UEFI 2.10, section 5.3.3, and the Discoverable Partitions Specification.
 TABLE = """\
 label: gpt
-start={bios}, size=2048, name=bios, type=21686148-6449-6E6F-744E-656564454649
-start={esp}, size={esp_size}, name=esp, type=C12A7328-F81F-11D2-BA4B-00A0C93EC93B
-start={root}, size={root_size}, name=root, type=4F68BCE3-E8CD-4DB1-96E7-FBCAF984B709
+label-id: {disk}
+start={bios}, size=2048, name=bios, uuid={bios_id}, type=21686148-6449-6E6F-744E-656564454649
+start={esp}, size={esp_size}, name=esp, uuid={esp_id}, type=C12A7328-F81F-11D2-BA4B-00A0C93EC93B
+start={root}, size={root_size}, name=root, uuid={root_id}, type=4F68BCE3-E8CD-4DB1-96E7-FBCAF984B709
 """
 
 # Everything the menu written by update-grub loads is inside already, so that no module file has
@@ -30,7 +31,7 @@ start={root}, size={root_size}, name=root, type=4F68BCE3-E8CD-4DB1-96E7-FBCAF984
 BIOS_MODULES = words("""
 biosdisk part_gpt part_msdos ext2 search search_fs_uuid search_label normal configfile linux
 gzio echo test serial terminal loadenv regexp sleep reboot halt ls cat minicmd all_video
-gfxterm true
+gfxterm true mdraid1x mdraid09 diskfilter
 """)
 
 # GRUB before 2.12-9 cannot read these; mkfs of newer hosts would switch them on.
@@ -39,16 +40,24 @@ EXT4_FEATURES = "^metadata_csum_seed,^orphan_file"
 
 @dataclass(frozen=True, slots=True)
 class Identity:
-    """What partitions are found by. New for each image, never a label: a server may have two
-    disks with an image of ours on them."""
+    """What partitions are found by, derived from all that the image is made of. Never a label: a
+    server may have two disks with an image of ours on them."""
 
-    root: str
-    esp: str
+    inputs: str
 
-    @classmethod
-    def new(cls) -> "Identity":
-        serial = uuid4().hex[:8].upper()
-        return cls(str(uuid4()), f"{serial[:4]}-{serial[4:]}")
+    def guid(self, what: str) -> str:
+        return str(reproducible.identity(self.inputs, what))
+
+    @property
+    def root(self) -> str:
+        """UUID of the root file system."""
+        return self.guid("root file system")
+
+    @property
+    def esp(self) -> str:
+        """Serial number of the ESP as blkid writes it: 1A2B-3C4D."""
+        serial = self.guid("esp file system")[:8].upper()
+        return f"{serial[:4]}-{serial[4:]}"
 
     def early_config(self) -> str:
         """What GRUB runs first, however it was started: find the root, read its menu."""
@@ -72,32 +81,41 @@ class Loaders:
 def assemble(
     bench: Workbench, root_mib: int, identity: Identity, loaders: Loaders
 ) -> tuple[Path, int]:
-    """Make the disk of bench.root; return its sparse raw file and its size in bytes."""
+    """Make the disk of bench.root, which is gone then; return its sparse raw file and its size in
+    bytes."""
     raw = bench.work / "disk.raw"
     size = ROOT_START + root_mib * MIB + GPT_TAIL
     with raw.open("wb") as disk:
         disk.truncate(size)
     table = TABLE.format(
+        disk=identity.guid("disk"),
         bios=BIOS_START // SECTOR,
+        bios_id=identity.guid("bios partition"),
         esp=ESP_START // SECTOR,
         esp_size=ESP_MIB * MIB // SECTOR,
+        esp_id=identity.guid("esp partition"),
         root=ROOT_START // SECTOR,
         root_size=root_mib * MIB // SECTOR,
+        root_id=identity.guid("root partition"),
     )
-    bench.run(["sfdisk", "--quiet", raw], 60, given=table)
+    bench.run(bench.tools.argv("sfdisk", "--quiet", raw), 60, given=table)
     _insert(raw, _esp(bench, identity, loaders), ESP_START)
-    _insert(raw, _root(bench, root_mib, identity), ROOT_START)
     _bios(bench, raw, identity, loaders)
+    _root(bench, raw, root_mib, identity)
     return raw, size
 
 
-def _root(bench: Workbench, mib: int, identity: Identity) -> Path:
-    part = bench.work / "root.part"
-    with part.open("wb") as file:
-        file.truncate(mib * MIB)
-    argv = ["mkfs.ext4", "-q", "-F", "-L", "root", "-U", identity.root, "-O", EXT4_FEATURES]
-    bench.run([*argv, "-m", "1", "-d", bench.root, part], 300)
-    return part
+def _root(bench: Workbench, disk: Path, mib: int, identity: Identity) -> None:
+    """The root file system, written into its place from a sorted archive: a folder's order is not
+    the same on another machine, nor are its times of change."""
+    archive = bench.work / "root.tar"
+    reproducible.pack(bench, bench.root, archive)
+    bench.discard(bench.root)
+    options = f"offset={ROOT_START},hash_seed={identity.guid('hash')},root_owner=0:0"
+    argv: Argv = ["-t", "ext4", "-q", "-F", "-L", "root", "-U", identity.root, "-m", "1"]
+    argv += ["-E", options, "-O", EXT4_FEATURES, "-d", archive, disk, f"{mib}m"]
+    bench.run(bench.tools.argv("mke2fs", *argv), 600)
+    archive.unlink()
 
 
 def _esp(bench: Workbench, identity: Identity, loaders: Loaders) -> Path:
@@ -106,10 +124,12 @@ def _esp(bench: Workbench, identity: Identity, loaders: Loaders) -> Path:
     config.write_text(identity.early_config())
     serial = identity.esp.replace("-", "")
     kib = ESP_MIB * MIB // 1024
-    bench.run(["mkfs.vfat", "-F", "32", "-n", "ESP", "-i", serial, "-C", part, str(kib)], 60)
-    bench.run(["mmd", "-i", part, "::/EFI", "::/EFI/BOOT", "::/EFI/debian"], 60)
+    argv: Argv = ["--invariant", "-F", "32", "-n", "ESP", "-i", serial, "-C", part, str(kib)]
+    bench.run(bench.tools.argv("mkfs.fat", *argv), 60)
+    folders = ("::/EFI", "::/EFI/BOOT", "::/EFI/debian")
+    bench.run(bench.tools.argv("mmd", "-i", part, *folders), 60)
     for target, source in {**loaders.efi, "EFI/debian/grub.cfg": config}.items():
-        bench.run(["mcopy", "-i", part, source, f"::/{target}"], 60)
+        bench.run(bench.tools.argv("mcopy", "-i", part, source, f"::/{target}"), 60)
     return part
 
 
@@ -133,8 +153,8 @@ def _bios(bench: Workbench, disk: Path, identity: Identity, loaders: Loaders) ->
     """
     config, core = bench.work / "bios-grub.cfg", bench.work / "core.img"
     config.write_text(identity.early_config())
-    argv: Argv = ["grub-mkimage", "-d", loaders.bios, "-O", "i386-pc", "-p", "/boot/grub"]
-    bench.run([*argv, "-c", config, "-o", core, *BIOS_MODULES], 120)
+    argv: Argv = ["-d", loaders.bios, "-O", "i386-pc", "-p", "/boot/grub", "-c", config]
+    bench.run(bench.tools.argv("grub-mkimage", *argv, "-o", core, *BIOS_MODULES), 120)
     with disk.open("r+b") as target:
         protective = target.read(SECTOR)
         boot = (loaders.bios / "boot.img").read_bytes()
@@ -169,7 +189,11 @@ def core_image(core: bytes, core_sector: int) -> bytes:
 
 
 def compress(bench: Workbench, raw: Path, name: str) -> None:
-    """raw -> compressed qcow2 in out/; the raw file goes."""
-    options = ["-c", "-o", "compression_type=zstd", "-m", "8", "-W"]
-    bench.run(["qemu-img", "convert", "-O", "qcow2", *options, raw, bench.out / name], 1200)
+    """raw -> compressed qcow2 in out/; the raw file goes.
+
+    In order: written out of order (-W) it is another file each time, and with zstd not faster.
+    """
+    options = ["-c", "-o", "compression_type=zstd", "-m", "8"]
+    argv = bench.tools.argv("qemu-img", "convert", "-O", "qcow2", *options, raw, bench.out / name)
+    bench.run(argv, 1200)
     raw.unlink()

@@ -51,6 +51,11 @@ def sources(setting: str, apt_dir: Path = APT_DIR) -> tuple[str, ...]:
     return _lines(main, next((e.uri for e in entries if _is_security(e)), ""))
 
 
+def of_suite(lines: tuple[str, ...], suite: str) -> tuple[str, ...]:
+    """The lines of `sources`, for another Debian release."""
+    return tuple(re.sub(rf" {SUITE}((-[a-z]+)?) ", rf" {suite}\1 ", line) for line in lines)
+
+
 def read(apt_dir: Path) -> list[Entry]:
     """All binary repositories that apt would use, in the order of the files."""
     parts = sorted((apt_dir / "sources.list.d").glob("*"))

@@ -9,8 +9,10 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+from threading import Thread
 from typing import IO
 
+from images.extras import Extras
 from provisioning.errors import HostError
 
 Progress = Callable[[str], None]
@@ -26,6 +28,25 @@ def words(text: str) -> tuple[str, ...]:
 
 
 @dataclass(frozen=True, slots=True)
+class Tools:
+    """Programs from a root file system beside the cache (images.tools); with none, this machine's.
+
+    versions: Debian package -> version, of the programs and their libraries.
+    """
+
+    root: Path | None = None
+    versions: dict[str, str] = field(default_factory=dict)
+
+    def argv(self, program: str, *rest: str | Path) -> Argv:
+        """A command line that runs `program` of these tools."""
+        if self.root is None:
+            return [program, *rest]
+        found = next(p for f in ("usr/sbin", "usr/bin") if (p := self.root / f / program).exists())
+        libraries = self.root / "usr/lib/x86_64-linux-gnu"
+        return [libraries / "ld-linux-x86-64.so.2", "--library-path", libraries, found, *rest]
+
+
+@dataclass(frozen=True, slots=True)
 class Workbench:
     """What a recipe builds with.
 
@@ -34,6 +55,10 @@ class Workbench:
     sources:  apt source lines (images.mirror).
     log:      file that everything said by external commands is appended to.
     progress: told one short line per step.
+    shelf:    folder of this recipe in the cache; what is made faster by it is kept there.
+    extras:   what this site adds. inputs: the build's digest.
+    fresh:    nothing is taken from an earlier build. mirror: of a distribution that is not Debian.
+    expected: step -> seconds it took last time; phases: the steps so far and when they began.
     """
 
     name: str
@@ -43,6 +68,15 @@ class Workbench:
     log: Path
     progress: Progress
     environment: dict[str, str] = field(default_factory=dict)
+    tools: Tools = field(default_factory=Tools)
+    shelf: Path = Path()
+    extras: Extras = field(default_factory=Extras)
+    inputs: str = ""
+    fresh: bool = False
+    mirror: str = ""
+    expected: dict[str, float] = field(default_factory=dict)
+    phases: list[tuple[str, float]] = field(default_factory=list)
+    clearing: list[Thread] = field(default_factory=list)
 
     @property
     def root(self) -> Path:
@@ -51,23 +85,58 @@ class Workbench:
 
     def step(self, what: str) -> None:
         """Say what comes next, to the person who waits and to the log."""
-        self.progress(f"{self.name}: {what}")
+        now = time.monotonic()
+        began = self.phases[0][1] if self.phases else now
+        done = sum(self.expected.get(name, 0) for name, _ in self.phases)
+        whole = sum(self.expected.values())
+        share = f"{min(99, round(100 * done / whole)):3d} % " if whole else ""
+        self.phases.append((what, now))
+        self.progress(f"{self.name}: {share}{what} ({now - began:.0f} s)")
+        self.note([f"--- {time.strftime('%H:%M:%S')} {what}"])
+
+    def discard(self, path: Path) -> None:
+        """Delete what is not needed any more beside the work that goes on: 50,000 files take as
+        long as writing them. `cleared` waits for it."""
+        thread = Thread(target=remove, args=(path,))
+        self.clearing.append(thread)
+        thread.start()
+
+    def cleared(self) -> None:
+        for thread in self.clearing:
+            thread.join()
+
+    def note(self, lines: list[str]) -> None:
+        """Write lines to the log."""
         with self.log.open("a") as log:
-            log.write(f"--- {time.strftime('%H:%M:%S')} {what}\n")
+            log.writelines(f"{line}\n" for line in lines)
+
+    def seconds(self) -> dict[str, float]:
+        """Step -> seconds it took; the last one ends now."""
+        ends = [*(start for _, start in self.phases[1:]), time.monotonic()]
+        taken: dict[str, float] = {}
+        for (what, start), end in zip(self.phases, ends, strict=True):
+            taken[what] = round(taken.get(what, 0) + end - start, 1)
+        return taken
 
     def run(
-        self, argv: Sequence[str | Path], seconds: float, given: str = "", cwd: Path | None = None
+        self,
+        argv: Sequence[str | Path],
+        seconds: float,
+        given: str = "",
+        cwd: Path | None = None,
+        *,
+        aside: bool = False,
     ) -> str:
         """Run a command for at most `seconds`; return its standard output.
 
-        given: its standard input. Raises HostError if it is missing, fails or takes too long; no
-        process of it is left then.
+        given: its standard input. aside: its standard output goes to the log too. Raises HostError
+        if it is missing, fails or takes too long; no process of it is left then.
         """
         command = [str(word) for word in argv]
         with self.log.open("a") as log:
             log.write(f"$ {' '.join(command)[:2000]}\n")
             log.flush()
-            process = self._start(command, log, cwd)
+            process = self._start(command, log, cwd, aside=aside)
             try:
                 said, _ = process.communicate(given, timeout=seconds)
             except BaseException as error:
@@ -77,9 +146,11 @@ class Workbench:
                 raise
         if process.returncode != 0:
             raise self._failed(command[0], f"failed with exit code {process.returncode}")
-        return said
+        return said or ""
 
-    def _start(self, command: list[str], log: IO[str], cwd: Path | None) -> subprocess.Popen[str]:
+    def _start(
+        self, command: list[str], log: IO[str], cwd: Path | None, *, aside: bool
+    ) -> subprocess.Popen[str]:
         environment = {
             **os.environ,
             "PATH": SBIN,
@@ -93,7 +164,7 @@ class Workbench:
                 cwd=cwd or self.work,
                 env=environment,
                 stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
+                stdout=log if aside else subprocess.PIPE,
                 stderr=log,
                 text=True,
                 start_new_session=True,

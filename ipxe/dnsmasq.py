@@ -7,7 +7,7 @@ So an address that `remove_host` set free must not be given to another MAC befor
 
 import re
 from dataclasses import dataclass
-from ipaddress import IPv4Address, IPv4Interface
+from ipaddress import IPv4Address, IPv4Interface, IPv4Network
 from pathlib import Path
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
@@ -40,6 +40,19 @@ class BmcPool:
 
 
 @dataclass(frozen=True, slots=True)
+class RelayedPool:
+    """Servers behind a router that relays their questions to us, and is their way to us.
+
+    start, end: for MACs that nobody knows; known ones have addresses of `network` each.
+    """
+
+    network: IPv4Network
+    gateway: IPv4Address
+    start: IPv4Address
+    end: IPv4Address
+
+
+@dataclass(frozen=True, slots=True)
 class Dhcp:
     """What dnsmasq is told.
 
@@ -47,6 +60,7 @@ class Dhcp:
     address:       our address and prefix there.
     unknown_start, unknown_end: pool for MACs nobody knows.
     bmcs:          where BMCs take leases from us; none unless set.
+    relayed:       ranges behind relays, which ask from their own address there (giaddr).
     router:        default gateway handed out; none unless set.
     lease_seconds, unknown_lease_seconds: lease times of known and unknown MACs.
     """
@@ -61,6 +75,7 @@ class Dhcp:
     tftp_dir: Path
     router: IPv4Address | None = None
     bmcs: BmcPool | None = None
+    relayed: tuple[RelayedPool, ...] = ()
     lease_seconds: int = 3600
     unknown_lease_seconds: int = 600
 

@@ -1,6 +1,7 @@
 """Addresses of a claim's nodes on the networks of its layout: given, looked up, given back."""
 
 from collections.abc import Iterator, Mapping, Sequence
+from itertools import islice
 from uuid import UUID
 
 from sqlmodel import Session, col, delete, select
@@ -24,6 +25,18 @@ def assign(
     nodes: (node, its position in the claim). Raises Conflict when a pool has too few: then no row
     was written. The session must be a writing one: who reads first could give one address twice.
     """
+    session.add_all(proposed(session, claim_id, layout, nets, nodes))
+    session.flush()
+
+
+def proposed(
+    session: Session,
+    claim_id: UUID,
+    layout: LayoutDoc,
+    nets: Mapping[str, NetworkDoc],
+    nodes: Sequence[tuple[UUID, int]],
+) -> list[Address]:
+    """What these nodes would be given beside what they have; nothing is written."""
     places = list(_places(layout, nets))
     wanted = [node for node, _ in sorted(nodes, key=lambda one: one[1])]
     session.flush()
@@ -50,8 +63,7 @@ def assign(
                     claim_id=claim_id,
                 )
             )  # fmt: skip
-    session.add_all(made)
-    session.flush()
+    return made
 
 
 def _places(layout: LayoutDoc, nets: Mapping[str, NetworkDoc]) -> Iterator[tuple[str, Subnet]]:
@@ -67,6 +79,17 @@ def _empty(network: str, subnet: Subnet, count: int) -> Conflict:
         f"network {network} has too few free addresses in {subnet.cidr} for {count} nodes",
         f"See who has them: `seed network show {network}`; then put it again with a wider pool.",
     )
+
+
+def lacks(session: Session, layout: LayoutDoc, nets: Mapping[str, NetworkDoc], count: int) -> str:
+    """Why so many more nodes cannot have their addresses; empty: they can."""
+    for network, subnet in _places(layout, nets):
+        query = select(Address.address).where(Address.network == network)
+        taken = set(session.exec(query).all())
+        left = islice((a for a in map(str, subnet.free()) if a not in taken), count)
+        if len(list(left)) < count:
+            return f"network {network} has too few free addresses in {subnet.cidr}"
+    return ""
 
 
 def free(session: Session, *, claim_id: UUID | None = None, node_uuid: UUID | None = None) -> None:

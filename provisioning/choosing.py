@@ -6,20 +6,21 @@ time (held, reserved, in maintenance) are told apart from those that never will 
 """
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Final
 from uuid import UUID
 
-from provisioning import root_device
+from provisioning import disks, layouts
 from provisioning.hardware import Inventory
-from provisioning.models import Claim, ClaimSpec
+from provisioning.layouts import LayoutDoc, NodeNics
+from provisioning.models import Claim
+from provisioning.one_time import KeptDisk
 from provisioning.pool import Candidate, Pool
 from provisioning.states import BmcGoal
 
 NOT_NOW: Final = "it is not in service at the moment"
-GIB = 2**30
 
 
 @dataclass(frozen=True)
@@ -29,11 +30,12 @@ class Wish:
     begin, end: of the lease; None: open. now: it begins at once, so that the present counts.
     tail:       after its end: grace, undo window and cleaning, until its nodes are free again.
     kept:       nodes that claims ahead of it in the queue wait for.
-    parts:      BMC -> what its server consists of; only filled where the claim asks for sizes.
-    min_disk_gib: what the image needs.
+    parts:      BMC -> what its server consists of; only where that decides (`looks_into`).
+    layout, nics: how NICs are to be used, and BMC -> its server's NICs.
+    kept_disks: node -> its disks that are never written.
     """
 
-    claim: ClaimSpec
+    claim: Claim
     begin: datetime
     end: datetime | None
     now: bool
@@ -41,12 +43,19 @@ class Wish:
     tail: timedelta = timedelta(0)
     kept: frozenset[UUID] = frozenset()
     parts: Mapping[UUID, Inventory | None] = field(default_factory=dict)
-    min_disk_gib: int = 0
+    layout: LayoutDoc | None = None
+    nics: Mapping[UUID, NodeNics] = field(default_factory=dict)
+    kept_disks: Mapping[UUID, Sequence[KeptDisk]] = field(default_factory=dict)
 
-    @property
-    def needs_parts(self) -> bool:
+    def looks_into(self, c: Candidate) -> bool:
+        """Does it matter what this server consists of?"""
+        return bool(self.must_know(c) or self.claim.min_disk_gib)
+
+    def must_know(self, c: Candidate) -> bool:
+        """Is a server that nobody looked into yet no answer?"""
         claim = self.claim
-        return bool(claim.cpus or claim.memory_gib or claim.disk_gib or claim.root_device)
+        sizes = claim.cpus or claim.memory_gib or disks.needs_inventory(claim)
+        return bool(sizes or c.uuid in self.kept_disks)
 
     @property
     def lasts(self) -> timedelta | None:
@@ -108,34 +117,36 @@ NOT_PLANNED: Final = "the rack plan does not have it"
 
 
 def _sizes(c: Candidate, w: Wish) -> Iterable[Broken]:
-    if not w.needs_parts or c.bmc_id is None:
+    if c.bmc_id is None or not w.looks_into(c):
         return
     seen = w.parts.get(c.bmc_id)
     if seen is None:
-        yield _same("nobody told yet what it consists of")
+        if w.must_know(c):
+            yield _same("nobody told yet what it consists of")
         return
     if seen.cpu_threads < w.claim.cpus:
         yield _same(f"it has {seen.cpu_threads} CPU threads of {w.claim.cpus}")
     if -(-seen.memory_mib // 1024) < w.claim.memory_gib:
         yield _same(f"it has {-(-seen.memory_mib // 1024)} GiB of memory of {w.claim.memory_gib}")
-    yield from _disks(seen, w)
+    yield from _disks(c, seen, w)
 
 
-def _disks(seen: Inventory, w: Wish) -> Iterable[Broken]:
-    hints = root_device.effective(w.claim.root_device, w.claim.disk_gib)
-    if not hints:
+def _disks(c: Candidate, seen: Inventory, w: Wish) -> Iterable[Broken]:
+    kept = w.kept_disks.get(c.uuid, ())
+    if seen.drives or w.must_know(c):
+        yield from map(_same, disks.lacks(w.claim, seen, kept))
+    if disks.others(kept, w.claim.project):
+        yield Broken("it keeps disks with another project's data", NOT_NOW, lasting=False)
+
+
+def _wires(c: Candidate, w: Wish) -> Iterable[Broken]:
+    if w.layout is None or c.bmc_id is None:
         return
-    fitting = root_device.matching(hints, seen.drives)
-    if not fitting:
-        has = ", ".join(
-            f"{d.model or d.media or 'disk'} {d.size_bytes // GIB} GiB" for d in seen.drives[:4]
-        )
-        yield _same(f"no disk of it fits {root_device.in_words(hints)}; it has {has or 'none'}")
-        return
-    needed = max(w.claim.disk_gib, w.min_disk_gib)
-    smallest = min(d.size_bytes for d in fitting) // GIB
-    if smallest < needed:
-        yield _same(f"the image may go to a disk of {smallest} GiB, it needs {needed}")
+    nics = w.nics.get(c.bmc_id)
+    if nics is None:
+        yield _same("nobody told yet which NICs it has")
+    else:
+        yield from map(_same, layouts.lacks(w.layout, nics))
 
 
 def _others(c: Candidate, w: Wish) -> Iterable[Broken]:
@@ -170,7 +181,7 @@ def _present(c: Candidate, w: Wish) -> Iterable[Broken]:
 
 
 RULES: Final[tuple[Rule, ...]] = (
-    _enrolled, _class, _named, _words, _place, _sizes, _others, _present,
+    _enrolled, _class, _named, _words, _place, _sizes, _wires, _others, _present,
 )  # fmt: skip
 
 DOMAINS: Final[Mapping[str, Callable[[Candidate], frozenset[str]]]] = {
@@ -254,7 +265,7 @@ def as_if_taken(pool: Pool, w: Wish, at: datetime, owner: UUID) -> Pool:
     )
 
 
-def seat(claim: ClaimSpec, fitting: list[Candidate], own: UUID | None = None) -> list[Candidate]:
+def seat(claim: Claim, fitting: list[Candidate], own: UUID | None = None) -> list[Candidate]:
     """The nodes it gets, at most `count`: its own bookings, then those that nobody booked."""
     order = sorted(fitting, key=lambda c: (own not in c.booked, bool(c.booked), c.name))
     if claim.pack:
@@ -264,7 +275,7 @@ def seat(claim: ClaimSpec, fitting: list[Candidate], own: UUID | None = None) ->
     return order[: claim.count]
 
 
-def _packed(claim: ClaimSpec, order: list[Candidate]) -> list[Candidate]:
+def _packed(claim: Claim, order: list[Candidate]) -> list[Candidate]:
     """The fullest rack that is enough, so that larger gaps stay whole."""
     racks: dict[str, list[Candidate]] = defaultdict(list)
     for c in order:
@@ -274,11 +285,11 @@ def _packed(claim: ClaimSpec, order: list[Candidate]) -> list[Candidate]:
     return _spread_if(claim, best)[: claim.count]
 
 
-def _spread_if(claim: ClaimSpec, order: list[Candidate]) -> list[Candidate]:
+def _spread_if(claim: Claim, order: list[Candidate]) -> list[Candidate]:
     return _spread(claim, order) if claim.spread else order
 
 
-def _spread(claim: ClaimSpec, order: list[Candidate]) -> list[Candidate]:
+def _spread(claim: Claim, order: list[Candidate]) -> list[Candidate]:
     """No two on one domain. Exact where each node is on one; those on several come last."""
     domain = DOMAINS[claim.spread]
     used: set[str] = set()

@@ -36,7 +36,7 @@ class Changes:
 
     store: Store
     ironic: Ironic
-    image: Callable[[str], Image]
+    image: Callable[[Session, str, bool], Image]
     undo: timedelta
     turnaround: timedelta = holding.TURNAROUND
     grace: timedelta = timedelta(0)

@@ -8,24 +8,24 @@ from dataclasses import dataclass
 
 from sqlmodel import col, select
 
-from provisioning import handout, holding, leasing, on_node, orders, rotation
+from provisioning import holding, keeping, leasing, orders, rotation, standing
 from provisioning.claim_release import Releasing
 from provisioning.claim_seats import Outcome, Seats, differs, some
+from provisioning.deployment import Deployment, Fitter
 from provisioning.enrollment import (
     stop,
     waiting_for,
 )
-from provisioning.errors import SeedError
+from provisioning.errors import Conflict, Invalid
 from provisioning.image import Image
 from provisioning.ironic import Node, locked
 from provisioning.models import Bmc, Claim, Hold, Order, now
+from provisioning.networks import networks
 from provisioning.outcome import Done, Move, Stuck, Wait
 from provisioning.parts import FEW
 from provisioning.pool import REFUSED
-from provisioning.secrets import digest
 from provisioning.states import WORKING, ClaimState, OrderKind, Wanted
 from provisioning.store import record
-from provisioning.targets import Seat
 from provisioning.targets.plain import PLUGIN as PLAIN
 
 PROOF_SECONDS = 3600  # a first boot with firmware updates and a slow disk takes half of this
@@ -126,10 +126,18 @@ class Claiming(Seats):
         if not seats:
             return
         macs = self.parts.each(seats, self._verified)
-        image = self.parts.image(claim.image_ref)
-        ready = self._open_orders(claim, list(zip(seats, macs, strict=True)))
+        image = self._image(claim)
+        ready = self._open_orders(claim, image, list(zip(seats, macs, strict=True)))
         self.parts.serve_wire()
-        self.parts.each(ready, lambda seat: self._deploy_one(claim, image, seat))
+        self.parts.each(ready, lambda one: self._deploy_one(claim, image, one))
+
+    def _image(self, claim: Claim) -> Image:
+        """The version that it was promised. Conflict if that was withdrawn meanwhile."""
+        with self.parts.store.read() as session:
+            why = standing.usable(session, claim)
+        if why:
+            raise Conflict(why, f"`seed claim release {claim.name}`, then claim again.")
+        return self.parts.image(claim.image_ref)
 
     def _verified(self, seat: tuple[Hold, Bmc]) -> list[str]:
         """Its boot MACs, if it is the server that was accepted."""
@@ -139,40 +147,29 @@ class Claiming(Seats):
         return macs
 
     def _open_orders(
-        self, claim: Claim, seats: list[tuple[tuple[Hold, Bmc], list[str]]]
-    ) -> list[Seat]:
+        self, claim: Claim, image: Image, seats: list[tuple[tuple[Hold, Bmc], list[str]]]
+    ) -> list[Deployment]:
         """All in one transaction: what each node is to be told. Who lost his node is left out."""
         ready = []
         ca = self.parts.gateway_ca.read_text()
         with self.parts.store.write() as session:
+            fitter = Fitter(self.parts, session, claim, image, networks(session), ca)
             for (hold, bmc), macs in seats:
                 if not self._ours(session, hold):
                     continue
                 order = orders.open_order(session, bmc, OrderKind.DEPLOY, hold.generation, macs)
-                token = self.parts.token(f"proof:{order.id}")
-                order.proof_hash = digest(token)
-                address = handout.boot_address(session, hold.node_uuid)
-                if address is None:
-                    raise SeedError(
-                        f"{bmc.node_name} has no address", f"`seed node retry {bmc.node_name}`."
-                    )
-                ready.append(
-                    Seat(
-                        node_uuid=str(hold.node_uuid),
-                        hostname=claim.hostname(hold.position),
-                        network_data=self.parts.pool.network_data(address),
-                        phone_home=on_node.phone_home(
-                            f"{self.parts.gateway_url}/v1/phone-home", token, ca
-                        ),
-                    )
-                )
+                ready.append(fitter.fit(hold, bmc, order))
         return ready
 
-    def _deploy_one(self, claim: Claim, image: Image, seat: Seat) -> None:
+    def _deploy_one(self, claim: Claim, image: Image, one: Deployment) -> None:
         disk = image.files["disk"]
         folder = f"{self.parts.boot_url}/images/{image.name}/{image.version}"
+        skipped = self.parts.seen(one.node_uuid).properties.get("skip_block_devices")
+        if one.keeps or one.steps or one.kept or skipped:
+            node = self.parts.ironic.node(one.node_uuid)
+            keeping.protect(self.parts, one.bmc, node, one.keeps)
         self.parts.ironic.patch_node(
-            seat.node_uuid,
+            one.node_uuid,
             {
                 "/instance_info": {
                     "image_source": f"{folder}/{disk.name}",
@@ -180,11 +177,18 @@ class Claiming(Seats):
                     "image_os_hash_value": disk.sha256,
                     "image_disk_format": image.format,
                     "image_type": "whole-disk",
-                    **leasing.root_device_of(claim),
+                    **one.root,
                 }
             },
         )
-        self.parts.ironic.provision(seat.node_uuid, "active", PLAIN.config_drive(claim, seat))
+        drive = PLAIN.config_drive(claim, one.seat)
+        try:
+            self.parts.ironic.provision(one.node_uuid, "active", drive, one.steps)
+        except (Conflict, Invalid):
+            # Asked by a life before this one, whose call was still on its way when we looked.
+            state = self.parts.ironic.node(one.node_uuid).provision_state
+            if state not in WORKING and state != "active":
+                raise
 
     def _watch(self, claim: Claim) -> Outcome:
         """Until Ironic says active of all."""

@@ -13,6 +13,7 @@ from sqlmodel import Session, col, select
 
 from provisioning import (
     choosing,
+    fabric_rules,
     holding,
     pool,
     projects,
@@ -23,13 +24,14 @@ from provisioning import (
 from provisioning.choosing import Wish
 from provisioning.claim_changes import Changes, may_last
 from provisioning.errors import Conflict
-from provisioning.image import Image
 from provisioning.models import Claim, ClaimSpec, now
 from provisioning.pool import Inventories, Pool
+from provisioning.secret_files import Sealing
 from provisioning.states import ClaimState, IfFull
 from provisioning.store import record
 
 AS_NEW = timedelta(seconds=5)  # what only the clock changes is told anew after that
+NO_FILES = Sealing()
 CHANGEABLE = frozenset({"protected", "priority", "if_full"})
 """Parts of a wish that have verbs of their own: they may differ when a wish is repeated."""
 
@@ -57,32 +59,39 @@ class Desk(Changes):
     _looking: threading.Lock = field(default_factory=threading.Lock)
 
     def request(
-        self, spec: ClaimSpec, project: str, who: str, insider: bool = False
+        self,
+        spec: ClaimSpec,
+        project: str,
+        who: str,
+        insider: bool = False,
+        files: Sealing = NO_FILES,
     ) -> tuple[Claim, bool]:
         """Claim and holds in one transaction, or nothing; (claim, was it new).
 
         The same name with the same wish is the same claim. insider: may read which others hold
-        what. Raises Invalid, NotFound (image), Conflict (name, quota), NoCapacity with the rule
-        that rejected each node. Ironic is not asked.
+        what. files: sealed with it. Raises Invalid, NotFound (image), Conflict (name, quota),
+        NoCapacity with the rule that rejected each node. Ironic is not asked.
         """
         wishes.check(spec)
+        files.check()
         with self.store.read() as session:
             if same := _living(session, project, spec.name):
+                files.same(session, same)
                 return _same_wish(same, spec), False
         wishes.check_times(spec, now())
-        image = self.image(spec.image)
         if spec.if_full is IfFull.REFUSE:
-            self._refuse_early(spec, image, project, insider)
+            self._refuse_early(spec, project, insider)
         with self.store.write() as session:
             same = _living(session, project, spec.name)
             if same is not None:
+                files.same(session, same)
                 return _same_wish(same, spec), False
-            claim = Claim(**spec.model_dump(), project=project, asked_by=who)
-            claim.grace_seconds = int(self.grace.total_seconds())
-            claim.min_disk_gib = image.min_disk_gib
+            claim = self.draft(session, spec, project, insider)
+            claim.asked_by = who
             admit(session, claim, now())
             session.add(claim)
             session.flush()
+            files.keep(session, claim)
             seen = self._look(session)
             w = holding.wish(session, claim, seen, self._parts)
             self._begin(session, claim, seen, w, insider)
@@ -107,11 +116,28 @@ class Desk(Changes):
             claim.state = ClaimState.QUEUED
         session.add(claim)
 
-    def _refuse_early(self, spec: ClaimSpec, image: Image, project: str, insider: bool) -> None:
+    def draft(self, session: Session, spec: ClaimSpec, project: str, insider: bool) -> Claim:
+        """The claim as it would be, with what is fixed when it is asked for."""
+        claim = Claim(**spec.model_dump(), project=project)
+        claim.grace_seconds = int(self.grace.total_seconds())
+        image = self.image(session, spec.image, insider)
+        claim.min_disk_gib, claim.image_version = image.min_disk_gib, image.version
+        if spec.root_raid and not image.root_raid:
+            raise Conflict(
+                f"image {image.name} cannot have its root on a mirror",
+                "Leave out root_raid, or take an image that can: `seed image list`.",
+            )
+        claim.layout_document = (
+            dict(fabric_rules.find_layout(session, spec.layout).document) if spec.layout else {}
+        )
+        return claim
+
+    def _refuse_early(self, spec: ClaimSpec, project: str, insider: bool) -> None:
         """Most refusals need no write lock, and share one look at the pool."""
         with self.store.read() as session:
             seen = self._look(session)
-            w = self._wish(session, spec, seen, image)
+            claim = self.draft(session, spec, project, insider)
+            w = holding.wish(session, claim, seen, self._parts)
         choice = choosing.choose(seen, w)
         if len(choice.chosen) < spec.count:
             raise refusing.refusal(seen, w, choice, project, insider)
@@ -131,17 +157,14 @@ class Desk(Changes):
             self._seen[:] = [(version, seen)]
             return seen
 
-    def _wish(self, session: Session, spec: ClaimSpec, seen: Pool, image: Image) -> Wish:
-        return holding.wish(session, spec, seen, self._parts, image.min_disk_gib)
-
     def explain(self, spec: ClaimSpec, project: str, insider: bool) -> Explained:
         """What request() would do with it now, and why. Nothing is written."""
         wishes.check(spec, keys=bool(spec.ssh_keys))  # who only asks may leave them out
         wishes.check_times(spec, now())
-        image = self.image(spec.image)
         with self.store.read() as session:
             seen = self._look(session)
-            w = self._wish(session, spec, seen, image)
+            claim = self.draft(session, spec, project, insider)
+            w = holding.wish(session, claim, seen, self._parts)
         choice = choosing.choose(seen, w)
         full = len(choice.chosen) < spec.count
         told = refusing.refusal(seen, w, choice, project, insider)

@@ -1,10 +1,10 @@
 """A class document as YAML text: read, with one sentence for what is wrong, and written."""
 
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, TypeVar
 
 import yaml
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 
 from provisioning.classes import Document
 from provisioning.errors import Invalid
@@ -12,29 +12,31 @@ from provisioning.models import IN_WORDS, NAME
 
 LARGEST = 64 * 1024  # bytes of a document
 DEEPEST = 8
+Model = TypeVar("Model", bound=BaseModel)
 EXAMPLE = "Make one from a server: `seed class from NODE --name NAME`."
 
 
 def parse(text: str) -> Document:
     """A document from YAML. Raises Invalid, with one sentence that names the place."""
+    return parse_as(Document, text, "class", EXAMPLE)
+
+
+def parse_as(model: type[Model], text: str, noun: str, remedy: str) -> Model:
+    """A document of another kind from YAML, with the same care. noun: what it is called."""
     if len(text.encode(errors="replace")) > LARGEST:
-        raise Invalid(f"the class is longer than {LARGEST // 1024} KiB", EXAMPLE)
+        raise Invalid(f"the {noun} is longer than {LARGEST // 1024} KiB", remedy)
     try:
         told = yaml.load(text, Loader=_Plain)  # noqa: S506 - makes nothing but text, lists and maps
     except yaml.YAMLError as error:
         raise Invalid(
-            f"the class is no YAML as it must be: {_line(_where(error))}", EXAMPLE
+            f"the {noun} is no YAML as it must be: {_line(_where(error))}", remedy
         ) from error
     if not isinstance(told, dict):
-        raise Invalid("the class is not a map of keys and values", EXAMPLE)
-    return _checked(told)
-
-
-def _checked(told: dict[str, Any]) -> Document:
+        raise Invalid(f"the {noun} is not a map of keys and values", remedy)
     try:
-        return Document.model_validate(told)
+        return model.model_validate(told)
     except ValidationError as error:
-        raise Invalid(f"the class is wrong at {_line(_fault(error))}", EXAMPLE) from error
+        raise Invalid(f"the {noun} is wrong at {_line(_fault(error))}", remedy) from error
 
 
 def written(document: Document) -> str:

@@ -186,7 +186,7 @@ def _lacks(
         return [f"{len(wants)} disks are asked for, only {len(found)} of its {len(drives)} fit"]
     return [
         f"its disk {d.name or d.model or 'without a name'} for {w.role} tells neither serial nor "
-        "WWN of its own, so no order can name it"
+        "WWN of its own and is as large as another, so no order can name it"
         for w, d in found
         if not hint_of(d, drives)
     ]
@@ -248,7 +248,7 @@ def _none_fits(want: Want, drives: list[Drive]) -> str:
     least = f"{hints and ', '}at least {want.min_gib} GiB" if want.min_gib else ""
     has = ", ".join(f"{d.model or d.media or 'disk'} {d.size_bytes // GIB} GiB" for d in drives[:4])
     asked = f" ({hints}{least})" if hints or least else ""
-    return f"no disk of it that may be written fits {want.what}{asked}; it has {has or 'none'}"
+    return f"no disk of it fits {want.what}{asked}; it has {has or 'none'}"
 
 
 def _disks(inventory: Inventory) -> list[Drive]:
@@ -263,7 +263,10 @@ def _disks(inventory: Inventory) -> list[Drive]:
 
 
 def hint_of(drive: Drive, among: Sequence[Drive]) -> dict[str, str]:
-    """Root device hints that fit this disk and none beside it; empty: it has nothing of its own."""
+    """Root device hints that fit this disk and none beside it; empty: it has nothing of its own.
+
+    A disk of a simple virtual machine tells neither serial nor WWN: there its size may be enough.
+    """
     names: tuple[tuple[str, Callable[[Drive], str]], ...] = (
         ("serial", lambda d: serial_key(d.serial)),
         ("wwn", lambda d: d.wwn.strip().lower()),
@@ -272,7 +275,9 @@ def hint_of(drive: Drive, among: Sequence[Drive]) -> dict[str, str]:
         value = told(drive)
         if value and sum(told(d) == value for d in among) == 1:
             return {name: f"s== {getattr(drive, name).strip()}"}
-    return {}
+    gib = drive.size_bytes // GIB
+    alone = gib and sum(d.size_bytes // GIB == gib for d in among) == 1
+    return {"size": f"== {gib}"} if alone else {}
 
 
 def root_hint(found: Chosen, inventory: Inventory) -> dict[str, Any]:
@@ -309,7 +314,7 @@ def wanted(spec: ClaimSpec, found: Chosen, kept: Sequence[KeptDisk]) -> dict[str
     entries = [entry for entry in spec.disks for _ in range(_count(entry))]
     return {
         "root": {
-            "serials": [_name(d) for d in found["root"]],
+            "serials": [name for d in found["root"] if (name := _name(d))],
             "raid": 1 if len(found["root"]) == MIRROR else 0,
         },
         "data": [

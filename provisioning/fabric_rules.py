@@ -177,20 +177,21 @@ def _names(layout: LayoutDoc, network: str) -> bool:
     return any(one.network == network for one in layout.networks)
 
 
-def _users(session: Session, network: str) -> str:
+def _users(session: Session, doc: NetworkDoc) -> str:
     """Who relies on it, in words; empty: nobody."""
-    given = held(session, network, AddressKind.NODE, AddressKind.BOOT)
-    if given and network != WIRE:
-        return f"{given[0].address} of it is a node's"
+    for row in held(session, doc.name, AddressKind.NODE, AddressKind.BOOT):
+        address = an_ip(row.address)
+        if doc.name != WIRE or any(address in net for net in doc.nets):
+            return f"{row.address} of it is a node's"
     living = select(Claim.layout_document).where(col(Claim.ended_at).is_(None))
     for document in session.exec(living):
-        if document and _names(layout_of(document), network):
+        if document and doc.name != WIRE and _names(layout_of(document), doc.name):
             return "a living claim is on it"
     return ""
 
 
 def _check_unused(session: Session, doc: NetworkDoc) -> None:
-    if used := _users(session, doc.name):
+    if used := _users(session, doc):
         raise Conflict(
             f"network {doc.name} is in use: {used}",
             f"See by whom: `seed network show {doc.name}`; it is free once they are released.",

@@ -5,7 +5,7 @@ It is read from our own rows: nothing here asks Ironic. Never in it: a BMC's add
 
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
-from ipaddress import IPv4Interface
+from ipaddress import IPv4Interface, ip_address
 from typing import Any, Literal
 from uuid import UUID
 
@@ -14,6 +14,8 @@ from sqlmodel import Session, col, select
 
 from provisioning import racks, seats
 from provisioning.models import Address, Bmc, Claim, Hold, Order
+from provisioning.network_doc import WIRE
+from provisioning.networks import networks as fabric_nets
 from provisioning.rack_plan import Place
 from provisioning.seats import HandOutDisk, HandOutNic
 from provisioning.sight import Sight
@@ -140,15 +142,15 @@ class _Known:
         self.bmcs = {bmc.node: bmc for bmc in bmcs}
         self._networks = networks
         self._places = seats.places(session, bmcs)
-        rows = session.exec(
-            select(Address).where(
-                col(Address.node_uuid).in_(nodes), Address.kind == AddressKind.BOOT
-            )
-        )
+        rows = session.exec(select(Address).where(col(Address.node_uuid).in_(nodes))).all()
         self._addresses: dict[UUID, Address] = {}
-        for row in sorted(rows, key=lambda r: r.mac or ""):
-            if row.node_uuid:
+        self._others: dict[UUID, list[Address]] = {}
+        for row in sorted(rows, key=lambda r: (r.mac or "", r.network, r.address)):
+            if row.node_uuid and row.kind is AddressKind.BOOT:
                 self._addresses.setdefault(row.node_uuid, row)  # as boot_address
+            elif row.node_uuid:
+                self._others.setdefault(row.node_uuid, []).append(row)
+        self._nets = fabric_nets(session) if any(map(_of_a_document, rows)) else {}
         deploys = select(Order).where(
             col(Order.node_uuid).in_(nodes), Order.kind == OrderKind.DEPLOY
         )
@@ -162,7 +164,7 @@ class _Known:
         proof: dict[str, Any] = (order.proof if order else None) or {}
         place = self._places.get(hold.node_uuid)
         told = racks.told_of(bmc)
-        addresses = self._handed(hold.node_uuid)
+        addresses = self._handed(claim, hold.node_uuid, order)
         return HandOutNode(
             name=claim.hostname(hold.position),
             claim=claim.name,
@@ -173,7 +175,7 @@ class _Known:
             addresses=addresses,
             ssh_user=ssh_user,
             host_keys=list(proof.get("host_keys", [])),
-            nics=seats.nics(bmc, told, place, proof, {a.mac: a.network for a in addresses}),
+            nics=seats.nics(bmc, told, place, proof, _networks_of(addresses)),
             disks=seats.disks(told, proof),
             **seats.sizes(told),
             **_where(place),
@@ -185,24 +187,46 @@ class _Known:
             cloud_init=str((proof.get("cloud_init") or {}).get("status", "")),
         )
 
-    def _handed(self, node_uuid: UUID) -> list[HandOutAddress]:
-        row = self._addresses.get(node_uuid)
-        if row is None:
-            return []
-        wire = self._networks.get(row.network)
+    def _handed(self, claim: Claim, node_uuid: UUID, order: Order | None) -> list[HandOutAddress]:
+        """What it boots with, where it is reached; then what it was given of other networks."""
+        boot = self._addresses.get(node_uuid)
+        given = [row for row in self._others.get(node_uuid, ()) if row.claim_id == claim.id]
+        macs = _macs_of((order.wanted if order else None) or {})
         return [
             HandOutAddress(
                 network=row.network,
                 address=row.address,
-                prefix=wire.network.prefixlen if wire else None,
-                mac=row.mac or "",
+                prefix=self._prefix(row),
+                mac=row.mac or macs.get(row.address, ""),
             )
+            for row in ([boot] if boot else []) + given
         ]
+
+    def _prefix(self, row: Address) -> int | None:
+        address, doc = ip_address(row.address), self._nets.get(row.network)
+        own = [net.prefixlen for net in (doc.nets if doc else ()) if address in net]
+        wire = self._networks.get(row.network)
+        return own[0] if own else wire.network.prefixlen if wire else None
 
     def _traits_of(self, bmc: Bmc) -> list[str]:
         """As Ironic was seen to have them, else as its class gives them."""
         seen = self._traits.get(bmc.node)
         return sorted(str(t) for t in (bmc.classed.get("traits", []) if seen is None else seen))
+
+
+def _of_a_document(row: Address) -> bool:
+    return row.kind is not AddressKind.BOOT or row.network != WIRE
+
+
+def _macs_of(wanted: Mapping[str, Any]) -> dict[str, str]:
+    """Address -> MAC of the link that its order put it on."""
+    links = wanted.get("links", [])
+    return {a.partition("/")[0]: link["mac"] for link in links for a in link.get("addresses", [])}
+
+
+def _networks_of(addresses: Sequence[HandOutAddress]) -> dict[str, str]:
+    """MAC -> the first network that it has an address of."""
+    return {a.mac: a.network for a in reversed(addresses) if a.mac}
 
 
 Whereabouts = dict[Literal["site", "row", "rack", "feed", "unit"], Any]
@@ -222,6 +246,16 @@ def boot_address(session: Session, node_uuid: UUID) -> Address | None:
         .where(Address.node_uuid == node_uuid, Address.kind == AddressKind.BOOT)
         .order_by(col(Address.mac))
     ).first()
+
+
+def boot_addresses(session: Session) -> dict[UUID, str]:
+    """Node -> the MAC of the NIC it boots from: the first that has an address, by MAC."""
+    rows = session.exec(
+        select(Address.node_uuid, Address.mac)
+        .where(Address.kind == AddressKind.BOOT)
+        .order_by(col(Address.mac).desc())
+    )
+    return {uuid: mac for uuid, mac in rows if uuid and mac}
 
 
 def phases(session: Session, node_uuid: UUID) -> list[Phase]:

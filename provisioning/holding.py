@@ -12,9 +12,12 @@ from uuid import UUID
 from sqlalchemy import delete, or_, update
 from sqlmodel import Session, col, select
 
-from provisioning import choosing, classify, leasing, pool
+from provisioning import addressing, choosing, classify, leasing, pool
 from provisioning.choosing import Broken, Choice, Wish
-from provisioning.models import Bmc, Booking, Claim, ClaimSpec, Hold, now
+from provisioning.layout_doc import of_claim
+from provisioning.models import Bmc, Booking, Claim, Hold, now
+from provisioning.networks import networks
+from provisioning.one_time import KeptDisk
 from provisioning.pool import Candidate, Inventories, Pool
 from provisioning.refusing import refusal, whys
 from provisioning.states import BmcGoal, ClaimState, IfFull, Wanted
@@ -33,15 +36,13 @@ class Short(Exception):
         self.choice = choice
 
 
-def wish(
-    session: Session, claim: ClaimSpec, seen: Pool, parts: Inventories, min_disk_gib: int = 0
-) -> Wish:
+def wish(session: Session, claim: Claim, seen: Pool, parts: Inventories) -> Wish:
     """A claim's wish as of this look at the pool, with those ahead of it in the queue.
 
-    min_disk_gib: what the image needs; a Claim knows it itself.
+    It may be one that nobody made yet: who only asks.
     """
-    plain = plain_wish(session, claim, seen, parts, min_disk_gib)
-    if isinstance(claim, Claim) and _had_its_turn(claim):
+    plain = plain_wish(session, claim, seen, parts)
+    if _had_its_turn(claim):
         return plain
     ahead = [c for c in waiting(session) if _goes_first(c, claim)]
     ahead = [*_late(session, seen.at), *ahead]
@@ -53,27 +54,31 @@ def wish(
     return replace(plain, kept=keep)
 
 
-def plain_wish(
-    session: Session, claim: ClaimSpec, seen: Pool, parts: Inventories, min_disk_gib: int = 0
-) -> Wish:
+def plain_wish(session: Session, claim: Claim, seen: Pool, parts: Inventories) -> Wish:
     """The same, as if nobody waited."""
     begin = max(claim.starts_at or seen.at, seen.at)
-    own = claim.id if isinstance(claim, Claim) else None
-    tail = seen.turnaround + timedelta(seconds=getattr(claim, "grace_seconds", 0))
-    end = _end(claim, begin)
-    needs = claim.min_disk_gib if isinstance(claim, Claim) else min_disk_gib
-    found = Wish(claim, begin, end, begin <= seen.at, own, tail, min_disk_gib=needs)
-    if not found.needs_parts:
-        return found
-    ids = [c.bmc_id for c in seen.candidates if c.bmc_id and _cheap(c, found)]
-    return replace(found, parts=parts.of(session, ids))
+    tail = seen.turnaround + timedelta(seconds=claim.grace_seconds)
+    found = Wish(claim, begin, _end(claim, begin), begin <= seen.at, claim.id, tail)
+    rows = session.exec(select(KeptDisk)).all()
+    if rows:
+        kept: dict[UUID, list[KeptDisk]] = {}
+        for row in rows:
+            kept.setdefault(row.node_uuid, []).append(row)
+        found = replace(found, kept_disks=kept)
+    cheap = [c for c in seen.candidates if c.bmc_id and _cheap(c, found)]
+    looked = [c.bmc_id for c in cheap if c.bmc_id and found.looks_into(c)]
+    layout = of_claim(claim)
+    if layout is None:
+        return replace(found, parts=parts.of(session, looked)) if looked else found
+    nics = parts.nics(session, [c.bmc_id for c in cheap if c.bmc_id])
+    return replace(found, parts=parts.of(session, looked), layout=layout, nics=nics)
 
 
-def _end(claim: ClaimSpec, begin: datetime) -> datetime | None:
+def _end(claim: Claim, begin: datetime) -> datetime | None:
     """When its nodes are given back by itself; a protected claim's never are."""
     if claim.protected:
         return None
-    if isinstance(claim, Claim) and (claim.renewed_to or _had_its_turn(claim)):
+    if claim.renewed_to or _had_its_turn(claim):
         return claim.lease_end
     if claim.lease_seconds:
         return begin + timedelta(seconds=claim.lease_seconds)
@@ -110,21 +115,25 @@ def _late(session: Session, at: datetime) -> list[Claim]:
     return sorted(rows, key=lambda c: (c.starts_at or at, str(c.id)))
 
 
-def _goes_first(other: Claim, claim: ClaimSpec) -> bool:
-    if not isinstance(claim, Claim) or claim.state is not ClaimState.QUEUED:
-        return other.priority >= claim.priority and getattr(claim, "id", None) != other.id
+def _goes_first(other: Claim, claim: Claim) -> bool:
+    if claim.state is not ClaimState.QUEUED:
+        return other.priority >= claim.priority and claim.id != other.id
     key = (-claim.priority, claim.created_at, str(claim.id))
     return (-other.priority, other.created_at, str(other.id)) < key
 
 
 def _fitting(session: Session, claim: Claim, seen: Pool, w: Wish) -> list[Candidate]:
-    """The nodes it gets, also by what their rows say this moment; Short: not enough."""
+    """The nodes it gets, also by what their rows say this moment; Short: not enough.
+
+    Short, too, where a network of its layout has too few addresses for them.
+    """
     while True:
         choice = choosing.choose(seen, w)
         if len(choice.chosen) < claim.count:
             raise Short(choice)
         misfits = {c.uuid: m for c in choice.chosen if (m := _misfit(session, c))}
         if not misfits:
+            _enough_addresses(session, claim, w, choice.chosen)
             return choice.chosen
         seen = replace(
             seen,
@@ -133,6 +142,14 @@ def _fitting(session: Session, claim: Claim, seen: Pool, w: Wish) -> list[Candid
                 for c in seen.candidates
             ),
         )
+
+
+def _enough_addresses(session: Session, claim: Claim, w: Wish, chosen: list[Candidate]) -> None:
+    if w.layout is None or not w.now:
+        return
+    why = addressing.lacks(session, w.layout, networks(session), claim.count)
+    if why:
+        raise Short(Choice([], {c.uuid: [Broken(why, why, lasting=False)] for c in chosen}, 0))
 
 
 def _misfit(session: Session, c: Candidate) -> tuple[str, ...]:
@@ -147,6 +164,10 @@ def take(session: Session, claim: Claim, seen: Pool, w: Wish) -> None:
             if not _hold(session, claim, c.uuid, position):
                 faster = [Broken("another claim was faster", "another claim has it", False)]
                 raise Short(Choice([], {c.uuid: faster}, 0))
+        if w.layout is not None:
+            nodes = [(c.uuid, position) for position, c in enumerate(chosen)]
+            session.flush()
+            addressing.assign(session, claim.id, w.layout, networks(session), nodes)
     _record_held(session, claim, [c.uuid for c in chosen])
     drop_bookings(session, claim)
     claim.held_at = seen.at
@@ -302,6 +323,7 @@ def let_go(session: Session, hold: Hold) -> None:
             session, "node.let-go", hold.node_uuid, claim.name, project=claim.project,
             claim=str(claim.id),
         )  # fmt: skip
+    addressing.free(session, node_uuid=hold.node_uuid)
     hold.claim_id = None
     hold.generation += 1
     session.add(hold)

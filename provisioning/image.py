@@ -1,16 +1,20 @@
 """Published images: the manifests on disk are the catalogue, there is no other record of them.
 
 <image_dir>/<name>/<version>/manifest.json and the files beside it; <image_dir>/<name>/current is
-a symlink to the version in use, replaced atomically.
+a symlink to the version in use, replaced atomically. Whether a version may be used is a row
+(standing.py): what is written here is what there is, not what people want of it.
 """
 
+import re
+from collections.abc import Callable
 from datetime import datetime
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, NoReturn
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
 
 from provisioning.errors import Invalid, NotFound
+from provisioning.states import ImageState
 
 NAME_PATTERN = r"^[a-z0-9]([a-z0-9.-]{0,61}[a-z0-9])?$"
 Name = Annotated[str, StringConstraints(pattern=NAME_PATTERN)]
@@ -44,6 +48,11 @@ class Image(BaseModel):
     min_disk_gib: smallest disk it may be deployed to, GiB.
     weights:      part -> bytes, unpacked; empty for a file that was not built here.
     ssh_user:     the login it creates for the caller's keys; None if it has none or none is known.
+    kernel:       `uname -r` of what it boots; "" if that is not known.
+    services:     systemd units that must be active on a node with it.
+    root_raid:    whether its initrd and loaders find a root on md RAID 1.
+    source:       where it came from, without any login; "" for what was built here.
+    min_memory_mib: what it needs to start; 0 if nobody said.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -61,6 +70,11 @@ class Image(BaseModel):
     build_seconds: float = Field(ge=0)
     weights: dict[str, int] = {}
     ssh_user: str | None = None
+    kernel: str = ""
+    services: tuple[str, ...] = ()
+    root_raid: bool = False
+    source: str = ""
+    min_memory_mib: int = Field(default=0, ge=0)
 
     def path(self, image_dir: Path, role: str) -> Path:
         """Where the file of `role` lies. Raises NotFound for a role it does not have."""
@@ -72,20 +86,82 @@ class Image(BaseModel):
         return image_dir / self.name / self.version / self.files[role].name
 
 
+Standing = Callable[[str, str], ImageState]
+"""(name, version) -> whether it may be used."""
+
+
+def split(ref: str) -> tuple[str, str]:
+    """(name, version) of NAME or NAME:VERSION; the version is "" where none is named."""
+    name, _, version = ref.partition(":")
+    return name, version
+
+
 def published(image_dir: Path) -> list[Image]:
     """The current version of every image, by name. Raises Invalid for a manifest nobody wrote."""
     return [_read(link / MANIFEST) for link in sorted(image_dir.glob(f"*/{CURRENT}"))]
 
 
-def find(image_dir: Path, name: str) -> Image:
-    """The current version of `name`. Raises NotFound, which lists what there is."""
-    for image in published(image_dir):
-        if image.name == name:
-            return image
-    names = [image.name for image in published(image_dir)]
-    there = f"published are: {', '.join(names)}" if names else "none is published yet"
-    remedy = "seed image list" if names else f"seed image build {name}"
-    raise NotFound(f"there is no image {name!r}; {there}", remedy)
+def names(image_dir: Path) -> list[str]:
+    """Of all images that have a version, in order."""
+    found = {path.parent.parent.name for path in image_dir.glob(f"*/*/{MANIFEST}")}
+    return sorted(name for name in found if re.match(NAME_PATTERN, name))
+
+
+def versions(image_dir: Path, name: str) -> list[Image]:
+    """Every version of an image that lies here, whatever its state; the newest first."""
+    if not re.match(NAME_PATTERN, name):
+        return []
+    manifests = [
+        path
+        for path in (image_dir / name).glob(f"*/{MANIFEST}")
+        if re.match(NAME_PATTERN, path.parent.name) and path.parent.name != CURRENT
+    ]
+    manifests.sort(key=lambda path: (path.stat().st_mtime, path.parent.name), reverse=True)
+    return [_read(path) for path in manifests]
+
+
+def find(image_dir: Path, ref: str, standing: Standing | None = None) -> Image:
+    """The version that NAME:VERSION names, or that NAME means: the one in use.
+
+    standing: which may be used. With it, NAME means the version in use if that is published, else
+    the newest that is; without, the one in use whatever its state.
+    Raises NotFound, which lists what there is.
+    """
+    name, version = split(ref)
+    if version:
+        return _version(image_dir, name, version)
+    current = image_dir / name / CURRENT / MANIFEST
+    there = re.match(NAME_PATTERN, name) and current.exists()
+    image = _read(current) if there else None
+    if standing is None:
+        return image or _missing(image_dir, name)
+    candidates = [*([image] if image else []), *versions(image_dir, name)]
+    for one in candidates:
+        if standing(one.name, one.version) is ImageState.PUBLISHED:
+            return one
+    if not candidates:
+        return _missing(image_dir, name)
+    raise NotFound(
+        f"no version of the image {name} is published",
+        f"seed image versions {name}",
+    )
+
+
+def _version(image_dir: Path, name: str, version: str) -> Image:
+    manifest = image_dir / name / version / MANIFEST
+    named = all(re.match(NAME_PATTERN, word) for word in (name, version))
+    if named and version != CURRENT and manifest.exists():
+        return _read(manifest)
+    raise NotFound(
+        f"there is no version {version!r} of the image {name!r}", "seed image versions NAME"
+    )
+
+
+def _missing(image_dir: Path, name: str) -> NoReturn:
+    there = sorted(link.parent.name for link in image_dir.glob(f"*/{CURRENT}"))
+    told = f"published are: {', '.join(there)}" if there else "none is published yet"
+    remedy = "seed image list" if there else f"seed image build {name}"
+    raise NotFound(f"there is no image {name!r}; {told}", remedy)
 
 
 def _read(manifest: Path) -> Image:

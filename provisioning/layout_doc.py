@@ -16,7 +16,7 @@ from pydantic import AfterValidator, BeforeValidator, Field, StringConstraints, 
 
 from provisioning.classes import Speed
 from provisioning.errors import Invalid
-from provisioning.models import Name, NewName
+from provisioning.models import Claim, Name, NewName
 from provisioning.network_doc import LARGEST_MTU, WIRE, NetworkDoc, Strict
 
 LONGEST_NAME = 15  # IFNAMSIZ less the NUL, linux/if.h
@@ -208,6 +208,11 @@ def _known(text: str) -> LayoutDoc:
 def layout_of(stored: Mapping[str, Any]) -> LayoutDoc:
     """A row's, or a claim's, document; the same one is checked once."""
     return _known(json.dumps(stored))
+
+
+def of_claim(claim: Claim) -> LayoutDoc | None:
+    """As it was when the claim was asked for; None: the boot NIC alone."""
+    return layout_of(claim.layout_document) if claim.layout_document else None
 
 
 # --- against the networks -------------------------------------------------------------------------

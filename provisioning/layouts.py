@@ -3,19 +3,21 @@
 What is known of a NIC comes from the BMC, the last ramdisk, the hardware class and the rack plan.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
+from uuid import UUID
 
-from sqlmodel import Session
+from sqlmodel import Session, select
 
 from provisioning import drift, racks, seats
 from provisioning.cabling import natural
 from provisioning.classes import NicRule, document_of, matches
-from provisioning.handout import boot_address
+from provisioning.handout import boot_addresses
 from provisioning.hardware import Nic
 from provisioning.layout_doc import LayoutDoc, Pick, layout_of
 from provisioning.models import Bmc
+from provisioning.rack_plan import Place
 from provisioning.room import HardwareClass
 
 __all__ = ["LayoutDoc", "NodeNic", "NodeNics", "fill", "lacks", "layout_of", "nics_of"]
@@ -52,12 +54,22 @@ class NodeNics:
 
 def nics_of(session: Session, bmc: Bmc) -> NodeNics:
     """An accepted server's."""
+    return nics_of_all(session, [bmc])[bmc.id]
+
+
+def nics_of_all(session: Session, bmcs: Sequence[Bmc]) -> dict[UUID, NodeNics]:
+    """Of many accepted servers, by their BMC's id, with a handful of queries for all of them."""
+    places, boots = seats.places(session, bmcs), boot_addresses(session)
+    classes = {row.name: row for row in session.exec(select(HardwareClass))}
+    return {
+        bmc.id: _nics(bmc, places.get(bmc.node), boots.get(bmc.node, ""), _rules(bmc, classes))
+        for bmc in bmcs
+    }
+
+
+def _nics(bmc: Bmc, place: Place | None, boot_mac: str, rules: Mapping[str, NicRule]) -> NodeNics:
     told = racks.told_of(bmc)
-    boot = boot_address(session, bmc.node)
-    boot_mac = (boot.mac if boot else "") or ""
-    place = seats.places(session, [bmc]).get(bmc.node)
     cables = {nic.mac: nic for nic in seats.nics(bmc, told, place, {}, {})}
-    rules = _class_rules(session, bmc)
     views: dict[str, list[Nic]] = {}
     for one in sorted(told, key=lambda t: t.source):  # in band first: it knows the system's names
         for nic in one.inventory.nics:
@@ -90,8 +102,8 @@ def _present(bmc: Bmc) -> Sequence[Nic]:
     return seen.nics if seen else ()
 
 
-def _class_rules(session: Session, bmc: Bmc) -> dict[str, NicRule]:
-    row = session.get(HardwareClass, bmc.hardware_class) if bmc.hardware_class else None
+def _rules(bmc: Bmc, classes: Mapping[str, HardwareClass]) -> dict[str, NicRule]:
+    row = classes.get(bmc.hardware_class)
     return dict(document_of(row.document).nic_roles) if row else {}
 
 

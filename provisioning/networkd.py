@@ -1,13 +1,14 @@
-"""A node's devices as systemd-networkd's files, and a boot hook that brings them into force.
+"""A node's devices as systemd-networkd's files.
 
 systemd.netdev(5), systemd.network(5), systemd.link(5) of systemd 252 and later. Their names sort
 before those of cloud-init (10-cloud-init-*) and netplan (10-netplan-*): the first file that matches
-an interface is the only one that counts.
+an interface is the only one that counts. Who writes them tells networkd by `systemctl reload`, and
+where that fails by `systemctl restart`: `networkctl reload`, and 252's own reload, need the bus,
+which is not up when cloud-init's boot hooks run.
 """
 
-import base64
 from collections.abc import Iterator, Sequence
-from ipaddress import ip_interface
+from ipaddress import IPv4Interface, IPv6Interface, ip_interface
 from typing import TYPE_CHECKING
 
 from provisioning.targets import NodeFile
@@ -129,45 +130,12 @@ def _addresses(device: "Device", stack: "Stack") -> Iterator[Section]:
         if smaller:
             net = ip_interface(text)
             yield "Route", [
-                ("Destination", net.network), *([("Scope", "link")] if net.version == 4 else []),
-                ("PreferredSource", net.ip), ("MTUBytes", stack.mtu),
+                ("Destination", net.network), *_source(net), ("MTUBytes", stack.mtu),
             ]  # fmt: skip
 
 
-HOOK = """\
-#cloud-boothook
-#!/bin/sh
-# Written by seed: the network files of this node, brought into force when they changed.
-changed=
-put() {
-  mkdir -p "${1%/*}"
-  base64 -d > "$1.seed" && chmod "$2" "$1.seed" || return
-  if cmp -s "$1.seed" "$1"; then rm -f "$1.seed"; else mv -f "$1.seed" "$1"; changed=yes; fi
-}
-@PUTS@
-[ -n "$changed" ] || exit 0
-systemctl is-active -q systemd-networkd || exit 0
-networkctl reload
-/usr/lib/systemd/systemd-networkd-wait-online --timeout=30 @WAIT@ || :
-systemctl try-restart systemd-timesyncd chrony 2>/dev/null || :
-exit 0
-"""
-
-
-def boot_hook(wanted: Sequence[NodeFile]) -> str:
-    """A #cloud-boothook part for vendor-data: cloud-init runs it before any module of its own.
-
-    It writes the files, and where networkd is what runs the network it is told of them.
-    """
-    puts = [
-        f"put {file.path} {file.mode:o} <<'END'\n"
-        f"{base64.encodebytes(file.content.encode()).decode()}END"
-        for file in wanted
-    ]
-    names = [
-        file.content.split("Name=", 1)[1].split("\n", 1)[0]
-        for file in wanted
-        if file.path.endswith(".netdev")
-    ]
-    wait = " ".join(f"-i {name}" for name in names) or "--any"
-    return HOOK.replace("@PUTS@", "\n".join(puts)).replace("@WAIT@", wait)
+def _source(interface: IPv4Interface | IPv6Interface) -> list[tuple[str, object]]:
+    """As the kernel's own route has it. An IPv6 address may not be ready yet (RFC 4862, DAD)."""
+    if interface.version == 6:
+        return []
+    return [("Scope", "link"), ("PreferredSource", interface.ip)]

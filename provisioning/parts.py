@@ -21,7 +21,7 @@ from provisioning.ironic import Ironic, Node
 from provisioning.models import Bmc, Credential
 from provisioning.networks import Pool
 from provisioning.room import Rotation
-from provisioning.secrets import Sealer
+from provisioning.secrets import Sealer, Unsealer
 from provisioning.states import MOVING, Login
 from provisioning.store import Store
 from provisioning.watching import Watch
@@ -74,6 +74,8 @@ class Parts:
     boot_url: str
     gateway_url: str
     gateway_ca: Path
+    unseal: Callable[[bytes, str], str] = Unsealer(Path("/nonexistent")).open
+    """What was sealed for us: secret files of claims."""
     talks: Talks = field(default_factory=Talks)
     undo: timedelta = timedelta(minutes=10)
     """How long a claim that ended by itself can be taken back."""

@@ -13,8 +13,9 @@ from uuid import UUID
 
 from sqlmodel import Session, col, select
 
-from provisioning import classify, drift
+from provisioning import classify, drift, keeping, layouts
 from provisioning.hardware import Inventory
+from provisioning.layouts import NodeNics
 from provisioning.models import Bmc, Booking, Claim, Event, Hold
 from provisioning.room import Rotation, Slot
 from provisioning.sight import Sight
@@ -222,5 +223,16 @@ class Inventories:
         stale = [i for i, *mark in marks if self._kept.get(i, ((), None))[0] != tuple(mark)]
         for bmc in session.exec(select(Bmc).where(col(Bmc.id).in_(stale))).all():
             mark = (bmc.inventory_at, bmc.ramdisk_at)
-            self._kept[bmc.id] = (mark, drift.present(bmc))
+            self._kept[bmc.id] = (mark, _as_ordered(bmc))
         return {i: self._kept[i][1] for i in wanted if i in self._kept}
+
+    def nics(self, session: Session, bmc_ids: Iterable[UUID]) -> dict[UUID, NodeNics]:
+        """What is known of their NICs, as far as anybody told."""
+        bmcs = session.exec(select(Bmc).where(col(Bmc.id).in_(list(bmc_ids)))).all()
+        return layouts.nics_of_all(session, [b for b in bmcs if b.inventory or b.ramdisk])
+
+
+def _as_ordered(bmc: Bmc) -> Inventory | None:
+    """Drives as its ramdisk sees them, where it ever did: an order names them to it."""
+    seen, inside = drift.present(bmc), keeping.seen_by(bmc)
+    return seen.model_copy(update={"drives": inside.drives}) if seen and inside else seen

@@ -17,7 +17,16 @@ import structlog
 from sqlalchemy import String, type_coerce
 from sqlmodel import col, select
 
-from provisioning import classify, enrollment, expected, holding, hook_delivery, request_ids, survey
+from provisioning import (
+    classify,
+    enrollment,
+    expected,
+    holding,
+    hook_delivery,
+    request_ids,
+    secret_files,
+    survey,
+)
 from provisioning.claim_steps import Claiming
 from provisioning.discovery import Finder
 from provisioning.enrollment import Enrollment
@@ -352,6 +361,7 @@ class Reconciler:
                 row.detail, row.problem, row.remedy = _told(outcome)
             if state is ClaimState.RELEASED:
                 row.ended_at = now()
+                secret_files.forget(session, row.id)
 
     def _guarded(self, bmc: Bmc | None, step: Callable[[], Outcome]) -> Outcome:
         """An error of ours becomes an outcome: a retry cures it, or a person must."""

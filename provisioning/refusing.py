@@ -8,7 +8,7 @@ from uuid import UUID
 from provisioning import choosing
 from provisioning.choosing import Broken, Choice, Wish
 from provisioning.errors import NoCapacity
-from provisioning.models import ClaimSpec
+from provisioning.models import Claim
 from provisioning.pool import Candidate, Pool
 from provisioning.states import BmcGoal
 
@@ -47,7 +47,7 @@ def _remedy(seen: Pool, choice: Choice, count: int) -> str:
     return "Ask for fewer, wait in the queue (--queue), or see why: `seed claim explain`."
 
 
-def _apart(claim: ClaimSpec) -> str:
+def _apart(claim: Claim) -> str:
     together = f" in one {claim.pack}" if claim.pack else ""
     apart = {"switch": "switches"}.get(claim.spread, f"{claim.spread}s")
     return f"{together} on different {apart}" if claim.spread else together
@@ -63,7 +63,7 @@ def whys(rules: Iterable[Broken], insider: bool) -> list[str]:
     return list(dict.fromkeys(b.why if insider else b.public for b in rules))
 
 
-def _other_classes(claim: ClaimSpec, seen: Pool, visible: dict[UUID, Candidate]) -> str:
+def _other_classes(claim: Claim, seen: Pool, visible: dict[UUID, Candidate]) -> str:
     """Most wrong classes are typing errors: say which there are."""
     classes = sorted({c.facts["resource_class"] for c in visible.values()} - {""})
     if claim.resource_class in classes:

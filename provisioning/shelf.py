@@ -50,6 +50,16 @@ class Intake(SQLModel, table=True):
     ended_at: datetime | None = stored_time(default=None)
 
 
+def version_of(intake: Intake) -> str:
+    """What it becomes, fixed when it is asked for: a retry finds its own work."""
+    return f"{intake.asked_at:%Y%m%d%H%M%S}-{intake.id.hex[:8]}"
+
+
+def purpose(host: str) -> str:
+    """What a registry's login is sealed for."""
+    return f"registry:{host}"
+
+
 class RegistryLogin(SQLModel, table=True):
     """A login for one registry, sealed to seed-images' key. Sent to exactly this host, by TLS."""
 

@@ -13,7 +13,7 @@ import re
 import zlib
 from collections.abc import Iterable, Iterator
 from datetime import date
-from functools import cache
+from functools import cache, lru_cache
 from typing import Any, Final
 
 import jinja2
@@ -82,13 +82,16 @@ def check(text: str) -> None:
 
 def faults(text: str | bytes) -> list[str]:
     """Why cloud-init would not do what is meant, or what must not be in it, a sentence each."""
-    if not text:
-        return []
+    return list(_faults(text)) if text else []
+
+
+@lru_cache(maxsize=4)  # the nodes of a claim share one
+def _faults(text: str | bytes) -> tuple[str, ...]:
     raw = text if isinstance(text, bytes) else text.encode("utf-8", "surrogatepass")
     try:
-        return list(dict.fromkeys(_Reading().of(raw)))
+        return tuple(dict.fromkeys(_Reading().of(raw)))
     except _Bad as bad:
-        return [str(bad)]
+        return (str(bad),)
 
 
 def warnings(text: str) -> list[str]:

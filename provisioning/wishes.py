@@ -10,7 +10,7 @@ from typing import Final
 from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.serialization import load_ssh_public_key
 
-from provisioning import disks, root_device
+from provisioning import disks, root_device, user_data
 from provisioning.errors import Invalid
 from provisioning.models import NAME, ClaimSpec
 
@@ -40,6 +40,8 @@ def check(spec: ClaimSpec, keys: bool = True) -> None:
     _hostnames(spec)
     root_device.check(spec.root_device)
     disks.check(spec)
+    if spec.user_data:
+        user_data.check(spec.user_data)
 
 
 def check_times(spec: ClaimSpec, at: datetime) -> None:

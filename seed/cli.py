@@ -22,9 +22,12 @@ from seed.commands import (
     inventory,
     lists,
     login,
+    network,
     node,
+    preview,
     project,
     rack,
+    registry,
     session,
     timeline,
     token,
@@ -64,15 +67,19 @@ app.command("import")(lists.import_file)
 app.add_typer(lists.packing, name="packing-list")
 app.add_typer(lists.observed, name="observation")
 app.add_typer(rack.app, name="rack")
+claim.app.command("preview")(preview.preview)
 claim.app.command("timeline")(timeline.of_claim)
 node.app.command("timeline")(timeline.of_node)
 for verb in (disk.disks, disk.keep_disk, disk.forget_disk):
     node.app.command()(verb)
 app.add_typer(node.app, name="node")
 app.add_typer(hardware_class.app, name="class")
+app.add_typer(network.app, name="network")
+app.add_typer(network.layout, name="layout")
 app.add_typer(claim.app, name="claim")
 app.command("inventory")(inventory.inventory)
 app.add_typer(image.app, name="image")
+app.add_typer(registry.app, name="registry")
 app.add_typer(token.app, name="token")
 app.add_typer(event.app, name="event")
 app.add_typer(webhook.app, name="webhook")

@@ -39,12 +39,12 @@ if TYPE_CHECKING:
     from api import node_list as of_node_list
     from api.routes import claims as of_claims
     from api.routes import events as of_events
+    from api.routes import images as of_images
     from api.routes import nodes as of_nodes
     from api.routes import projects as of_projects
     from api.routes import tokens as of_tokens
     from api.routes import users as of_users
     from api.routes import webhooks as of_webhooks
-    from provisioning import image as of_images
     from provisioning import plans as of_plans
     from provisioning import renderings as of_renderings
 else:  # they take two seconds to load, and most verbs only print
@@ -63,9 +63,8 @@ else:  # they take two seconds to load, and most verbs only print
         _Later(f"api.routes.{noun}") for noun in ("projects", "users", "webhooks")
     )
     of_node_list = _Later("api.node_list")
-    of_images, of_plans, of_renderings = (
-        _Later(f"provisioning.{noun}") for noun in ("image", "plans", "renderings")
-    )
+    of_images = _Later("api.routes.images")
+    of_plans, of_renderings = (_Later(f"provisioning.{noun}") for noun in ("plans", "renderings"))
 
 __all__ = [
     "ClientError", "Misconfigured", "Refused", "Seed", "Stuck", "TooLong", "Unavailable", "segment",
@@ -249,11 +248,16 @@ class Nodes(Noun):
 
 
 class Images(Noun):
-    def list(self) -> Iterator["of_images.Image"]:
-        return map(of_images.Image.model_validate, self._calls.pages("/images"))
+    def list(self) -> Iterator["of_images.ImageOut"]:
+        """What each name means now."""
+        return map(of_images.ImageOut.model_validate, self._calls.pages("/images"))
 
-    def show(self, name: str) -> "of_images.Image":
-        return of_images.Image.model_validate(self._calls.get(f"/images/{segment(name)}"))
+    def versions(self, name: str) -> Iterator["of_images.ImageOut"]:
+        told = self._calls.pages(f"/images/{segment(name)}/versions")
+        return map(of_images.ImageOut.model_validate, told)
+
+    def show(self, name: str) -> "of_images.ImageOut":
+        return of_images.ImageOut.model_validate(self._calls.get(f"/images/{segment(name)}"))
 
 
 class Tokens(Noun):

@@ -15,7 +15,7 @@ from pydantic import SecretStr
 import provisioning.bmc
 from ipxe.bootspec import discovery as discovery_ramdisk
 from ipxe.service import BootFiles
-from provisioning import image, plugins
+from provisioning import image, plugins, relay
 from provisioning.authority import Authority
 from provisioning.bmc import Access, BmcProtocol
 from provisioning.discovery import Finder
@@ -67,7 +67,8 @@ def make(settings: Settings) -> Reconciler:
         sealer=Sealer(paths.master_pub),
         authority=Authority(paths.bmc_ca_key, paths.bmc_ca_pem),
         token=unsealer.token,
-        pool=Pool(wire.address, wire.pool_start, wire.pool_end),
+        unseal=unsealer.open,
+        pool=Pool(wire.address, wire.pool_start, wire.pool_end, relay.of_node),
         boot=BootFiles(
             http_dir=settings.http_dir,
             hosts_dir=paths.hosts,

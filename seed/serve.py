@@ -24,12 +24,13 @@ from api.feed import Feed
 from api.gateway import create_gateway
 from api.keystone import Keystone
 from api.oidc import Oidc
-from api.parts import Door, Parts, Rate, Rates
+from api.parts import Door, Parts, Rate, Rates, Shelf
 from api.peer import PeerProtocol
 from provisioning.errors import HostError
 from provisioning.secrets import Sealer
 from provisioning.store import Store
 from seed import log as logs
+from seed.host import checks
 from seed.host.paths import Paths
 from seed.settings import Settings
 
@@ -89,9 +90,16 @@ def make_parts(settings: Settings) -> Parts:
         turnaround_seconds=settings.turnaround_seconds,
         discovery_ramdisk=settings.discovery_ramdisk,
         networks={"provisioning": settings.provisioning.address},
+        wires={name: wire.address for name, wire in checks.wires(settings).items()},
         federation=Federation(
             oidc=Oidc(settings.oidc) if settings.oidc.issuer else None,
             keystone=Keystone(settings.keystone) if settings.keystone.url else None,
+        ),
+        shelf=Shelf(
+            incoming=paths.incoming,
+            sealer=Sealer(paths.images_pub),
+            hosts=settings.images.allowed_hosts,
+            most=settings.images.most_gib << 30,
         ),
         rates=Rates(
             reads=Rate(settings.rates.reads, settings.rates.reads_burst),

@@ -60,6 +60,25 @@ class VaultSettings(BaseModel):
     """Its CA, where the system does not know it."""
 
 
+class ImageSettings(BaseModel):
+    """Disk images that people bring."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    allowed_hosts: tuple[str, ...] = ()
+    """HOST or HOST:PORT that images are fetched from; empty: nothing is fetched. An address of
+    this machine, or a loopback or link-local one, must stand here as itself."""
+    ca_file: str = ""
+    """CAs that these hosts may have, beside those the system knows; PEM, readable by
+    seed-images."""
+    most_gib: int = Field(default=64, ge=1)
+    """Largest file that is taken, GiB."""
+    most_disk_gib: int = Field(default=2048, ge=1)
+    """Largest disk that an image may stand for, GiB."""
+    kept_versions: int = Field(default=3, ge=1)
+    """So many published versions of each image stay, beside those that claims have."""
+
+
 class RateSettings(BaseModel):
     """How often the API lets one caller ask, per second for ever and at once."""
 
@@ -141,6 +160,7 @@ class Settings(BaseSettings):
     """Single sign-on: whose tokens, beside Seed's own, open the API."""
     keystone: KeystoneSettings = KeystoneSettings()
     """Single sign-on with OpenStack's own tokens."""
+    images: ImageSettings = ImageSettings()
     debian_mirror: str = ""
     """Mirror that images are built from; empty: the first one in this machine's apt sources."""
 

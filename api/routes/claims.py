@@ -19,6 +19,7 @@ from provisioning.errors import Forbidden, Invalid, NotFound
 from provisioning.handout import HandOut, Phase
 from provisioning.models import Claim, Hold
 from provisioning.plans import PlanOut
+from provisioning.secret_files import Sealing
 from provisioning.states import ClaimState
 
 router = APIRouter(tags=["claims"])
@@ -177,7 +178,8 @@ def create_claim(
     What cannot be had now is 409 with the rule that keeps each node away and the nearest free
     time; with `if_full: queue` it waits instead.
     """
-    claim, _new = parts.desk.request(ask.spec, caller.project, caller.name, caller.sees_all)
+    files = Sealing(parts.sealer, ask.secret_files)
+    claim, _new = parts.desk.request(ask.spec, caller.project, caller.name, caller.sees_all, files)
     response.headers["Location"] = str(request.url_for("show_claim", name=str(claim.id)))
     return _out(parts, claim, caller)
 
@@ -197,7 +199,8 @@ def put_claim(name: str, ask: ClaimAsk, caller: Claimer, parts: Here) -> ClaimOu
     """The same, safe to repeat: the same wish under the same name is the same claim."""
     if ask.name != name:
         raise Invalid(f"the path says {name}, the body says {ask.name}", "Use one name.")
-    claim, _new = parts.desk.request(ask.spec, caller.project, caller.name, caller.sees_all)
+    files = Sealing(parts.sealer, ask.secret_files)
+    claim, _new = parts.desk.request(ask.spec, caller.project, caller.name, caller.sees_all, files)
     return _out(parts, claim, caller)
 
 

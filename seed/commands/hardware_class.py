@@ -55,7 +55,7 @@ def put(
 
     Example: seed class put storage.yaml
     """
-    show.rows([client().post("/classes", {"text": _text(file)})], COLUMNS, output)
+    show.rows([client().post("/classes", {"text": text_of(file)})], COLUMNS, output)
 
 
 @app.command()
@@ -81,7 +81,7 @@ def tried(
     Example: seed class test storage --node sn-0001
     """
     body: dict[str, Any] = {"nodes": node or []}
-    body |= {"text": _text(Path(which))} if Path(which).is_file() else {"name": part(which)}
+    body |= {"text": text_of(Path(which))} if Path(which).is_file() else {"name": part(which)}
     found = client().post("/classes:test", body)
     if output is show.Format.TABLE:
         for row in found:
@@ -128,16 +128,16 @@ def apply(
     show.rows(rows, {"hardware_class": "CLASS", **NODE_COLUMNS}, output)
 
 
-def _text(file: Path) -> str:
+def text_of(file: Path) -> str:
     try:
         if str(file) == "-":
             return sys.stdin.read(LARGEST)
         with file.open(encoding="utf-8") as stream:
             text = stream.read(LARGEST + 1)
     except OSError as error:
-        fail(f"{file} cannot be read: {error.strerror}", "Give a class file.", USAGE)
+        fail(f"{file} cannot be read: {error.strerror}", "Give a YAML file.", USAGE)
     except UnicodeDecodeError:
-        fail(f"{file} is not UTF-8 text", "Give a class file, YAML in UTF-8.", REFUSED)
+        fail(f"{file} is not UTF-8 text", "Give a YAML file in UTF-8.", REFUSED)
     if len(text) > LARGEST:
-        fail(f"{file} is longer than 1 MiB", "Give a class file.", REFUSED)
+        fail(f"{file} is longer than 1 MiB", "Give a YAML file.", REFUSED)
     return text

@@ -20,6 +20,7 @@ from seed.config import settings
 class Process(StrEnum):
     API = "api"
     RECONCILER = "reconciler"
+    IMAGES = "images"
 
 
 def add_to(app: typer.Typer) -> None:
@@ -139,6 +140,10 @@ def serve(process: Process) -> None:
         from seed.serve import serve_api
 
         serve_api(settings())
+    elif process is Process.IMAGES:
+        from seed.images_service import serve_images
+
+        serve_images(settings())
     else:
         from seed.reconciler import serve_reconciler
 

@@ -1,6 +1,7 @@
 """What a claim may ask for, as options; `claim create` and `claim explain` have the same."""
 
 import inspect
+from base64 import b64encode
 from collections.abc import Callable
 from enum import StrEnum
 from functools import wraps
@@ -61,6 +62,13 @@ def wish(
     ] = None,
     hostnames: Annotated[str | None, typer.Option(help="A pattern such as db-{n:02}.")] = None,
     user_data: Annotated[Path | None, typer.Option(help="cloud-init user-data file.")] = None,
+    secret_file: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="PATH=FILE",
+            help="Each node fetches it once, to PATH (or PATH,0640,user:group); repeatable.",
+        ),
+    ] = None,
     protected: Annotated[
         bool, typer.Option("--protected", help="Not released before `seed claim unprotect`.")
     ] = False,
@@ -99,6 +107,7 @@ def wish(
         "kernel_args": kernel_arg,
         "hostnames": hostnames,
         "user_data": text_of(user_data) if user_data else None,
+        "secret_files": [_secret_file(word) for word in secret_file or ()],
         "protected": protected,
         "if_full": "queue" if queue else None,
         "priority": priority,
@@ -110,13 +119,19 @@ def wish(
 
 
 def wishing(verb: Callable[..., None]) -> Callable[..., None]:
-    """`verb` has all options of `wish`, and gets what they come to as its argument `wishes`."""
+    """`verb` has all options of `wish`, and gets what they come to as its argument `wishes`.
+
+    An option that it has itself is its own: it says another default.
+    """
     own = [p for p in inspect.signature(verb).parameters.values() if p.name != "wishes"]
-    asked = list(inspect.signature(wish).parameters.values())
+    named = {p.name for p in own}
+    asked = [p for p in inspect.signature(wish).parameters.values() if p.name not in named]
+    shared = named & set(inspect.signature(wish).parameters)
 
     @wraps(verb)
     def typed(**given: Any) -> None:
-        wishes = wish(**{p.name: given.pop(p.name) for p in asked})
+        told = {p.name: given.pop(p.name) for p in asked} | {name: given[name] for name in shared}
+        wishes = wish(**told)
         verb(wishes=wishes, **given)
 
     both = [p.replace(kind=inspect.Parameter.KEYWORD_ONLY) for p in (*own, *asked)]
@@ -161,3 +176,18 @@ def text_of(path: Path) -> str:
         fail(f"cannot read {path}: {problem.strerror}", f"ls -l {path}", USAGE)
     except UnicodeDecodeError:
         fail(f"{path} is not a text file", f"file {path}", USAGE)
+
+
+def _secret_file(word: str) -> dict[str, str]:
+    """PATH[,MODE[,OWNER]]=FILE, as the API wants it."""
+    where, sign, name = word.rpartition("=")
+    path, _, rest = where.partition(",")
+    mode, _, owner = rest.partition(",")
+    if not sign or not path or not name:
+        fail("--secret-file is not PATH=FILE", "Write --secret-file /etc/app/key=./key.", USAGE)
+    try:
+        content = Path(name).expanduser().read_bytes()
+    except OSError as problem:
+        fail(f"cannot read {name}: {problem.strerror}", f"ls -l {name}", USAGE)
+    told = {"path": path, "content_b64": b64encode(content).decode(), "owner": owner}
+    return told | ({"mode": mode} if mode else {})

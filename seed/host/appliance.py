@@ -6,14 +6,18 @@ import subprocess
 import time
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
+from ipaddress import IPv4Address
 from pathlib import Path
 
 from ipxe import dnsmasq
 from ipxe.bootspec import Nothing
 from ipxe.render import DEFAULT, render_first, write_atomic, write_default
-from provisioning import authority
+from provisioning import authority, relay
 from provisioning.errors import HostError
+from provisioning.network_doc import a_range
+from provisioning.networks import networks
 from provisioning.secrets import make_keys
+from provisioning.store import Store
 from seed.host import checks, ironic_conf, ironic_start, nginx_conf, supervision, tls, users
 from seed.host.paths import Paths
 from seed.host.services import Service, table
@@ -101,6 +105,7 @@ def prepare(
         tls.ensure(settings)
         ironic_conf.ensure_accounts(settings)
         make_keys(paths.master_key, paths.master_pub)
+        make_keys(paths.images_key, paths.images_pub)
         authority.make(paths.bmc_ca_key, paths.bmc_ca_pem)
     with _timed("configuration", progress):
         write_configuration(settings, extra_hardware)
@@ -111,6 +116,7 @@ def prepare(
     with _timed("our database", progress):
         if prepare_database:
             prepare_database()
+            write_dhcp(settings, _relayed(settings))
         users.fix_files(settings)
 
 
@@ -121,8 +127,8 @@ def _bmc_pool(settings: Settings) -> dnsmasq.BmcPool | None:
     return dnsmasq.BmcPool(wire.interface, wire.address, wire.pool_start, wire.pool_end)
 
 
-def write_configuration(settings: Settings, extra_hardware: Sequence[str] = ()) -> None:
-    """Write everything that follows from the settings alone."""
+def write_dhcp(settings: Settings, relayed: tuple[dnsmasq.RelayedPool, ...] = ()) -> None:
+    """dnsmasq reads it at its start alone: a range that was put since counts from `seed up` on."""
     paths = Paths(settings)
     wire = settings.provisioning
     dhcp = dnsmasq.Dhcp(
@@ -135,8 +141,29 @@ def write_configuration(settings: Settings, extra_hardware: Sequence[str] = ()) 
         lease_file=paths.leases,
         tftp_dir=paths.tftp,
         bmcs=_bmc_pool(settings),
+        relayed=relayed,
     )
     write_atomic(paths.dnsmasq_conf, dnsmasq.render(dhcp))
+
+
+def _relayed(settings: Settings) -> tuple[dnsmasq.RelayedPool, ...]:
+    """The ranges behind relays, from our own rows."""
+    with Store(settings.database_url).read() as session:
+        found = list(relay.ranges(networks(session)))
+    return tuple(
+        dnsmasq.RelayedPool(
+            one.range.net,
+            IPv4Address(one.range.gateway),
+            *(IPv4Address(int(end)) for end in a_range(one.range.unknown)),
+        )
+        for one in found
+    )
+
+
+def write_configuration(settings: Settings, extra_hardware: Sequence[str] = ()) -> None:
+    """Write everything that follows from the settings alone."""
+    paths = Paths(settings)
+    write_dhcp(settings)
     write_atomic(paths.nginx_conf, nginx_conf.render(settings))
     _copy(Path(ironic_start.__file__), paths.ironic_start)
     write_atomic(paths.ironic_conf, ironic_conf.render(settings, extra_hardware))

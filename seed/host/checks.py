@@ -30,6 +30,7 @@ PROGRAMS = {
     "ipmitool": "ipmitool",
     "mkisofs": "genisoimage",
     "qemu-img": "qemu-utils",
+    "bwrap": "bubblewrap",
     "setpriv": "util-linux",
 }
 _USERS = re.compile(r'\(\("([^"]+)",pid=(\d+)')

@@ -117,6 +117,20 @@ class Paths:
         return self.keys / "master.pub"
 
     @property
+    def images_key(self) -> Path:
+        """seed-images' own: what it opens are logins of registries."""
+        return self.keys / "images.key"
+
+    @property
+    def images_pub(self) -> Path:
+        return self.keys / "images.pub"
+
+    @property
+    def incoming(self) -> Path:
+        """Uploads as they come: the API writes them, seed-images takes copies of them."""
+        return self.state / "incoming"
+
+    @property
     def bmc_ca_key(self) -> Path:
         return self.keys / "bmc-ca.key"
 

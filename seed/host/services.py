@@ -24,6 +24,7 @@ class Service:
     capabilities: Linux capabilities it keeps, without "CAP_".
     families:     address families it opens sockets of, besides AF_UNIX.
     umask:        octal.
+    jails:        whether it makes namespaces of its own, to look at foreign files in.
     network:      whether it lives in the appliance's network namespace.
     stop_seconds: time from SIGTERM to SIGKILL.
     ready:        True once it answers.
@@ -40,6 +41,7 @@ class Service:
     capabilities: tuple[str, ...] = ()
     families: tuple[str, ...] = ("AF_INET", "AF_INET6", "AF_NETLINK")
     umask: int = 0o027
+    jails: bool = False
     network: bool = True
     stop_seconds: int = 10
 
@@ -94,7 +96,7 @@ def _api(settings: Settings, paths: Paths) -> Service:
         groups=("seed", "seed-db", "seed-nginx"),  # the last two for its sockets' group
         env={"PATH": PATH, "SEED_CONFIG": str(config_file())},
         needs=("ironic",),
-        writable=(paths.db, settings.run_dir),
+        writable=(paths.db, settings.run_dir, paths.incoming),
         umask=0o007,
     )
 
@@ -109,12 +111,27 @@ def _reconciler(settings: Settings, paths: Paths) -> Service:
         groups=("seed-db",),
         env={"PATH": PATH, "SEED_CONFIG": str(config_file())},
         needs=("ironic", "dnsmasq"),
-        writable=(paths.db, paths.boot, paths.hosts, paths.bmc_ca, settings.image_dir),
+        writable=(paths.db, paths.boot, paths.hosts, paths.bmc_ca),
         umask=0o007,
     )
 
 
-_TABLE = (_ironic, _dnsmasq, _nginx, _api, _reconciler)
+def _images(settings: Settings, paths: Paths) -> Service:
+    python = str(settings.env_dir / "seed" / "bin" / "python")
+    return Service(
+        name="seed-images",
+        argv=(python, "-m", "seed", "serve", "images"),
+        user="seed-images",
+        ready=lambda: True,  # it listens nowhere
+        groups=("seed-db",),
+        env={"PATH": PATH, "SEED_CONFIG": str(config_file())},
+        writable=(paths.db, settings.image_dir, paths.incoming),
+        umask=0o007,
+        jails=True,
+    )
+
+
+_TABLE = (_ironic, _dnsmasq, _nginx, _api, _reconciler, _images)
 
 
 def table(settings: Settings, names: Collection[str] | None = None) -> tuple[Service, ...]:

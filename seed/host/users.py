@@ -22,6 +22,7 @@ USERS: dict[str, tuple[str, ...]] = {
     "seed-nginx": (),
     "seed-api": ("seed", "seed-db", "seed-nginx"),
     "seed-reconciler": ("seed-db",),
+    "seed-images": ("seed-db",),
 }
 """User to its supplementary groups."""
 
@@ -59,7 +60,9 @@ def folders(settings: Settings) -> tuple[Place, ...]:
         Place(paths.nginx, "seed-nginx", "seed-nginx", 0o700),
         Place(settings.http_dir, "root", "root", 0o755),
         Place(paths.boot, "seed-reconciler", "seed-reconciler", 0o755),
-        Place(settings.image_dir, "seed-reconciler", "seed-reconciler", 0o755),
+        Place(settings.image_dir, "seed-images", "seed-images", 0o755),
+        # The API makes what comes in, seed-images reads and removes it.
+        Place(paths.incoming, "seed-api", "seed-images", 0o2770),
         Place(paths.ironic_http, "seed-ironic", "seed-ironic", 0o755),
         Place(paths.ironic, "seed-ironic", "seed-ironic", 0o700),
         *(
@@ -80,6 +83,8 @@ def files(settings: Settings) -> tuple[Place, ...]:
         Place(paths.htpasswd, "root", "seed-ironic", 0o640),
         Place(paths.master_key, "seed-reconciler", "seed-reconciler", 0o600),
         Place(paths.master_pub, "root", "root", 0o644),
+        Place(paths.images_key, "seed-images", "seed-images", 0o600),
+        Place(paths.images_pub, "root", "root", 0o644),
         Place(paths.bmc_ca_key, "seed-reconciler", "seed-reconciler", 0o600),
         Place(paths.bmc_ca_pem, "root", "root", 0o644),
         Place(paths.tls / "ca.key", "root", "root", 0o600),
@@ -114,8 +119,18 @@ def ensure(settings: Settings) -> None:
     for place in folders(settings):
         place.path.mkdir(parents=True, exist_ok=True)
         _apply(place)
+    for place in _versions(settings):
+        _apply(place)
     Paths(settings).leases.touch()
     fix_files(settings)
+
+
+def _versions(settings: Settings) -> list[Place]:
+    """Folders of images, which root may have made: seed-images removes what is in them."""
+    found = [*settings.image_dir.glob("*/"), *settings.image_dir.glob("*/*/")]
+    return [
+        Place(path, "seed-images", "seed-images", 0o755) for path in found if not path.is_symlink()
+    ]
 
 
 def fix_files(settings: Settings) -> None:

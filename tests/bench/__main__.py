@@ -7,7 +7,18 @@ import json
 import sys
 from dataclasses import asdict
 
-from tests.bench import claims, inventory, lists, room, start, sweep, weights
+from tests.bench import (
+    claims,
+    deploy,
+    inventory,
+    lists,
+    rebuild,
+    room,
+    serving,
+    start,
+    sweep,
+    weights,
+)
 
 ROWS = {
     **weights.ROWS,
@@ -17,6 +28,9 @@ ROWS = {
     **room.ROWS,
     **lists.ROWS,
     **claims.ROWS,
+    **rebuild.ROWS,
+    **serving.ROWS,
+    **deploy.ROWS,
 }
 ORDER = ("row", "ours", "peer", "ratio", "cpu_ratio", "unit")
 

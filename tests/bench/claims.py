@@ -43,6 +43,7 @@ from tests.bench.measure import ROUNDS, Row, cpu_of
 from tests.bench.nodes import identity_of, in_ironic, in_seed, ironic_client
 from tests.fakes import crashing
 from tests.fakes.appliance import base_folder, initialised, until
+from tests.fakes.proofs import as_wanted
 from tests.fakes.wire import BRIDGES, appliance_namespace
 
 NODES = 200
@@ -140,7 +141,7 @@ def ours(site: Site, of_class: str) -> tuple[float, float, float]:
     """(seconds, Seed's CPU, Ironic's CPU) from the claim to `active`."""
     in_seed(site.store, site.more(of_class), of_class)
     until(lambda: _seen(site, of_class) == NODES, LONG, "the nodes in the cache")
-    desk = Desk(site.store, site.ironic, crashing.an_image, undo=timedelta(0))
+    desk = Desk(site.store, site.ironic, crashing.resolved, undo=timedelta(0))
     spec = ClaimSpec(
         name=of_class, count=NODES, image="debian", ssh_keys=[KEY], resource_class=of_class
     )
@@ -165,7 +166,7 @@ def _active(site: Site, name: str) -> bool:
     with site.store.read() as session:
         claim = session.exec(select(Claim).where(Claim.name == name)).one()
         rows = session.exec(
-            select(Order.id, Order.macs, Hold.position)
+            select(Order.id)
             .join(Hold, col(Hold.node_uuid) == col(Order.node_uuid))
             .where(
                 Hold.claim_id == claim.id, col(Order.proof_at).is_(None),
@@ -176,13 +177,10 @@ def _active(site: Site, name: str) -> bool:
         raise RuntimeError(f"the claim failed: {claim.problem}")
     if rows:
         with site.store.write() as session:
-            for order, macs, position in rows:
+            for order in rows:
                 row = session.get_one(Order, order)
                 row.proof_at = now()
-                row.proof = {
-                    "hostname": claim.hostname(position), "nics": [{"mac": m} for m in macs],
-                    "cloud_init": {"status": "done"}, "host_keys": [],
-                }  # fmt: skip
+                row.proof = as_wanted(row)
     time.sleep(0.1)
     return claim.state is ClaimState.ACTIVE
 

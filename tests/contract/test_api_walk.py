@@ -73,6 +73,11 @@ BODIES: MappingProxyType[Row, Any] = MappingProxyType(
             {"name": "own-nodes", "nodes": ["canary-node", "own-node", "no-such"], **SAID},
             {"name": "own-racks", "racks": ["canary-rack"], **SAID},
         ],
+        ("POST", "/v1/claims:preview"): [
+            {"name": "own-new", "count": 1, **SAID},
+            {"name": "own-nodes", "nodes": ["canary-node", "own-node", "no-such"], **SAID},
+            {"name": "own-free", "secret_files": [{"path": "/etc/x", "content": "x"}], **SAID},
+        ],
         ("POST", "/v1/claims/{name}:renew"): [{"lease_seconds": 3600}],
         ("POST", "/v1/claims/{name}:protect"): [{"why": "it is ours"}],
         ("POST", "/v1/claims/{name}:unprotect"): [{"why": "it is ours"}],

@@ -46,7 +46,9 @@ class Watched(FakeIronic):
         self._note(target)
         self.change(uuid, power_state=target)
 
-    def provision(self, uuid: object, target: str, config_drive: Any = None) -> None:
+    def provision(
+        self, uuid: object, target: str, config_drive: Any = None, steps: Any = ()
+    ) -> None:
         self._note(target)
 
     def ports(self, uuid: object) -> dict[str, bool]:

@@ -183,8 +183,10 @@ def wished(desk: Desk, *more: str) -> tuple[int, str]:
     return desk.seed("claim", "create", "big", "--image", "debian", "--ssh-key", key, *more)
 
 
-def test_every_wish_is_sent_as_the_api_reads_it() -> None:
+def test_every_wish_is_sent_as_the_api_reads_it(tmp_path: Path) -> None:
     """Each field of a claim but those that the verb itself knows, and nothing else."""
+    secret = tmp_path / "key"
+    secret.write_bytes(b"\xff")
     sent = wish(
         image="debian", count=3, resource_class="gpu", trait=["CUSTOM_A", "CUSTOM_B"],
         label=["role=db", "tier=x=y"], rack=["r3"], node=["a", "b", "c"], cpus=64, memory=256,
@@ -193,9 +195,13 @@ def test_every_wish_is_sent_as_the_api_reads_it() -> None:
         root_raid=1, kernel_arg=["hugepages=64", "quiet"],
         hostnames="db-{n:02}", protected=True, queue=True, priority=7, starts="2099-01-01 08:00",
         ends="2099-02-01 08:00", lasts="2w",
+        secret_file=[f"/etc/a,0640,svc:svc={secret}", f"/etc/b={secret}"],
     )  # fmt: skip
     asked = ClaimAsk.model_validate({**sent, "name": "big"})
     assert set(sent) == set(ClaimAsk.model_fields) - {"name", "ssh_keys", "user_data"}
+    assert [(f.path, f.mode, f.owner, f.raw()) for f in asked.secret_files] == [
+        ("/etc/a", "0640", "svc:svc", b"\xff"), ("/etc/b", "0600", "", b"\xff"),
+    ]  # fmt: skip
     assert asked.labels == {"role": "db", "tier": "x=y"}
     assert asked.root_device == {"size": ">= 900"}
     assert asked.disks == [
@@ -209,6 +215,41 @@ def test_every_wish_is_sent_as_the_api_reads_it() -> None:
     assert asked.starts_at is not None
     assert asked.starts_at.tzinfo is not None
     assert wish(image="debian") == {"image": "debian"}, "what was not asked for is not sent"
+
+
+def test_a_claims_drives_are_shown_without_their_tokens(desk: Desk) -> None:
+    code, text = desk.seed("claim", "preview", "web")
+    assert "user_data:\n#cloud-config" in text
+    assert max(map(len, text.partition("---")[0].splitlines()[1:4])) <= 80
+    told = json.loads(desk.seed("claim", "preview", "web", "-o", "json")[1])
+    assert code == int(any(node["faults"] for node in told["nodes"]))
+    assert told["count"] == len(told["nodes"]) > 0
+    assert '"token": "<one-time>"' in told["nodes"][0]["vendor_data"][-1]
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "said"),
+    [
+        ((), 2, "neither a claim nor --image"),
+        (("web", "--count", "2"), 2, "options, but no --image"),
+        (("big", "--image", "debian", "--secret-file", "x"), 2, "is not PATH=FILE"),
+        (("big", "--image", "debian", "--secret-file", "/etc/x=/no/such"), 2, "cannot read"),
+        (("theirs",), 1, "there is no claim 'theirs'"),
+    ],
+    ids=str,
+)
+def test_a_preview_that_cannot_be_is_one_sentence(
+    words: tuple[str, ...], code: int, said: str, desk: Desk
+) -> None:
+    found, text = desk.seed("claim", "preview", *words)
+    assert (found, said in " ".join(text.split())) == (code, True), text
+
+
+def test_user_data_that_is_none_is_refused_before_anything_is_held(desk: Desk) -> None:
+    text = desk.folder / "user-data"
+    text.write_text("packages: [jq]\n")
+    code, said = desk.seed("claim", "preview", "big", "--image", "debian", "--user-data", str(text))
+    assert (code, "the first line must be #cloud-config" in " ".join(said.split())) == (1, True)
 
 
 def test_create_and_explain_have_the_same_options() -> None:

@@ -11,28 +11,49 @@ import logging
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote, quote_plus
+from uuid import uuid4
 
 import pytest
 import structlog
 from fastapi.testclient import TestClient
+from pydantic import SecretStr
+from sqlmodel import select
 
 from api.app import create_app, route_table
 from api.parts import Door, Parts
 from api.roles import Role
-from provisioning.models import Bmc, Claim, Credential
+from provisioning import parts_once
+from provisioning.models import Bmc, Claim, Credential, Order, now
+from provisioning.secret_files import Sealing, SecretFile
 from provisioning.secrets import Sealer
-from provisioning.states import Login
+from provisioning.states import Login, OrderKind
+from provisioning.targets import PartSpec
 from seed import log as logs
 from tests.fakes.api import Asked, a_token, bearer, empty_ironic, ironic_double, some_parts
 
 # Characters that each encoding writes in a way of its own.
-BMC_PASSWORD, USER_PASSWORD, USER_DATA, SENT = (
-    f'c4n\u00e4ry "{what}"/+&={what}' for what in ("bmc", "user", "data", "sent")
+BMC_PASSWORD, USER_PASSWORD, USER_DATA, SENT, FILE, PART, REGISTRY_PASSWORD = (
+    f'c4n\u00e4ry "{what}"/+&={what}'
+    for what in ("bmc", "user", "data", "sent", "file", "part", "registry")
 )
-FIELDS = ("password", "secret", "token", "user_data", "sealed", "new_password", "why", "reason")
+PLANTED = ("bmc", "user", "hook", "registry", "file", "part", "part url", *Role)
+FIELDS = (
+    "content",
+    "content_b64",
+    "secret_files",
+    "password",
+    "secret",
+    "token",
+    "user_data",
+    "sealed",
+    "new_password",
+    "why",
+    "reason",
+)
 
 
 def forms(secret: str) -> set[bytes]:
@@ -103,10 +124,12 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
         ironic.answer = answer
         tokens = {role: a_token(parts, f"a-{role}", role) for role in Role}
         secrets = {"bmc": BMC_PASSWORD, "user": USER_PASSWORD,
-                   "data": USER_DATA, "sent": SENT, **tokens}  # fmt: skip
-        plant(parts)
+                   "data": USER_DATA, "sent": SENT, "file": FILE, "part": PART,
+                   "registry": REGISTRY_PASSWORD, **tokens}  # fmt: skip
+        secrets["part url"] = plant(parts)
         with TestClient(create_app(parts, Door.WEB), raise_server_exceptions=False) as web:
             callers = {role: bearer(token) for role, token in tokens.items()}
+            plant_registry(web, callers[Role.OPERATOR])
             secrets["hook"] = made(web, callers[Role.OPERATOR])
             yield Site(parts, web, callers, secrets, log)
 
@@ -139,7 +162,8 @@ class everything_logged:
             logging.getLogger(name).setLevel(level)
 
 
-def plant(parts: Parts) -> None:
+def plant(parts: Parts) -> str:
+    """The secret of a one-time part's URL."""
     sealer: Sealer = parts.sealer
     with parts.store.write() as session:
         row = Credential(name="rack-a", username="admin", sealed=b"")
@@ -154,6 +178,20 @@ def plant(parts: Parts) -> None:
         session.add(
             Bmc(address="10.0.1.1", protocol="redfish", credential_id=row.id, login=Login.OK)
         )
+        claim = session.exec(select(Claim)).one()
+        file = SecretFile(path="/etc/x", content=SecretStr(FILE))
+        Sealing(sealer, [file]).keep(session, claim)
+        order = Order(node_uuid=uuid4(), kind=OrderKind.DEPLOY, generation=1)
+        session.add(order)
+        session.flush()
+        spec = PartSpec("x", "/etc/x", 0o600, PART.encode())
+        (url,) = parts_once.make(session, order, [spec], "https://x", now() + timedelta(hours=1))
+    return url.url.rpartition("/")[2]
+
+
+def plant_registry(web: TestClient, headers: dict[str, str]) -> None:
+    login = {"username": "seed", "password": REGISTRY_PASSWORD}
+    assert web.put("/v1/registry-logins/r.example", json=login, headers=headers).status_code == 200
 
 
 def made(web: TestClient, headers: dict[str, str]) -> str:
@@ -239,7 +277,7 @@ def test_the_database_holds_no_password(site: Site, tmp_path: Path) -> None:
     """A backup may be read by others. (user-data is a person's text, and kept as it is.)"""
     url = str(site.parts.store.engine.url).removeprefix("sqlite:///")
     content = b"".join(p.read_bytes() for p in Path(url).parent.glob("seed.db*"))
-    hidden = {name: site.secrets[name] for name in ("bmc", "user", "hook", *Role)}
+    hidden = {name: site.secrets[name] for name in PLANTED}
     assert not leaked(content, hidden)
 
 

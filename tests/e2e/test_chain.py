@@ -19,9 +19,11 @@ from prometheus_client.parser import text_string_to_metric_families
 from seed.lab.demo import Demo
 from tests.fakes.desk import Follower, Person
 from tests.fakes.estate import (
+    BONDED,
     RACKS,
     ROOT_DISKS,
     SERVER,
+    STORAGE,
     Estate,
     baremetal,
     demo,
@@ -35,6 +37,8 @@ from tests.fakes.estate import (
     run_seed,
     ssh,
     states,
+    steal,
+    url_of_a_part,
     words_of_bmcs,
 )
 from tests.fakes.machine import traces, until
@@ -44,10 +48,12 @@ HOME = Path("/var/tmp/seed-e2e")  # noqa: S108  the services' own users must be 
 WISH: dict[str, Any] = {
     "name": "quinces", "image": "debian", "count": 2, "cpus": 1, "memory_gib": 2, "disk_gib": 10,
     "root_device": {"size": ">= 10"}, "pack": "rack", "hostnames": "quince-{n:02}",
+    "layout": "bonded",
 }  # fmt: skip
 WORDS = (
     "--image", "debian", "--count", "2", "--cpus", "1", "--memory", "2", "--disk", "10",
     "--root-device", "size=>= 10", "--pack", "rack", "--hostnames", "quince-{n:02}", "--for", "2h",
+    "--layout", "bonded",
 )  # fmt: skip
 """The same, typed."""
 BOTH = {"server1", "server2"}
@@ -156,12 +162,32 @@ def test_break_glass_opens_raw_ironic_for_one_person_and_is_recorded(
     assert calls == ["PUT /v1/nodes/server1/traits/CUSTOM_QUINCES"], told
 
 
+def test_a_plan_that_cannot_be_is_refused_before_any_server_is_touched(chain: Demo) -> None:
+    def put(text: str) -> str:
+        (HOME / "wrong.yaml").write_text(text)
+        return run_seed(chain, "network", "put", str(HOME / "wrong.yaml")).stderr
+
+    begin = events(chain)[-1]["id"]
+    pools = STORAGE.replace("10.30.0.19]", "10.30.0.19, 10.30.0.15-10.30.0.30]")
+    assert "overlap" in put(pools)
+    assert "10.30.0.12" in put(STORAGE + "vips: {filer: 10.30.0.12}\n")
+    ours = put(STORAGE.replace("10.30.0", "172.22.0"))
+    assert "overlaps" in ours
+    assert "provisioning" in ours
+    assert chain.ask("network", "list") == []
+    assert not events(chain, "network.", begin)
+
+
 def test_a_claim_is_explained_and_refused_by_rules_before_anything_happens(
     chain: Demo, people: Estate
 ) -> None:
     gardener = people.gardener
     (HOME / "racks.csv").write_text(RACKS)
     chain.seed("rack", "plan", "import", str(HOME / "racks.csv"))
+    (HOME / "storage.yaml").write_text(STORAGE)
+    (HOME / "bonded.yaml").write_text(BONDED)
+    chain.seed("network", "put", str(HOME / "storage.yaml"))
+    chain.seed("layout", "put", str(HOME / "bonded.yaml"))
     chain.make_key()
     begin = events(chain)[-1]["id"]
 
@@ -177,8 +203,15 @@ def test_a_claim_is_explained_and_refused_by_rules_before_anything_happens(
     assert refusal(memory_gib=64)["reasons"] == dict.fromkeys(BOTH, "it has 3 GiB of memory of 64")
     lacks = refusal(root_device={"serial": "NO-SUCH"})
     assert set(lacks["reasons"]) == BOTH
-    assert all("no disk of it fits serial NO-SUCH" in why for why in lacks["reasons"].values())
+    assert all(
+        "no disk of it fits a root disk (serial NO-SUCH" in why for why in lacks["reasons"].values()
+    )
     assert "on different switches" in refusal(pack="", spread="switch")["detail"]
+    (HOME / "fast.yaml").write_text(BONDED.replace("bonded", "fast").replace("2", "3"))
+    chain.seed("layout", "put", str(HOME / "fast.yaml"))
+    lacks = refusal(layout="fast")
+    assert set(lacks["reasons"]) == BOTH
+    assert all("NIC role up: 2 of 3 NICs" in why for why in lacks["reasons"].values()), lacks
     chain.seed("quota", "set", "orchard", "baremetal", "--nodes", "1")
     assert refusal()["code"] == "quota-exceeded"
     chain.seed("quota", "set", "orchard", "baremetal", "--nodes", "2")
@@ -194,13 +227,18 @@ def test_claimed_deployed_and_proved_though_the_reconciler_dies(
     key = f"{chain.key}.pub"
     follower = Follower(gardener, cut=3, last="claim.active")
     follower.begin()
-    asked = gardener.ask("claim", "create", "quinces", "--ssh-key", key, *WORDS)
+    secret = HOME / "quince.key"
+    secret.write_text("a-key-that-reaches-a-node-once\n")
+    files = ("--secret-file", f"/etc/quince.key,0640,root:debian={secret}")
+    looked = gardener.ask("claim", "preview", "quinces", "--ssh-key", key, *files, *WORDS)
+    assert [n["faults"] for n in looked["nodes"]] == [[], []]
+    asked = gardener.ask("claim", "create", "quinces", "--ssh-key", key, *files, *WORDS)
     assert asked["project"] == "orchard"
     refused = skipper.call("POST", "/v1/claims:explain", json={"name": "boat", "image": "debian"})
     assert (refused.json()["fits"], refused.json()["nodes"]) == (False, {})
     assert refused.json()["free_at"]
     queued = skipper.ask("claim", "create", "boat", "--image", "debian", "--ssh-key", key,
-                         "--queue")  # fmt: skip
+                         "--queue", *files)  # fmt: skip
     assert queued["state"] == "queued"
     assert queued["expected_at"]
     until(lambda: "wait call-back" in states(chain), 300, "Ironic waits for a ramdisk")
@@ -273,6 +311,38 @@ def test_the_printed_ssh_lines_log_in_and_the_hint_chose_the_disk(
         root = [d["serial"] for d in handed[told[0]]["disks"] if d["role"] == "root"]
         assert root == [right]
     assert names == set(handed)
+
+
+def test_the_bond_its_vlan_and_their_addresses_came_up_as_asked(
+    chain: Demo, people: Estate
+) -> None:
+    handed = handed_out(people.gardener)
+    storage = {
+        name: next(a["address"] for a in told["addresses"] if a["network"] == "storage")
+        for name, told in handed.items()
+    }
+    assert sorted(storage.values()) == ["10.30.0.10", "10.30.0.11"]
+    script = (
+        "hostname; ip -j -d address; for a in 10.30.0.10 10.30.0.11; do "
+        "ping -c 3 -W 5 -s 1400 -M do $a >/dev/null || echo no answer from $a; done; "
+        "sudo cat /etc/quince.key; stat -c '%a %U:%G' /etc/quince.key; sudo ls -A /run/seed"
+    )
+    for line in chain.ssh_lines("quinces"):
+        done = subprocess.run(
+            [*shlex.split(line), "-o", "BatchMode=yes", script], capture_output=True, text=True,
+            timeout=120, check=False,
+        )  # fmt: skip
+        name, told, secret, mode, *left = done.stdout.splitlines()
+        links = {link["ifname"]: link for link in json.loads(told)}
+        assert (secret, mode) == ("a-key-that-reaches-a-node-once", "640 root:debian")
+        assert "early.json" not in left, "it knew the secret's address"
+        bond = links["bond0"]["linkinfo"]["info_data"]
+        assert (bond["mode"], bond["primary"]) == ("active-backup", "up0")
+        assert {links[n].get("master") for n in ("up0", "up1")} == {"bond0"}
+        vlan = links["bond0.30"]
+        assert (vlan["linkinfo"]["info_data"]["id"], vlan["mtu"]) == (30, 1450)
+        assert [a["local"] for a in vlan["addr_info"] if a["family"] == "inet"] == [storage[name]]
+        assert handed[name]["address"] in {a["local"] for a in links["bond0"]["addr_info"]}
 
 
 def test_ssh_config_and_known_hosts_are_all_that_ssh_needs(chain: Demo, people: Estate) -> None:
@@ -360,6 +430,13 @@ def test_released_though_the_reconciler_dies_and_an_intruder_races_the_lookup(
 
 def test_the_first_of_the_queue_gets_a_node_that_became_free(chain: Demo, people: Estate) -> None:
     skipper = people.skipper
+    until(lambda: victim(chain), 120, "boat has a node")
+    mine = victim(chain)
+    until(lambda: url_of_a_part(chain, mine), 120, "Ironic has its config drive")
+    assert steal(NAMESPACE, url_of_a_part(chain, mine)) == 404
+    until(lambda: "was asked for from 172.22.0.6" in boat_at_home(chain)["problem"], 300, "stopped")
+    assert events(chain, "order.alarm")[-1]["message"].startswith("its part /etc/quince.key")
+    assert boat(people)["state"] != "active"
     plan = skipper.call("POST", "/v1/claims/boat:plan-release").json()
     body = {"plan": plan["hash"], "now": True}
     skipper.call("POST", "/v1/claims/boat:release", json=body).raise_for_status()
@@ -422,6 +499,17 @@ def claim(chain: Demo) -> dict[str, Any]:
 def handed_out(person: Person) -> dict[str, dict[str, Any]]:
     """Host name -> what its holder is given."""
     return {n["name"]: n for n in person.ask("claim", "show", "quinces")["handout"]["nodes"]}
+
+
+def victim(chain: Demo) -> str:
+    """The node of the claim boat, once its order is open; else nothing."""
+    mine = [n for n in chain.look_at("/nodes") if n["claim"] == "boat" and n["waiting_since"]]
+    return str(mine[0]["name"]) if mine else ""
+
+
+def boat_at_home(chain: Demo) -> dict[str, Any]:
+    (found,) = [c for c in chain.look_at("/claims") if c["name"] == "boat"]
+    return dict(found)
 
 
 def boat(people: Estate) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from typing import Any
 
 from pydantic import SecretStr
 
-from api.parts import Parts
+from api.parts import Parts, Shelf
 from api.roles import Role
 from provisioning.models import Token, now
 from provisioning.secrets import Sealer, digest, make_keys, new_token
@@ -27,7 +27,9 @@ def some_parts(base: Path, ironic_url: str = NOBODY_LISTENS) -> Parts:
     """A new database, a new key pair and an empty image folder below `base`."""
     make_keys(base / "master.key", base / "master.pub")
     store = new_store(base)
+    make_keys(base / "images.key", base / "images.pub")
     (base / "images").mkdir()
+    (base / "incoming").mkdir()
     (base / "ca.pem").write_text("-----BEGIN CERTIFICATE-----\n")
     return Parts(
         store=store,
@@ -37,6 +39,7 @@ def some_parts(base: Path, ironic_url: str = NOBODY_LISTENS) -> Parts:
         ironic_password=SecretStr(IRONIC_PASSWORD),
         image_dir=base / "images",
         ca_pem=base / "ca.pem",
+        shelf=Shelf(base / "incoming", Sealer(base / "images.pub"), ("images.example.org",)),
     )
 
 

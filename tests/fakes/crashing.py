@@ -88,13 +88,20 @@ def identity_of(address: str) -> Identity:
     )
 
 
-def an_image(name: str) -> Image:
+def an_image(ref: str) -> Image:
+    """NAME or NAME:VERSION, as the reconciler asks for it."""
+    name = ref.partition(":")[0]
     file = ImageFile(name="disk.qcow2", size=1, sha256="0" * 64, sha512="0" * 128)
     return Image(
         name=name, version="1", recipe="debian", architecture="x86_64", firmware=("bios", "uefi"),
         format="qcow2", files={"disk": file}, virtual_size=1, min_disk_gib=1, built_at=now(),
         build_seconds=0, ssh_user="debian",
     )  # fmt: skip
+
+
+def resolved(_session: Session, ref: str, _insider: bool) -> Image:
+    """The same as the desk asks for it."""
+    return an_image(ref)
 
 
 class NoWire:

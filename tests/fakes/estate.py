@@ -4,12 +4,14 @@ desk of their own, and what is looked at or done behind Seed's back.
 
 import json
 import os
+import re
 import signal
+import sqlite3
 import subprocess
 import sys
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -29,6 +31,22 @@ DESK = "172.22.2.50"
 ROOT_DISKS = {"server1": "LAB-0001-D0", "server2": "LAB-0002-D1"}
 """Where an image of a claim with a root device hint `size: ">= 10"` goes. Without one the agent
 would take the other disk, which is the smallest."""
+STORAGE = """\
+name: storage
+role: storage
+vlan: 30
+mtu: 1450
+subnets:
+  - cidr: 10.30.0.0/24
+    pools: [10.30.0.10-10.30.0.19]
+"""
+BONDED = """\
+name: bonded
+nics: {up: {count: 2, boot: true}}
+bonds: [{name: bond0, nics: up, mode: active-backup, primary: up0}]
+networks: [{network: storage, link: bond0}]
+"""
+"""Both NICs of a server are one bond; a VLAN with a static address is on it."""
 RACKS = """\
 rack,unit,serial,NIC1
 r1,1,LAB-0001,leaf1:Ethernet1
@@ -50,6 +68,12 @@ def demo(home: Path, namespace: str) -> Demo:
     second["disks"].append({**second["disks"][0], "serial": "LAB-0002-D1"})
     second["disks"][0]["size_gib"] = 6
     scenario.write_text(yaml.safe_dump(room))
+    for number, server in enumerate(room["servers"], 3):
+        second = f"52:54:00:22:02:0{number}"
+        server["nics"].append(
+            {**server["nics"][0], "mac": second, "port": f"leaf1:Ethernet{number}"}
+        )
+        room["switches"][0]["ports"].append({"name": f"Ethernet{number}", "vlan": 100})
     settings = {"grace_seconds": 5, "webhook_ca_file": str(home / f"{DESK}.ca.pem")}
     return Demo(home, scenario, undo_seconds=10, settings=settings)
 
@@ -157,6 +181,25 @@ def intrude(namespace: str, mac: str) -> str:
         answer = netns.call(stranger, lambda: httpx.get(url, verify=False, timeout=30))  # noqa: S501
         assert answer.status_code == 403, answer.text
         return answer.text
+
+
+def url_of_a_part(chain: Demo, name: str) -> str:
+    """As the config drive that Ironic keeps has it."""
+    uuid = node(chain, name)["uuid"]
+    database = chain.home / "state" / "ironic" / "ironic.db"
+    with closing(sqlite3.connect(f"file:{database}?mode=ro", uri=True, timeout=30)) as rows:
+        (told,) = rows.execute("SELECT instance_info FROM nodes WHERE uuid = ?", (uuid,)).fetchone()
+    drive = json.dumps(json.loads(told or "{}").get("configdrive") or "")
+    found = re.search(r"https://172\.22\.0\.1/v1/parts/[A-Za-z0-9_-]{43}", drive)
+    return found[0] if found else ""
+
+
+def steal(namespace: str, url: str) -> int:
+    """Read it from another machine on the wire; the status."""
+    with client_namespace(namespace, f"{namespace}-y") as stranger:
+        ip("-n", stranger, "address", "add", "172.22.0.6/24", "dev", "eth0")
+        answer = netns.call(stranger, lambda: httpx.get(url, verify=False, timeout=30))  # noqa: S501
+        return answer.status_code
 
 
 def ssh(chain: Demo, *words: str) -> subprocess.CompletedProcess[str]:

@@ -29,9 +29,10 @@ from provisioning.room import Slot
 from provisioning.states import BmcGoal, Login
 from provisioning.store import Store
 from provisioning.tenants import Project
-from tests.fakes.crashing import EFFECTS, FakeBmc, NoWire, an_image, identity_of
+from tests.fakes.crashing import EFFECTS, FakeBmc, NoWire, an_image, identity_of, resolved
 from tests.fakes.ironic import FakeIronic
 from tests.fakes.pool import see
+from tests.fakes.proofs import as_wanted
 from tests.fakes.store import new_store
 
 TURNAROUND, UNDO, GRACE = timedelta(minutes=30), timedelta(minutes=10), timedelta(minutes=5)
@@ -96,7 +97,7 @@ class House:
         self.desk = Desk(
             self.store,
             cast(Ironic, self.ironic),
-            an_image,
+            resolved,
             UNDO,
             turnaround=TURNAROUND,
             grace=GRACE,
@@ -173,7 +174,7 @@ class House:
                 hold = session.get_one(Hold, order.node_uuid)
                 if hold.claim_id is None or hold.generation != order.generation:
                     continue
-                order.proof_at, order.proof = now(), a_proof(session, hold, order)
+                order.proof_at, order.proof = now(), as_wanted(order)
                 session.add(order)
 
     def see(self) -> None:
@@ -206,14 +207,6 @@ class House:
 
     def held_by(self, claim: UUID) -> set[UUID]:
         return {h.node_uuid for h in self.rows(Hold) if h.claim_id == claim}
-
-
-def a_proof(session: Session, hold: Hold, order: Order) -> dict[str, Any]:
-    claim = session.get_one(Claim, hold.claim_id)
-    return {
-        "hostname": claim.hostname(hold.position), "nics": [{"mac": m} for m in order.macs],
-        "cloud_init": {"status": "done"}, "host_keys": [],
-    }  # fmt: skip
 
 
 class Between:

@@ -94,7 +94,7 @@ def receiving(folder: Path, name: str = NAME, namespace: str = "") -> Iterator[R
     own = name if _is_address(name) else "127.0.0.1"
     server = netns.call(namespace, lambda: Server((own, 0), Handler))
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(_certificate(folder, name, receiver.ca))
+    context.load_cert_chain(a_certificate(folder, name, receiver.ca))
     server.socket = context.wrap_socket(
         server.socket, server_side=True, do_handshake_on_connect=False
     )
@@ -107,7 +107,7 @@ def _is_address(name: str) -> bool:
     return name.replace(".", "").isdigit()
 
 
-def _certificate(folder: Path, name: str, ca_file: Path) -> Path:
+def a_certificate(folder: Path, name: str, ca_file: Path) -> Path:
     """Certificate and key in one file; the CA's certificate in `ca_file`."""
     ca_key, key = (ec.generate_private_key(ec.SECP256R1()) for _ in range(2))
     ca_name = x509.Name.from_rfc4514_string(f"CN=CA of {name}")

@@ -17,6 +17,7 @@ from sqlmodel import select
 
 from api.parts import Parts
 from api.roles import Role
+from provisioning.fabric import Layout, Network
 from provisioning.hooks import Webhook
 from provisioning.models import (
     Address,
@@ -32,7 +33,8 @@ from provisioning.models import (
     now,
 )
 from provisioning.room import HardwareClass, Observation, Slot
-from provisioning.states import BmcGoal, ClaimState, Login, OrderKind
+from provisioning.shelf import ImageStanding, Intake, RegistryLogin
+from provisioning.states import AddressKind, BmcGoal, ClaimState, ImageState, Login, OrderKind
 from provisioning.tenants import BreakGlass, KeptAnswer, Project, Quota, User
 from tests.fakes.api import Asked, a_token, empty_ironic, ironic_double, some_parts
 from tests.fakes.hardware import a_class, an_inventory
@@ -57,7 +59,7 @@ NAMES = (
     "baremetal", "swagger-ui.css",
     OTHER, "canary-claim", str(OTHER_CLAIM), "canary-node", str(NODES["canary-node"]),
     "canary-user", "canary-token", "canary-login", "canary-hook", "canary-rack", "10.66.6.2",
-    str(DISCOVERY), "no-such",
+    str(DISCOVERY), "grove", "no-such",
 )  # fmt: skip
 """What a caller may think of as the name in a path."""
 IMAGE = {
@@ -66,6 +68,26 @@ IMAGE = {
     "files": {"disk": {"name": "d", "size": 1, "sha256": "0" * 64, "sha512": "0" * 128}},
     "built_at": "2026-11-20T00:00:00Z", "build_seconds": 1,
 }  # fmt: skip
+VERSIONS = (
+    ("debian", "1"), ("debian", "baremetal"), ("debian", "canary-draft"), ("canary-image", "1"),
+)  # fmt: skip
+"""Of images; those with a canary's name are not published."""
+
+
+GROVE = {
+    "name": "grove", "role": "storage", "vlan": 40,
+    "subnets": [{"cidr": "10.88.0.0/16", "pools": ["10.88.1.0-10.88.9.0"]}],
+}  # fmt: skip
+LAYOUT = {
+    "name": "grove", "nics": {"up": {"boot": True}},
+    "networks": [{"network": "grove", "link": "up"}],
+}  # fmt: skip
+
+
+def a_nodes_address(address: str, node: UUID, claim: UUID) -> Address:
+    return Address(
+        address=address, network="grove", kind=AddressKind.NODE, node_uuid=node, claim_id=claim
+    )
 
 
 @dataclass
@@ -95,9 +117,12 @@ def two_projects(base: Path) -> Iterator[World]:
 
         ironic.answer = answer
         parts = some_parts(base, ironic.url)
-        current = parts.image_dir / "debian" / "current"
-        current.mkdir(parents=True)
-        (current / "manifest.json").write_text(json.dumps(IMAGE))
+        for name, version in VERSIONS:
+            folder = parts.image_dir / name / version
+            folder.mkdir(parents=True)
+            told = IMAGE | {"name": name, "version": version}
+            (folder / "manifest.json").write_text(json.dumps(told))
+        (parts.image_dir / "debian" / "current").symlink_to("1")
         _fill(parts)
         see(parts.store, parts.desk.ironic)
         a_token(parts, "canary-token", Role.CLAIMER, project=OTHER)
@@ -191,6 +216,11 @@ def _others() -> list[Any]:
         Booking(claim_id=OTHER_CLAIM, node_uuid=NODES["canary-soon"], starts_at=later),
         Address(address="10.77.7.1", mac="52:54:00:00:00:01", node_uuid=own),
         Address(address="10.88.8.1", mac="66:66:66:11:11:01", node_uuid=other),
+        Network(name="grove", document=GROVE, put_by="canary-admin"),
+        Layout(name="grove", document=LAYOUT, put_by="canary-admin"),
+        a_nodes_address("10.88.1.5", own, OWN_CLAIM),
+        a_nodes_address("10.88.8.5", other, OTHER_CLAIM),
+        Address(address="10.88.8.9", network="grove", kind=AddressKind.RESERVED, label="canary"),
         Quota(project=OTHER, resource_class="canary-class", nodes=COUNT),
         Quota(project=OWN, resource_class="baremetal", nodes=50),
         User(name="own-user", password_hash="$x", roles=["claimer"], project=OWN),
@@ -204,6 +234,10 @@ def _others() -> list[Any]:
         HardwareClass(
             name="canary-hardware", document=a_class("canary-hardware").model_dump(mode="json")
         ),
+        ImageStanding(name="debian", version="canary-draft", state=ImageState.DRAFT),
+        ImageStanding(name="canary-image", version="1", state=ImageState.WITHDRAWN, why="canary"),
+        Intake(name="canary-intake", kind="upload", asked_by="canary-admin"),
+        RegistryLogin(host="canary.example", username="canary-user", sealed=b"canary"),
         Discovery(id=DISCOVERY, ranges=["10.66.6.0/24"], asked_by="canary-admin"),
     ]  # fmt: skip
 

@@ -3,6 +3,7 @@
 Real Ironic with fake-hardware twice, each in a namespace of its own, and a real reconciler process.
 """
 
+import os
 import sys
 import tempfile
 from collections.abc import Iterator
@@ -35,7 +36,7 @@ STATES = {1: "active", 2: "available", 3: "manageable"}
 def another_ironic(monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[str, Ironic]]:
     """Its namespace, and our own way into it; "bifrost" in clouds.yaml is the other way."""
     with (
-        appliance_namespace("seed-t-other") as namespace,
+        appliance_namespace(f"seed-to-{os.getpid()}") as namespace,
         tempfile.TemporaryDirectory(prefix="seed-other-", dir="/var/tmp") as name,
     ):
         base = Path(name)

@@ -19,7 +19,7 @@ from provisioning.ironic import Node
 from provisioning.models import Bmc, ClaimSpec, Event, Order
 from provisioning.secrets import Sealer
 from provisioning.states import ClaimState, OrderKind
-from tests.fakes.crashing import an_image
+from tests.fakes.crashing import resolved
 from tests.integration.test_crashes import KEY, NODES, Site, _no_time, a_site, accept_all
 
 WHY = "what does Seed make of it, ticket 4711"
@@ -78,7 +78,7 @@ def test_what_seed_makes_of_nodes_changed_by_hand() -> None:
             site.inside(lambda uuid=each.uuid: site.ironic.power(uuid, "power off"))
         site.provide()
         site.until("available", site.all_free)
-        desk = Desk(site.store, site.ironic, an_image, undo=_no_time())
+        desk = Desk(site.store, site.ironic, resolved, undo=_no_time())
         spec = ClaimSpec(name="web", count=1, image="debian", ssh_keys=[KEY])
         site.inside(lambda: desk.request(spec, "default", "test"))
 

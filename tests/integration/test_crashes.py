@@ -5,6 +5,7 @@ from outside: from Ironic's own records and from the history of holds, at every 
 """
 
 import json
+import os
 import subprocess
 import sys
 import tempfile
@@ -40,8 +41,9 @@ from provisioning.states import BmcGoal, ClaimState, Login, OrderKind
 from provisioning.store import Store
 from seed.host import appliance, netns
 from seed.host.paths import Paths
-from tests.fakes.crashing import an_image, identity_of
+from tests.fakes.crashing import identity_of, resolved
 from tests.fakes.hardware import a_class, an_inventory
+from tests.fakes.proofs import as_wanted
 from tests.fakes.reborn import deaths_in
 from tests.fakes.settings import some_settings
 from tests.fakes.wire import appliance_namespace
@@ -195,19 +197,14 @@ class Site:
                 if claim is None or not order.ironic_done_at:
                     continue
                 order.proof_at = now()
-                order.proof = {
-                    "hostname": claim.hostname(hold.position),
-                    "nics": [{"mac": m} for m in order.macs],
-                    "cloud_init": {"status": "done"},
-                    "host_keys": [],
-                }
+                order.proof = as_wanted(order)
                 session.add(order)
 
 
 @contextmanager
 def a_site() -> Iterator[Site]:
     with (
-        appliance_namespace("seed-t-crash") as namespace,
+        appliance_namespace(f"seed-tk-{os.getpid()}") as namespace,
         tempfile.TemporaryDirectory(prefix="seed-crash-", dir="/var/tmp") as name,
     ):
         base = Path(name)
@@ -236,7 +233,7 @@ def test_killed_at_every_step_the_claim_ends_right_and_no_node_is_held_twice() -
             site.inside(lambda uuid=node.uuid: site.ironic.power(uuid, "power off"))
         site.provide()
         site.until("available", site.all_free)
-        desk = Desk(site.store, site.ironic, an_image, undo=_no_time())
+        desk = Desk(site.store, site.ironic, resolved, undo=_no_time())
         spec = ClaimSpec(name="web", count=2, image="debian", ssh_keys=[KEY])
         site.inside(lambda: desk.request(spec, "default", "test"))
 
@@ -282,7 +279,7 @@ def test_killed_at_every_step_a_lease_ends_who_waited_is_served_and_a_reservatio
         site.provide()
         site.until("available", site.all_free)
         (site.folder / "armed").touch()
-        desk = Desk(site.store, site.ironic, an_image, undo=_no_time(), turnaround=_no_time())
+        desk = Desk(site.store, site.ironic, resolved, undo=_no_time(), turnaround=_no_time())
 
         def ask(name: str, **wish) -> None:
             spec = ClaimSpec(name=name, image="debian", ssh_keys=[KEY], **wish)
@@ -373,7 +370,7 @@ def test_killed_at_every_step_a_class_reaches_ironic_and_a_node_is_inspected_onc
                 select(Bmc).where(Bmc.node_name == "fake-3")
             ).one().inventory = an_inventory(ssds=3)
         site.until("judged", lambda: site.misfits() == {"fake-3"})
-        desk = Desk(site.store, site.ironic, an_image, undo=_no_time())
+        desk = Desk(site.store, site.ironic, resolved, undo=_no_time())
         spec = ClaimSpec(
             name="web", count=NODES, image="debian", ssh_keys=[KEY], resource_class="storage"
         )

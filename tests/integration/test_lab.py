@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
@@ -82,6 +83,13 @@ def scenario_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("scenario") / "lab.yaml"
     path.write_text(yaml.safe_dump(content))
     return path
+
+
+@pytest.fixture
+def tmp_path() -> Iterator[Path]:
+    """A shorter one than pytest's: a lab below it has sockets, whose paths end at 107 signs."""
+    with tempfile.TemporaryDirectory(prefix="lab-test-") as name:
+        yield Path(name)
 
 
 @pytest.fixture(scope="module")

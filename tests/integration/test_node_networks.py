@@ -15,10 +15,9 @@ from provisioning.layout_doc import LayoutDoc, check
 from provisioning.layouts import NodeNic, NodeNics
 from provisioning.models import Address
 from provisioning.network_doc import BootNet, NetworkDoc
-from provisioning.networkd import boot_hook
 from provisioning.states import AddressKind
 from provisioning.wires import Wires, render
-from tests.fakes.node_vm import NodeVm, config_drive, newest_debian, node_vm
+from tests.fakes.node_vm import NodeVm, boot_hook, config_drive, newest_debian, node_vm
 
 MACS = ("52:54:00:c0:00:01", "52:54:00:c0:00:02", "52:54:00:c0:00:03")
 NODE = uuid4()
@@ -102,3 +101,58 @@ def vm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[NodeVm]:
 @pytest.fixture(scope="module")
 def seen(vm: NodeVm) -> dict[str, dict[str, Any]]:
     return {link["ifname"]: link for link in json.loads(vm.ssh("ip -j -d address show"))}
+
+
+def test_names_are_pinned_by_mac(seen: dict[str, dict[str, Any]]) -> None:
+    own = {name: link.get("permaddr", link["address"]) for name, link in seen.items()}
+    assert (own["up0"], own["up1"], own["stor0"]) == MACS
+
+
+def test_the_bond_has_its_members_its_mode_and_the_address_it_booted_with(
+    vm: NodeVm, seen: dict[str, dict[str, Any]]
+) -> None:
+    bond = seen["bond0"]
+    assert addresses(bond) == {"172.22.0.50/24"}
+    assert (bond["mtu"], bond["address"]) == (9000, MACS[0])
+    info = bond["linkinfo"]["info_data"]
+    assert (info["mode"], info["miimon"], info["primary"]) == ("active-backup", 100, "up0")
+    members = {name for name, link in seen.items() if link.get("master") == "bond0"}
+    assert members == {"up0", "up1"}
+    assert "172.22.0.0/24 dev bond0 proto static scope link src 172.22.0.50 mtu 1500" in " ".join(
+        vm.ssh("ip route show 172.22.0.0/24").split()
+    )
+
+
+def test_vlans_have_their_addresses_of_both_kinds_and_their_mtu(
+    seen: dict[str, dict[str, Any]],
+) -> None:
+    assert addresses(seen["bond0.30"]) == {"10.30.0.5/24", "fd00:30::5/64"}
+    assert addresses(seen["bond0.40"]) == {"10.40.0.5/24"}
+    assert (seen["bond0.30"]["mtu"], seen["bond0.40"]["mtu"]) == (1500, 9000)
+    assert seen["bond0.30"]["linkinfo"]["info_data"]["id"] == 30
+    assert seen["bond0.30"]["link"] == "bond0"
+
+
+def test_a_bridge_has_the_vlan_as_its_port_and_the_address(
+    seen: dict[str, dict[str, Any]],
+) -> None:
+    assert seen["bond0.50"]["master"] == "br-tun"
+    assert addresses(seen["br-tun"]) == {"10.50.0.5/24"}
+    assert addresses(seen["bond0.50"]) == set()
+    assert addresses(seen["stor0"]) == {"10.60.0.5/24"}
+
+
+def test_routes_and_servers_are_as_asked(vm: NodeVm) -> None:
+    told = vm.ssh("ip route; ip -6 route; resolvectl dns bond0.30; resolvectl domain bond0.30")
+    assert "default via 10.30.0.1 dev bond0.30" in told
+    assert "default via fd00:30::1 dev bond0.30" in told
+    assert "10.41.0.0/16 via 10.40.0.254 dev bond0.40" in told
+    assert "10.30.0.53" in told
+    assert "lab.example" in told
+    clock = vm.ssh("systemd-analyze cat-config systemd/timesyncd.conf")
+    assert "NTP=10.30.0.123" in clock
+
+
+def addresses(link: dict[str, Any]) -> set[str]:
+    """Without those that are of the link alone."""
+    return {f"{a['local']}/{a['prefixlen']}" for a in link["addr_info"] if a["scope"] == "global"}

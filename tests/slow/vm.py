@@ -156,9 +156,9 @@ def _namespace(name: str) -> Iterator[str]:
 
 
 @contextmanager
-def machine(log: Log, folder: Path) -> Iterator[Machine]:
-    """Boot the newest image; `folder` takes its files and `folder`/served is at http://HERE:PORT."""
-    image = newest_image()
+def machine(log: Log, folder: Path, image: Path | None = None) -> Iterator[Machine]:
+    """Boot `image`, or the newest; `folder` takes its files and `folder`/served is at http://HERE:PORT."""
+    image = image or newest_image()
     log.say(f"image {image}")
     argv = ["qemu-img", "create", "-q", "-f", "qcow2", "-F", "qcow2", "-b", str(image)]
     log.run([*argv, str(folder / "disk.qcow2"), DISK], 60)

@@ -42,14 +42,19 @@ def in_rack(name: str, rack: str, feed: str = "", switches: tuple[str, ...] = ()
     return a_node(name, place=Place("ams", "b", rack, feed, frozenset(switches)))
 
 
+def a_claim(**wish: Any) -> Claim:
+    return Claim(**a_spec(**wish).model_dump())
+
+
 def chosen(nodes: list[Candidate], **wish: Any) -> list[str]:
-    claim = a_spec(**wish)
-    found = choosing.choose(Pool(AT, tuple(nodes), timedelta(hours=1)), Wish(claim, AT, None, True))
+    found = choosing.choose(
+        Pool(AT, tuple(nodes), timedelta(hours=1)), Wish(a_claim(**wish), AT, None, True)
+    )
     return [c.name for c in found.chosen]
 
 
 def whys(node: Candidate, **wish: Any) -> list[str]:
-    return [b.why for b in choosing.broken(node, Wish(a_spec(**wish), AT, None, True))]
+    return [b.why for b in choosing.broken(node, Wish(a_claim(**wish), AT, None, True))]
 
 
 # --- wishes ---------------------------------------------------------------------------------------
@@ -189,8 +194,14 @@ def test_a_wish_for_a_size_is_a_hint_where_none_is_given() -> None:
     [
         ({"cpus": 10**6}, r"it has \d+ CPU threads of 1000000"),
         ({"memory_gib": 10**5}, r"it has \d+ GiB of memory of 100000"),
-        ({"disk_gib": 10**6}, r"no disk of it fits size >= 1000000; it has "),
-        ({"root_device": {"model": "none"}}, r"no disk of it fits model none; it has "),
+        (
+            {"disk_gib": 10**6},
+            r"no disk of it fits a root disk .size >= 1000000, at least 1000000 GiB.; it has ",
+        ),
+        (
+            {"root_device": {"model": "none"}},
+            r"no disk of it fits a root disk .model none, at least 1 GiB.; it has ",
+        ),
     ],
 )
 def test_a_server_that_is_too_small_says_what_it_has(

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from sqlmodel import col, select
 
-from provisioning.choosing import GIB
+from provisioning.disks import GIB
 from provisioning.models import Bmc, Hold
 from provisioning.parts import LOGIN_REFUSED
 from provisioning.rotation_turn import REASON as CHANGES_LOGIN
@@ -186,7 +186,7 @@ def with_disks(house: Days, *gib: int) -> None:
             bmc.inventory, bmc.inventory_at = told, Clock.at
             session.add(bmc)
     big = an_image("debian").model_copy(update={"min_disk_gib": 20})
-    house.desk = replace(house.desk, image=lambda _name: big)
+    house.desk = replace(house.desk, image=lambda *_asked: big)
 
 
 SSD = {"root_device": {"size": ">= 5"}}

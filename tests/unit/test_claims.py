@@ -27,7 +27,7 @@ from provisioning.pool import Inventories
 from provisioning.states import TRANSITIONS, BmcGoal, ClaimState, Wanted
 from provisioning.store import Store
 from provisioning.wishes import _keys
-from tests.fakes.crashing import an_image
+from tests.fakes.crashing import resolved
 from tests.fakes.ironic import FakeIronic
 from tests.fakes.pool import a_look, see, why_not
 from tests.fakes.store import new_store
@@ -56,7 +56,7 @@ class House:
 
     def desk(self, undo: float = 600.0) -> Desk:
         see(self.store, self.ironic)
-        return Desk(self.store, self.ironic, an_image, timedelta(seconds=undo))  # type: ignore[arg-type]
+        return Desk(self.store, self.ironic, resolved, timedelta(seconds=undo))  # type: ignore[arg-type]
 
     def ask(self, name: str = "web", **wish: Any) -> Claim:
         return self.desk().request(
@@ -246,7 +246,7 @@ def test_projects_do_not_see_each_other(house: House) -> None:
 
 def test_an_unknown_image_holds_nothing(house: House, tmp_path: Path) -> None:
     house.add("a")
-    desk = Desk(house.store, house.ironic, lambda n: find(tmp_path, n), timedelta(0))  # type: ignore[arg-type]
+    desk = Desk(house.store, house.ironic, lambda _s, n, _i: find(tmp_path, n), timedelta(0))  # type: ignore[arg-type]
     with pytest.raises(NotFound, match="there is no image 'debian'; none is published"):
         desk.request(a_spec(), "default", "me")
     assert set(house.holds().values()) == {None}

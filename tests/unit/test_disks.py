@@ -119,7 +119,7 @@ def test_a_kept_disk_is_no_root_and_nobodys_data_but_of_who_keeps() -> None:
     keeps = [kept(SSD1), kept(HDD[3])]
     assert serials(disks.chosen(a_spec(), SERVER, keeps)) == (["S2"], [])
     named = a_spec(root_device={"serial": "S1"})
-    assert "that may be written" in disks.lacks(named, SERVER, keeps)[0]
+    assert "no disk of it fits" in disks.lacks(named, SERVER, keeps)[0]
     plain = a_spec(disks=[OSD | {"count": 4}])
     assert "only 4 of its 6" in disks.lacks(plain, SERVER, keeps)[0]
     again = a_spec(disks=[OSD | {"keep": True}])
@@ -139,7 +139,8 @@ def test_a_disk_that_nothing_tells_from_another_is_not_written_to() -> None:
     twins = [Drive(serial="0000", size_bytes=10 * GIB, name=f"/dev/sd{x}") for x in "ab"]
     told = disks.lacks(a_spec(), Inventory(drives=tuple(twins)), [])
     assert told == [
-        "its disk /dev/sda for root tells neither serial nor WWN of its own, "
+        "its disk /dev/sda for root tells neither serial nor WWN of its own "
+        "and is as large as another, "
         "so no order can name it"
     ]
     by_wwn = Inventory(drives=(twins[0].model_copy(update={"wwn": "0xAB"}), twins[1]))

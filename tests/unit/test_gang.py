@@ -43,7 +43,9 @@ class Deploying(FakeIronic):
     def patch_node(self, uuid: object, changes: dict[str, Any]) -> None:
         self._change(uuid)
 
-    def provision(self, uuid: object, target: str, config_drive: Any = None) -> None:
+    def provision(
+        self, uuid: object, target: str, config_drive: Any = None, steps: Any = ()
+    ) -> None:
         node = self.by_uuid[str(uuid)]
         if (target, node.provision_state) != ("active", "available"):
             raise Conflict(f"{node.name} is {node.provision_state}", "seed node list")

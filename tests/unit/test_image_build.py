@@ -26,6 +26,9 @@ class Tiny:
     ssh_user: str | None = None
     min_disk_gib = 0
     scratch_gib = 0
+    services: tuple[str, ...] = ()
+    root_raid = False
+    takes: frozenset[str] = frozenset({"files"})
 
     def __init__(self, folder: Path, command: list[str], seconds: float = 30) -> None:
         self.inputs = (folder / "input",)
@@ -71,7 +74,7 @@ def test_a_failed_build_leaves_only_its_log(
         run(Tiny(tmp_path, command, seconds), tmp_path)
     assert caught.value.remedy
     assert [path.name for path in (tmp_path / "cache/tiny").iterdir()] == ["lock"]
-    assert command[0] in (tmp_path / "logs/build-tiny.log").read_text()
+    assert command[0] in next((tmp_path / "logs").glob("tiny-*.log")).read_text()
 
 
 def test_too_little_space_is_said_before_anything_starts(tmp_path: Path) -> None:
@@ -109,7 +112,7 @@ def test_two_builds_at_once_make_one(tmp_path: Path) -> None:
 
 
 def test_an_unknown_recipe_names_the_known(tmp_path: Path) -> None:
-    with pytest.raises(NotFound, match="debian, ramdisk"):
+    with pytest.raises(NotFound, match=r"debian, .*, ramdisk, "):
         builder.build("windows", tmp_path, (), print, tmp_path)
 
 

@@ -11,8 +11,9 @@ from images import catalog
 from images.build import Build
 from provisioning.errors import Invalid, NotFound, SeedError
 from provisioning.image import find, published
+from tests.fakes.disks import a_raw_disk
 
-DISK = b"\0" * 510 + b"\x55\xaa" + b"\1" * 4096
+DISK = a_raw_disk(1024)
 SITE = {"/etc/ironic-python-agent/20-seed.conf": b"[DEFAULT]\ncafile = /etc/ca.pem\n"}
 
 

@@ -8,6 +8,7 @@ import pytest
 
 from images.diskfile import verify
 from provisioning.errors import Invalid
+from tests.fakes.disks import a_raw_disk
 
 
 @pytest.fixture
@@ -31,7 +32,7 @@ def test_a_plain_qcow2(qcow2: Path) -> None:
 
 def test_a_raw_disk(tmp_path: Path) -> None:
     path = tmp_path / "disk.raw"
-    path.write_bytes(b"\0" * 510 + b"\x55\xaa" + b"\0" * 512)
+    path.write_bytes(a_raw_disk(1024))
     found = verify(path)
     assert (found.format, found.virtual_size) == ("raw", 1024)
 

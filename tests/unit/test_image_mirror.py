@@ -113,3 +113,10 @@ def test_no_mirror_at_all_names_the_setting(tmp_path: Path) -> None:
 def test_a_setting_that_is_no_address(tmp_path: Path, setting: str) -> None:
     with pytest.raises(Invalid):
         lines(tmp_path, {}, setting)
+
+
+def test_the_same_archives_have_other_releases() -> None:
+    lines = mirror.sources("http://mirror.site/debian")
+    of_bookworm = mirror.of_suite(lines, "bookworm")
+    assert [line.split()[3] for line in of_bookworm] == ["bookworm", "bookworm-updates"]
+    assert mirror.of_suite(lines, "trixie") == lines

@@ -1,6 +1,6 @@
 """What a MAC boots, and the scripts for it."""
 
-from ipaddress import IPv4Address, IPv4Interface
+from ipaddress import IPv4Address, IPv4Interface, IPv4Network
 from pathlib import Path
 
 import pytest
@@ -152,9 +152,24 @@ def a_dhcp(**changes: object) -> dnsmasq.Dhcp:
     return dnsmasq.Dhcp(**(values | changes))  # type: ignore[arg-type]
 
 
+BEHIND = tuple(
+    dnsmasq.RelayedPool(
+        IPv4Network(f"10.{n}.0.0/24"),
+        IPv4Address(f"10.{n}.0.1"),
+        IPv4Address(f"10.{n}.0.200"),
+        IPv4Address(f"10.{n}.0.220"),
+    )
+    for n in (3, 4)
+)
+
+
 @pytest.mark.parametrize(
     ("name", "dhcp"),
-    [("dnsmasq", a_dhcp()), ("dnsmasq-router", a_dhcp(router=IPv4Address("172.22.0.254")))],
+    [
+        ("dnsmasq", a_dhcp()),
+        ("dnsmasq-router", a_dhcp(router=IPv4Address("172.22.0.254"))),
+        ("dnsmasq-relayed", a_dhcp(relayed=BEHIND)),
+    ],
 )
 def test_dnsmasq_conf_is_the_golden_one(name: str, dhcp: dnsmasq.Dhcp) -> None:
     assert dnsmasq.render(dhcp) == (GOLDEN / f"{name}.conf").read_text(encoding="utf-8")

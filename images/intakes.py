@@ -1,0 +1,260 @@
+"""seed-images at work: disk images on their way in, one row each, and what nobody needs any more.
+
+An intake's version is fixed when it is asked for, its part lies under its id, and each of its
+states is written before what it names begins: killed at any line, the next process goes on.
+"""
+
+import shutil
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from dataclasses import dataclass, field
+from datetime import timedelta
+from pathlib import Path
+from typing import Final
+from uuid import UUID
+
+import structlog
+from sqlmodel import Session, col, select
+
+from images import catalog, diskfile, garbage
+from images.receiving import Receiver, Stopped
+from images.registry import Registry
+from images.web import Broken, Web
+from provisioning import sources
+from provisioning.errors import Invalid, SeedError, told
+from provisioning.image import MANIFEST, Image, ImageFile
+from provisioning.models import now
+from provisioning.shelf import ImageStanding, Intake, version_of
+from provisioning.states import ImageState, IntakeState
+from provisioning.store import Store, record
+
+log = structlog.get_logger()
+
+THREADS: Final = 3
+LOOK_SECONDS: Final = 0.5
+COLLECT_SECONDS: Final = 30.0
+SAY_SECONDS: Final = 1.0
+PATIENCE: Final = timedelta(days=1)  # for an upload of which nothing more comes
+_WORKED_ON: Final = (IntakeState.WAITING, IntakeState.FETCHING, IntakeState.CHECKING)
+
+
+class Ended(Exception):
+    """Somebody cancelled the intake meanwhile."""
+
+
+@dataclass
+class Intakes:
+    """incoming: where the API puts uploads, by id. login: authority of a registry -> (username,
+    password). most: bytes of a file. most_virtual: bytes of the disk it stands for. kept: published
+    versions of each image that stay."""
+
+    store: Store
+    image_dir: Path
+    incoming: Path
+    web: Web
+    login: Callable[[str], tuple[str, str] | None]
+    most: int
+    most_virtual: int = diskfile.MOST_VIRTUAL
+    kept: int = 3
+    stopping: threading.Event = field(default_factory=threading.Event)
+    _busy: set[UUID] = field(default_factory=set)
+    _choosing: threading.Lock = field(default_factory=threading.Lock)
+
+    def run(self) -> None:
+        """Until `stopping` is set."""
+        collect_at = 0.0
+        with ThreadPoolExecutor(THREADS, "intake") as threads:
+            while True:
+                for intake in self._due():
+                    threads.submit(self._take, intake)
+                if time.monotonic() >= collect_at:
+                    self.tidy()
+                    collect_at = time.monotonic() + COLLECT_SECONDS
+                if self.stopping.wait(LOOK_SECONDS):
+                    return
+
+    def once(self) -> None:
+        """All that waits now, one after the other."""
+        for intake in self._due():
+            self._take(intake)
+
+    def tidy(self) -> None:
+        """What is not needed any more goes. What goes wrong is logged, and tried again later."""
+        try:
+            self._give_up_idle()
+            garbage.orphans(self.store, self.incoming, self.image_dir / garbage.WORK)
+            garbage.collect(self.store, self.image_dir, self.kept)
+        except Exception as error:
+            log.error("images.not-tidied", exc_info=error)
+
+    def _due(self) -> list[Intake]:
+        with self._choosing, self.store.read() as session:
+            query = select(Intake).where(col(Intake.state).in_(_WORKED_ON))
+            rows = session.exec(query.order_by(col(Intake.asked_at))).all()
+            found = [row for row in rows if row.id not in self._busy]
+            self._busy |= {row.id for row in found}
+            return found
+
+    def _take(self, intake: Intake) -> None:
+        try:
+            image = self._received(intake)
+        except (Stopped, Ended):
+            pass
+        except SeedError as error:
+            self._end(intake, error)
+        except Exception as error:
+            log.error("intake.broke", intake=str(intake.id), exc_info=error)
+            self._end(intake, Invalid("something went wrong inside Seed", "seed logs seed-images"))
+        else:
+            self._done(intake, image)
+        finally:
+            self._busy.discard(intake.id)
+
+    # --- one intake -----------------------------------------------------------------------------
+
+    def _received(self, intake: Intake) -> Image:
+        """Fetched, checked and put onto the shelf."""
+        done = self.image_dir / intake.name / version_of(intake)
+        if (done / MANIFEST).exists():  # we were killed right before we said so
+            return Image.model_validate_json((done / MANIFEST).read_bytes())
+        folder = self.image_dir / garbage.WORK / str(intake.id)
+        folder.mkdir(parents=True, exist_ok=True)
+        folder.parent.chmod(0o700)
+        file = self._whole(intake, folder)
+        self._move(intake, IntakeState.CHECKING)
+        named = Path(_last(intake.source) or intake.name)
+        (folder / "disk").chmod(0o644)
+        disk = diskfile.verify(folder / "disk", named, self.most_virtual)
+        (folder / "disk.from").unlink(missing_ok=True)
+        image = catalog.describe(
+            folder, file, disk, name=intake.name, version=done.name, user=intake.ssh_user,
+            at=now().replace(microsecond=0), source=intake.source,
+            architecture=intake.architecture,
+        )  # fmt: skip
+        if intake.draft:
+            self._hide(intake, done.name)
+        catalog.shelve(folder, done)
+        return image
+
+    def _whole(self, intake: Intake, folder: Path) -> ImageFile:
+        """folder/disk, with the digest that was asked for."""
+        for half in folder.glob("disk.*"):
+            if half.suffix in (".raw", ".qcow2"):  # killed between the manifest and the shelf
+                half.rename(folder / "disk")
+        self._move(intake, IntakeState.FETCHING)
+        path, say = folder / "disk", _Pace(lambda done, of: self._say(intake, done, of))
+        receiver = Receiver(self.web, self.most, say, self.stopping)
+        if intake.kind == "upload":
+            return receiver.copy(self.incoming / str(intake.id), path, intake.sha256)
+        if intake.kind == "url":
+            return receiver.fetch(intake.source, path, intake.sha256)
+        return self._from_registry(intake, receiver, path)
+
+    def _from_registry(self, intake: Intake, receiver: Receiver, path: Path) -> ImageFile:
+        source = sources.split(intake.source)
+        try:
+            blob = Registry(self.web, self.login).find(source)
+        except Broken as error:
+            raise Invalid(
+                f"the registry does not answer: {error}", "Look at it, then add the image again."
+            ) from error
+        if intake.sha256 and blob.sha256 != intake.sha256:
+            raise Invalid(
+                f"{intake.source} is not the image asked for: the SHA-256 of its disk is "
+                f"{blob.sha256}, not {intake.sha256}",
+                "Compare the digest with its maker's list, then add it again.",
+            )
+        return receiver.fetch(blob.url, path, blob.sha256, blob.login)
+
+    # --- what we say of it ----------------------------------------------------------------------
+
+    def _row(self, session: Session, intake: Intake) -> Intake:
+        row = session.get(Intake, intake.id)
+        if row is None or row.ended_at is not None:
+            raise Ended
+        session.add(row)
+        return row
+
+    def _move(self, intake: Intake, state: IntakeState) -> None:
+        with self.store.write() as session:
+            self._row(session, intake).state = state
+
+    def _say(self, intake: Intake, done: int, total: int) -> None:
+        with self.store.write() as session:
+            row = self._row(session, intake)
+            row.bytes_done, row.bytes_total = done, total
+
+    def _hide(self, intake: Intake, version: str) -> None:
+        """Before anybody can see the version: it is a draft."""
+        with self.store.write() as session:
+            row = session.get(ImageStanding, (intake.name, version))
+            row = row or ImageStanding(name=intake.name, version=version)
+            row.state, row.set_by, row.set_at = ImageState.DRAFT, intake.asked_by, now()
+            session.add(row)
+            self._row(session, intake).version = version
+
+    def _done(self, intake: Intake, image: Image) -> None:
+        if not intake.draft:
+            catalog.switch(self.image_dir / image.name / image.version)
+        with suppress(Ended), self.store.write() as session:
+            row = self._row(session, intake)
+            row.state, row.version, row.ended_at = IntakeState.DONE, image.version, now()
+            row.bytes_done = row.bytes_total = image.files["disk"].size
+            kind = "image.draft" if intake.draft else "image.published"
+            record(
+                session, kind, f"{image.name}:{image.version}",
+                f"{image.name} {image.version} came in", who=intake.asked_by,
+                sha256=image.files["disk"].sha256, source=intake.source,
+            )  # fmt: skip
+        self._clear(intake)
+
+    def _end(self, intake: Intake, error: SeedError) -> None:
+        with suppress(Ended), self.store.write() as session:
+            refuse(session, self._row(session, intake), error, "seed")
+        self._clear(intake)
+
+    def _clear(self, intake: Intake) -> None:
+        """Its parts; what a kill leaves here goes with the orphans."""
+        (self.incoming / str(intake.id)).unlink(missing_ok=True)
+        shutil.rmtree(self.image_dir / garbage.WORK / str(intake.id), ignore_errors=True)
+        with suppress(OSError):
+            (self.image_dir / garbage.WORK).rmdir()
+
+    def _give_up_idle(self) -> None:
+        """Uploads of which nothing came for a day."""
+        with self.store.read() as session:
+            query = select(Intake).where(Intake.state == IntakeState.UPLOADING)
+            rows = session.exec(query.where(col(Intake.asked_at) < now() - PATIENCE)).all()
+        for row in rows:
+            last = row.asked_at.timestamp()
+            with suppress(OSError):
+                last = (self.incoming / str(row.id)).stat().st_mtime
+            if time.time() - last > PATIENCE.total_seconds():
+                self._end(row, Invalid("nothing of it came for a day", "seed image add NAME FILE"))
+
+
+def refuse(session: Session, row: Intake, error: SeedError, who: str) -> None:
+    """The intake ends here, with the reason."""
+    row.state, row.ended_at = IntakeState.REFUSED, now()
+    row.problem, row.remedy = told(error)["problem"], error.remedy
+    session.add(row)
+    record(session, "image.refused", row.name, str(error), who=who, intake=str(row.id))
+
+
+class _Pace:
+    """Says how far it is at once, and then every second."""
+
+    def __init__(self, say: Callable[[int, int], None]) -> None:
+        self._say, self._at = say, 0.0
+
+    def __call__(self, done: int, total: int) -> None:
+        if time.monotonic() >= self._at:
+            self._at = time.monotonic() + SAY_SECONDS
+            self._say(done, total)
+
+
+def _last(source: str) -> str:
+    return source.rpartition("/")[2].partition("?")[0] if source else ""

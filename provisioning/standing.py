@@ -1,0 +1,109 @@
+"""Whether a version of an image may be used, and which one a claim gets. Rows and manifests only.
+
+A version without a row is published. Who removes files looks at `in_use` in the same write
+transaction that takes the version away (images/garbage.py), and who makes a claim resolves its
+image in the write transaction that makes it: so a claim never gets what is being removed.
+"""
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from sqlmodel import Session, col, select
+
+from provisioning import image as images
+from provisioning.errors import Conflict, NotFound
+from provisioning.image import Image
+from provisioning.models import Claim, now
+from provisioning.shelf import ImageStanding
+from provisioning.states import ImageState
+from provisioning.store import record
+
+
+def of(session: Session, name: str, version: str) -> ImageState:
+    said = row(session, name, version)
+    return said.state if said else ImageState.PUBLISHED
+
+
+def row(session: Session, name: str, version: str) -> ImageStanding | None:
+    """What was said of a version; None: nothing, it is published."""
+    return session.get(ImageStanding, (name, version))
+
+
+def resolve(session: Session, image_dir: Path, ref: str, operator: bool) -> Image:
+    """The version that a new claim for `ref` gets: NAME is the published one, NAME:VERSION that.
+
+    operator: may have a draft, by naming its version. Raises NotFound, and Conflict for a version
+    that new claims do not get.
+    """
+    image = images.find(image_dir, ref, lambda name, version: of(session, name, version))
+    state = of(session, image.name, image.version)
+    if state is ImageState.WITHDRAWN:
+        said = session.get_one(ImageStanding, (image.name, image.version))
+        raise Conflict(
+            f"version {image.version} of the image {image.name} is withdrawn{_because(said.why)}",
+            f"Name another one: `seed image versions {image.name}`.",
+        )
+    if state is ImageState.DRAFT and not operator:
+        raise NotFound(
+            f"there is no version {image.version!r} of the image {image.name!r}",
+            "seed image versions NAME",
+        )
+    return image
+
+
+def usable(session: Session, claim: Claim) -> str:
+    """Why a deploy of this claim's image must not begin; "" if it may."""
+    said = row(session, images.split(claim.image)[0], claim.image_version)
+    if said is None or said.state is not ImageState.WITHDRAWN:
+        return ""
+    return f"version {said.version} of the image {said.name} is withdrawn{_because(said.why)}"
+
+
+def _because(why: str) -> str:
+    return f": {why}" if why else ""
+
+
+def users(session: Session, name: str, version: str) -> Sequence[Claim]:
+    """Living claims that have this version, also those that were made before versions were kept."""
+    living = select(Claim).where(col(Claim.ended_at).is_(None))
+    mine = living.where(col(Claim.image).in_([name, f"{name}:{version}"]))
+    return session.exec(mine.where(col(Claim.image_version).in_([version, ""]))).all()
+
+
+def set_state(session: Session, image: Image, state: ImageState, why: str, who: str) -> None:
+    """What people want of a version; the same again changes nothing. Raises Conflict."""
+    before = of(session, image.name, image.version)
+    if before is state:
+        return
+    if state is ImageState.DEPRECATED and before is not ImageState.PUBLISHED:
+        raise Conflict(
+            f"version {image.version} of the image {image.name} is {before}: only a published one "
+            "is deprecated",
+            f"seed image publish {image.name}:{image.version}",
+        )
+    said = row(session, image.name, image.version)
+    said = said or ImageStanding(name=image.name, version=image.version)
+    said.state, said.why, said.set_by, said.set_at = state, why, who, now()
+    session.add(said)
+    record(
+        session, f"image.{state}", f"{image.name}:{image.version}",
+        f"{image.name} {image.version} is {state}, it was {before}", who=who, why=why,
+    )  # fmt: skip
+
+
+def superfluous(session: Session, found: Iterable[Image], current: str, kept: int) -> list[Image]:
+    """Versions of one image, newest first, whose files may go, if no claim has them.
+
+    Withdrawn ones, and published ones beyond the newest `kept`; never the one in use (`current`),
+    unless that is withdrawn. What is a draft or deprecated waits until somebody withdraws it.
+    """
+    gone, published = [], 0
+    for image in found:
+        match of(session, image.name, image.version):
+            case ImageState.WITHDRAWN:
+                gone.append(image)
+            case ImageState.PUBLISHED:
+                published += 1
+                if published > kept and image.version != current:
+                    gone.append(image)
+    return [image for image in gone if not users(session, image.name, image.version)]

@@ -1,0 +1,444 @@
+"""Disk images come in: fetched, uploaded, cut off, killed, and refused for what they are."""
+
+import gzip
+import multiprocessing
+import os
+import ssl
+import subprocess
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from ipaddress import ip_address
+from pathlib import Path
+from typing import Any
+from uuid import UUID
+
+import pytest
+from sqlmodel import select
+
+from images import receiving, web
+from images.intakes import Intakes
+from images.receiving import Receiver
+from images.web import Web
+from provisioning import image as images
+from provisioning import standing
+from provisioning.errors import NotFound
+from provisioning.hook_delivery import surroundings
+from provisioning.models import Event
+from provisioning.shelf import Intake
+from provisioning.states import ImageState, IntakeState
+from provisioning.store import Store
+from tests.fakes.appliance import until
+from tests.fakes.depot import Depot, a_depot, redirect, reply
+from tests.fakes.disks import a_qcow2, a_raw_disk, sha256
+from tests.fakes.store import new_store
+
+DISK = a_raw_disk()
+GOOD = sha256(DISK)
+
+
+@dataclass
+class Site:
+    """One seed-images with folders of its own."""
+
+    folder: Path
+    store: Store
+    allowed: tuple[str, ...] = ()
+    most: int = 64 << 20
+    logins: dict[str, tuple[str, str]] = field(default_factory=dict)
+    trust: Callable[[], ssl.SSLContext] = ssl.create_default_context
+
+    @property
+    def image_dir(self) -> Path:
+        return self.folder / "images"
+
+    def service(self) -> Intakes:
+        found = Web(self.allowed, lambda _: False, self.trust, lambda *_: [ip_address("127.0.0.1")])
+        return Intakes(
+            self.store, self.image_dir, self.folder / "incoming", found, self.logins.get, self.most
+        )
+
+    def ask(self, source: str = "", sha: str = GOOD, **more: Any) -> UUID:
+        kind = "oci" if source.startswith("oci:") else "url" if source else "upload"
+        row = Intake(
+            name="fedora", kind=kind, source=source, sha256=sha, asked_by="me",
+            state=IntakeState.WAITING, **more,
+        )  # fmt: skip
+        with self.store.write() as session:
+            session.add(row)
+        return row.id
+
+    def upload(self, content: bytes, sha: str = "") -> UUID:
+        identity = self.ask(sha=sha or sha256(content))
+        (self.folder / "incoming" / str(identity)).write_bytes(content)
+        return identity
+
+    def row(self, identity: UUID) -> Intake:
+        with self.store.read() as session:
+            return session.get_one(Intake, identity)
+
+    def done(self, identity: UUID) -> Intake:
+        self.service().once()
+        row = self.row(identity)
+        assert row.state is IntakeState.DONE, row.problem
+        return row
+
+    def refused(self, identity: UUID) -> str:
+        """The sentence; nothing of it stays, neither in a folder nor as a half row."""
+        self.service().once()
+        row = self.row(identity)
+        assert row.state is IntakeState.REFUSED
+        assert row.remedy
+        assert row.ended_at
+        assert row.version == ""
+        assert list(self.image_dir.rglob("*")) == []
+        assert list((self.folder / "incoming").iterdir()) == []
+        return row.problem
+
+
+@pytest.fixture
+def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Site:
+    monkeypatch.setattr(receiving, "PAUSE_SECONDS", 0.01)
+    for name in ("images", "incoming"):
+        (tmp_path / name).mkdir()
+    return Site(tmp_path, new_store(tmp_path))
+
+
+@pytest.fixture
+def depot(site: Site) -> Iterator[Depot]:
+    with a_depot(site.folder) as depot:
+        depot.files["/disk.img"] = DISK
+        site.allowed = (depot.authority,)
+        yield depot
+
+
+# --- what comes in --------------------------------------------------------------------------------
+
+
+def test_a_disk_is_fetched_and_published(site: Site, depot: Depot) -> None:
+    row = site.done(site.ask(depot.url("/disk.img?key=1"), ssh_user="fedora"))
+
+    image = images.find(site.image_dir, "fedora")
+    assert (image.version, image.format, image.ssh_user) == (row.version, "raw", "fedora")
+    assert image.source == depot.url("/disk.img?key=1")
+    assert image.path(site.image_dir, "disk").read_bytes() == DISK
+    assert (row.bytes_done, row.bytes_total) == (len(DISK), len(DISK))
+    with site.store.read() as session:
+        (event,) = session.exec(select(Event).where(Event.kind == "image.published")).all()
+        assert standing.of(session, "fedora", row.version) is ImageState.PUBLISHED
+    assert (event.who, event.data["sha256"]) == ("me", GOOD)
+    folder = site.image_dir / "fedora" / row.version
+    assert folder.stat().st_mode & 0o777 == 0o755
+    assert {path.stat().st_mode & 0o777 for path in folder.iterdir()} == {0o644}
+
+
+def test_an_upload_is_copied_checked_and_published(site: Site, tmp_path: Path) -> None:
+    content = a_qcow2(tmp_path / "own.qcow2").read_bytes()
+    row = site.done(site.upload(content))
+
+    image = images.find(site.image_dir, f"fedora:{row.version}")
+    assert (image.format, image.virtual_size) == ("qcow2", 5 << 20)
+    assert image.path(site.image_dir, "disk").read_bytes() == content
+    assert list((site.folder / "incoming").iterdir()) == []
+
+
+def test_a_draft_is_nobodys_until_it_is_published(site: Site, depot: Depot) -> None:
+    row = site.done(site.ask(depot.url(), draft=True))
+    ref = f"fedora:{row.version}"
+    with site.store.read() as session:
+        assert standing.of(session, "fedora", row.version) is ImageState.DRAFT
+        for asked, operator in (("fedora", True), ("fedora", False), (ref, False)):
+            with pytest.raises(NotFound):
+                standing.resolve(session, site.image_dir, asked, operator)
+        assert standing.resolve(session, site.image_dir, ref, True).version == row.version
+    with site.store.write() as session:
+        image = images.find(site.image_dir, ref)
+        standing.set_state(session, image, ImageState.PUBLISHED, "tried", "me")
+    with site.store.read() as session:
+        assert standing.resolve(session, site.image_dir, "fedora", False).version == row.version
+
+
+# --- connections that break -----------------------------------------------------------------------
+
+
+def test_a_cut_connection_is_gone_on_with(site: Site, depot: Depot) -> None:
+    depot.cuts = 2
+    site.done(site.ask(depot.url()))
+
+    assert [asked.headers.get("range") for asked in depot.asked] == [
+        None, "bytes=100000-", "bytes=200000-",
+    ]  # fmt: skip
+    assert {asked.headers.get("if-range") for asked in depot.asked[1:]} == {'"one"'}
+
+
+def test_a_file_that_became_another_one_is_begun_anew(site: Site, depot: Depot) -> None:
+    """Cut off, and the next answer has another ETag: what came before is thrown away."""
+    other, before = a_raw_disk(mark=b"other"), depot.files["/disk.img"]
+
+    def second(there: Depot, handler: Any, asked: Any) -> None:
+        if len(there.asked) > 1:
+            there.etag = '"two"'
+            there.files["/x"] = other
+        there.send(handler, asked, other if len(there.asked) > 1 else before)
+
+    depot.cuts, depot.replies["/disk.img"] = 1, second
+    row = site.done(site.ask(depot.url(), sha256(other)))
+    assert images.find(site.image_dir, "fedora").version == row.version
+
+
+def test_a_server_that_never_ends_is_given_up(site: Site, depot: Depot) -> None:
+    depot.cuts, depot.cut_at = 100, 0
+    told = site.refused(site.ask(depot.url()))
+    assert told.startswith(f"given up after {receiving.TRIES} tries, with 0 bytes received: ")
+    assert len(depot.asked) == receiving.TRIES
+
+
+def _killed_at(folder: Path, identity: UUID, allowed: tuple[str, ...], where: str) -> None:
+    """In a process of its own: dies as by SIGKILL when it comes to `where`."""
+    site = Site(folder, Store(f"sqlite:///{folder}/seed.db"), allowed)
+
+    def die(*_: object, **__: object) -> None:
+        os._exit(9)
+
+    if where == "receiving":
+        was, count = receiving.Part.append, [0]
+
+        def append(part: Any, chunk: bytes) -> None:
+            was(part, chunk)
+            part._file.flush()
+            count[0] += 1
+            if count[0] == 3:
+                die()
+
+        receiving.Part.append = append  # type: ignore[method-assign]
+        receiving.CHUNK = 65536
+    else:
+        from images import catalog, diskfile
+
+        setattr(catalog if hasattr(catalog, where) and where != "verify" else diskfile, where, die)
+    site.service().once()
+
+
+@pytest.mark.parametrize("where", ["receiving", "verify", "describe", "shelve", "switch"])
+def test_an_intake_whose_process_is_killed_goes_on(site: Site, depot: Depot, where: str) -> None:
+    identity = site.ask(depot.url())
+    fork = multiprocessing.get_context("spawn")
+    process = fork.Process(target=_killed_at, args=(site.folder, identity, site.allowed, where))
+    process.start()
+    process.join(60)
+    assert process.exitcode == 9
+    assert site.row(identity).ended_at is None
+
+    row = site.done(identity)
+
+    image = images.find(site.image_dir, "fedora")
+    assert image.version == row.version
+    assert image.path(site.image_dir, "disk").read_bytes() == DISK
+    assert sorted(path.name for path in site.image_dir.iterdir()) == ["fedora"]
+    if where == "receiving":
+        assert depot.asked[1].headers["range"].startswith("bytes=")
+        assert depot.asked[1].headers["range"] != "bytes=0-"
+    else:
+        assert len(depot.asked) == 1, "what was whole is not fetched again"
+
+
+def test_a_cancelled_intake_stops_at_once(site: Site, depot: Depot) -> None:
+    begun, go_on = threading.Event(), threading.Event()
+
+    def slowly(there: Depot, handler: Any, asked: Any) -> None:
+        handler.send_response(200)
+        handler.end_headers()
+        handler.wfile.write(DISK[:1000])
+        begun.set()
+        go_on.wait(20)
+
+    depot.replies["/disk.img"] = slowly
+    identity = site.ask(depot.url())
+    service = site.service()
+    thread = threading.Thread(target=service.run)
+    thread.start()
+    try:
+        assert begun.wait(20)
+        with site.store.write() as session:
+            row = session.get_one(Intake, identity)
+            row.state, row.ended_at = IntakeState.REFUSED, row.asked_at
+            row.problem = "cancelled by me"
+            session.add(row)
+        go_on.set()
+        until(lambda: not service._busy, 20, "the intake's end")
+        service.tidy()
+    finally:
+        go_on.set()
+        service.stopping.set()
+        thread.join(20)
+    assert site.row(identity).problem == "cancelled by me"
+    assert list(site.image_dir.rglob("*")) == []
+
+
+# --- what is refused ------------------------------------------------------------------------------
+
+
+def test_an_altered_image_is_refused(site: Site, depot: Depot) -> None:
+    depot.files["/disk.img"] = DISK[:-1] + b"x"
+    told = site.refused(site.ask(depot.url()))
+    other = sha256(DISK[:-1] + b"x")
+    assert told == f"disk.img is not the file asked for: its SHA-256 is {other}, not {GOOD}"
+
+
+def test_an_upload_with_a_swapped_digest_is_refused(site: Site) -> None:
+    told = site.refused(site.upload(DISK, "0" * 64))
+    assert told.startswith("what was uploaded is not the file asked for: its SHA-256 is")
+
+
+def a_backed_qcow2(folder: Path) -> bytes:
+    a_qcow2(folder / "base.qcow2")
+    a_qcow2(folder / "top.qcow2", "-b", "base.qcow2", "-F", "qcow2")
+    return (folder / "top.qcow2").read_bytes()
+
+
+def a_huge_qcow2(folder: Path) -> bytes:
+    return a_qcow2(folder / "huge.qcow2", size="3T").read_bytes()
+
+
+def an_encrypted_qcow2(folder: Path) -> bytes:
+    (folder / "key").write_text("secret")
+    a_qcow2(
+        folder / "luks.qcow2", "--object", f"secret,id=s,file={folder}/key", "-o",
+        "encrypt.format=luks,encrypt.key-secret=s,encrypt.iter-time=10",
+    )  # fmt: skip
+    return (folder / "luks.qcow2").read_bytes()
+
+
+def a_vmdk(folder: Path) -> bytes:
+    argv = ["qemu-img", "create", "-q", "-f", "vmdk", str(folder / "x.vmdk"), "5M"]
+    subprocess.run(argv, check=True, timeout=60)
+    return (folder / "x.vmdk").read_bytes()
+
+
+def with_boot_signature(folder: Path) -> bytes:
+    """A qcow2 that begins as a raw disk does, too: who guesses the format is deceived."""
+    content = bytearray(a_qcow2(folder / "poly.qcow2").read_bytes())
+    content[446:512] = DISK[446:512]
+    return bytes(content)
+
+
+@pytest.mark.parametrize(
+    ("make", "why"),
+    [
+        (a_backed_qcow2, "needs a second file (backing file)"),
+        (with_boot_signature, "is more than one thing at once: gpt and qcow2"),
+        (lambda _: gzip.compress(bytes(10 << 20)), "is packed with gzip: unpack it, and give the "
+         "digest of the disk"),
+        (a_huge_qcow2, "is a disk of 3072 GiB, more than 2048"),
+        (an_encrypted_qcow2, "is encrypted"),
+        (a_vmdk, "is a vmdk, and only raw and qcow2 are taken"),
+        (lambda _: bytes(4096), "is neither a qcow2 nor a raw disk with a boot sector"),
+        (lambda _: bytes(510) + b"\x55\xaa" + bytes(4096),
+         "has a boot sector without a partition table that holds together"),
+        (lambda _: b"<html>", "is too short for a disk"),
+    ],
+    ids=["backing file", "raw and qcow2", "gzip bomb", "huge", "encrypted", "vmdk", "zeros",
+         "no partition", "short"],
+)  # fmt: skip
+def test_what_is_no_disk_is_refused(
+    site: Site, tmp_path: Path, make: Callable[[Path], bytes], why: str
+) -> None:
+    assert site.refused(site.upload(make(tmp_path))) == f"fedora {why}"
+
+
+def test_a_file_that_is_too_large_is_refused_before_it_comes(site: Site, depot: Depot) -> None:
+    site.most = 1 << 19
+    told = site.refused(site.ask(depot.url()))
+    assert told == "the file is larger than 0.000488281 GiB"
+
+
+def test_a_file_that_says_no_size_is_cut_at_the_limit(site: Site, depot: Depot) -> None:
+    site.most, depot.length = 1 << 19, False
+    assert "the file is larger than" in site.refused(site.ask(depot.url()))
+
+
+@contextmanager
+def a_small_disk(at: Path, size: str) -> Iterator[None]:
+    subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", str(at)], check=True, timeout=30
+    )
+    try:
+        yield
+    finally:
+        subprocess.run(["umount", str(at)], check=True, timeout=30)
+
+
+def test_an_image_that_does_not_fit_is_refused(site: Site, depot: Depot) -> None:
+    with a_small_disk(site.image_dir, "8m"):
+        told = site.refused(site.ask(depot.url()))
+    assert told.startswith("the image needs 0.0 GiB free in ")
+
+
+def test_a_disk_that_becomes_full_is_said(
+    site: Site, depot: Depot, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(receiving, "SPARE", -(1 << 30))  # somebody else filled it meanwhile
+    with a_small_disk(site.image_dir, "600k"):
+        told = site.refused(site.ask(depot.url()))
+    assert told == "the disk became full while the image came in"
+
+
+# --- where it may come from -----------------------------------------------------------------------
+
+
+def test_a_host_that_is_not_listed_is_not_asked(site: Site, depot: Depot) -> None:
+    site.allowed = ("other.test",)
+    told = site.refused(site.ask(depot.url()))
+    assert told == f"images are fetched from only other.test, and this one is at {depot.authority}"
+    assert depot.asked == []
+
+
+def test_a_redirect_to_another_host_is_not_followed(site: Site, depot: Depot) -> None:
+    with a_depot(site.folder, "other.test") as other:
+        depot.replies["/disk.img"] = redirect(other.url())
+        told = site.refused(site.ask(depot.url()))
+        assert other.asked == []
+        assert told.endswith(f"{depot.authority} sends us on to {other.authority}")
+        site.allowed = (*site.allowed, other.authority)
+        other.files["/disk.img"] = DISK
+        site.done(site.ask(depot.url()))
+
+
+@pytest.mark.parametrize("target", ["file:///etc/shadow", "ftp://images.test/x", "//u:p@x/", ""])
+def test_a_redirect_to_what_is_no_source_is_refused(site: Site, depot: Depot, target: str) -> None:
+    depot.replies["/disk.img"] = redirect(target)
+    site.refused(site.ask(depot.url()))
+
+
+def test_redirects_end(site: Site, depot: Depot) -> None:
+    depot.replies["/disk.img"] = redirect("/disk.img")
+    assert "sends us on more than 5 times" in site.refused(site.ask(depot.url()))
+
+
+def test_a_name_that_leads_to_this_machine_is_not_asked(site: Site, depot: Depot) -> None:
+    rule = surroundings()
+    asked = Web(site.allowed, rule, resolve=lambda *_: [ip_address("127.0.0.1")])
+    receiver = Receiver(asked, 1 << 30, lambda *_: None, threading.Event())
+    with pytest.raises(Exception, match=r"images\.test is at 127\.0\.0\.1, which is this machine"):
+        receiver.fetch(depot.url(), site.folder / "part", GOOD)
+    assert depot.asked == []
+    literal = replace(asked, allowed=(f"127.0.0.1:{depot.port}",))  # a person means it
+    receiver = Receiver(literal, 1 << 30, lambda *_: None, threading.Event())
+    receiver.fetch(f"http://127.0.0.1:{depot.port}/disk.img", site.folder / "part", GOOD)
+
+
+def test_a_packed_answer_is_refused(site: Site, depot: Depot) -> None:
+    packed = gzip.compress(bytes(1 << 20))
+    depot.replies["/disk.img"] = reply(200, packed, content_encoding="gzip")
+    assert "the file comes packed (gzip)" in site.refused(site.ask(depot.url()))
+
+
+def test_what_is_not_there_is_said(site: Site, depot: Depot) -> None:
+    told = site.refused(site.ask(depot.url("/none.img?key=secret")))
+    assert told == f"the server answered 404 to http://{depot.authority}/none.img"
+
+
+def test_the_time_limits_are_stated() -> None:
+    assert web.TIMEOUT.connect == 10
+    assert web.TIMEOUT.read == 30
