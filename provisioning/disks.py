@@ -265,7 +265,8 @@ def _disks(inventory: Inventory) -> list[Drive]:
 def hint_of(drive: Drive, among: Sequence[Drive]) -> dict[str, str]:
     """Root device hints that fit this disk and none beside it; empty: it has nothing of its own.
 
-    A disk of a simple virtual machine tells neither serial nor WWN: there its size may be enough.
+    A disk of a simple virtual machine tells neither serial nor WWN: there its size may be enough,
+    if it is whole GiB: the agent compares it as a fraction.
     """
     names: tuple[tuple[str, Callable[[Drive], str]], ...] = (
         ("serial", lambda d: serial_key(d.serial)),
@@ -275,8 +276,8 @@ def hint_of(drive: Drive, among: Sequence[Drive]) -> dict[str, str]:
         value = told(drive)
         if value and sum(told(d) == value for d in among) == 1:
             return {name: f"s== {getattr(drive, name).strip()}"}
-    gib = drive.size_bytes // GIB
-    alone = gib and sum(d.size_bytes // GIB == gib for d in among) == 1
+    gib, more = divmod(drive.size_bytes, GIB)
+    alone = gib and not more and sum(d.size_bytes // GIB == gib for d in among) == 1
     return {"size": f"== {gib}"} if alone else {}
 
 

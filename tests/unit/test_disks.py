@@ -265,3 +265,10 @@ def test_whatever_is_chosen_fits_and_is_chosen_once(
     for entry, (_, drive) in zip(wanted, found["data"], strict=True):
         assert entry["keep"] or drive.serial not in [k.serial for k in held]
         assert entry.get("rotational", drive.media == "hdd") == (drive.media == "hdd")
+
+
+def test_a_size_names_a_disk_only_where_the_agent_reads_it_as_the_same_number() -> None:
+    """ironic-python-agent 13, device_hints: size in bytes / 2**30 == the hint."""
+    whole, part = (Drive(size_bytes=n, name="/dev/vda") for n in (12 * GIB, 12 * GIB + 1))
+    assert disks.hint_of(whole, [whole]) == {"size": "== 12"}
+    assert disks.hint_of(part, [part]) == {}

@@ -208,7 +208,7 @@ def test_two_disks_that_go_by_one_serial_are_both_kept(one: Days) -> None:
     show(one, twins)
     with one.store.read() as session:
         seen = keeping.seen_by(session.exec(select(Bmc)).one())
-    with pytest.raises(Conflict, match="may be written"):
+    with pytest.raises(Conflict, match="no disk of it fits a root disk"):
         disks.chosen(a_spec("web"), seen, kept(one))
 
 
