@@ -82,5 +82,5 @@ class ClaimAsk(ClaimSpec):
     def spec(self) -> ClaimSpec:
         told = self.model_dump(exclude={"secret_files"})
         if self.nodes and "count" not in self.model_fields_set:
-            told["count"] = len(self.nodes)
+            told["count"] = min(len(self.nodes), wishes.MANY)  # more are refused in words
         return ClaimSpec.model_validate(told)
