@@ -225,6 +225,11 @@ class Claiming(Seats):
         with self.parts.store.read() as session:  # closed already, after a crash below
             orders_of = [orders.of_deploy(session, hold) for hold, _bmc in seats]
         for (hold, bmc), order in zip(seats, orders_of, strict=True):
+            if order is not None and order.alarm:
+                return Stuck(
+                    f"{bmc.node_name}: {order.alarm}",
+                    f"Find out who that was; `seed claim release {claim.name}` gives it back.",
+                )
             if order is None or order.proof is None:
                 missing.append(bmc.node_name or "")
                 if order and order.ironic_done_at and _older(order, PROOF_SECONDS):
