@@ -225,22 +225,11 @@ class Claiming(Seats):
         with self.parts.store.read() as session:  # closed already, after a crash below
             orders_of = [orders.of_deploy(session, hold) for hold, _bmc in seats]
         for (hold, bmc), order in zip(seats, orders_of, strict=True):
-            if order is not None and order.alarm:
-                return Stuck(
-                    f"{bmc.node_name}: {order.alarm}",
-                    f"Find out who that was; `seed claim release {claim.name}` gives it back.",
-                )
+            stuck = self._unproved(claim, hold, bmc, order)
+            if stuck:
+                return stuck
             if order is None or order.proof is None:
                 missing.append(bmc.node_name or "")
-                if order and order.ironic_done_at and _older(order, PROOF_SECONDS):
-                    return Stuck(
-                        f"{bmc.node_name} is active but sent no proof for an hour",
-                        "Look at its console: did it boot from disk, did cloud-init run?",
-                    )
-                continue
-            wrong = differs(claim, hold, bmc, order)
-            if wrong:
-                return Stuck(wrong, f"`seed claim release {claim.name}` gives it back.")
         if missing:
             return Wait(f"waiting for the proof of {some(missing, ', ')}", 1.0)
         with self.parts.store.write() as session:
@@ -250,6 +239,27 @@ class Claiming(Seats):
                     orders.close(session, order, "proved")
         self.parts.serve_wire()
         return Move(ClaimState.ACTIVE)
+
+    def _unproved(self, claim: Claim, hold: Hold, bmc: Bmc, order: Order | None) -> Stuck | None:
+        """Why this node will never prove itself; None: it did, or may still do so."""
+        if order is None:
+            return None
+        if order.alarm:
+            return Stuck(
+                f"{bmc.node_name}: {order.alarm}",
+                f"Find out who that was; `seed claim release {claim.name}` gives it back.",
+            )
+        if order.proof is not None:
+            wrong = differs(claim, hold, bmc, order)
+            return (
+                Stuck(wrong, f"`seed claim release {claim.name}` gives it back.") if wrong else None
+            )
+        if order.ironic_done_at and _older(order, PROOF_SECONDS):
+            return Stuck(
+                f"{bmc.node_name} is active but sent no proof for an hour",
+                "Look at its console: did it boot from disk, did cloud-init run?",
+            )
+        return None
 
 
 def _older(order: Order, seconds: float) -> bool:

@@ -62,8 +62,7 @@ def nginx(settings: Settings) -> Iterator[Path]:
         folder.mkdir(parents=True, exist_ok=True)
     tls.ensure(settings)
     conf, said = paths.nginx / "nginx.conf", settings.log_dir / "stderr"
-    # At its most talkative: what a location keeps to itself it keeps at any level.
-    conf.write_text(nginx_conf.render(settings).replace("stderr warn", "stderr info"))
+    conf.write_text(nginx_conf.render(settings))
     with said.open("wb") as stderr:
         argv = ["nginx", "-e", "stderr", "-c", str(conf)]
         process = subprocess.Popen(argv, stderr=stderr)
