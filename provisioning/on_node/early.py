@@ -19,10 +19,12 @@ from typing import Any
 
 EARLY_FOR, LATE_FOR, PAUSE, CALL_TIMEOUT = 60, 300, 2, 20  # seconds
 LARGEST = 16 * 1024 * 1024  # bytes
+NETWORK = "/etc/systemd/network/"
+ONLINE = "/usr/lib/systemd/systemd-networkd-wait-online"
 TOUCHED = {
-    "/etc/systemd/network/": ("networkctl", "reload"),
-    "/etc/systemd/timesyncd.conf.d/": ("systemctl", "try-restart", "systemd-timesyncd.service"),
-    "/etc/systemd/resolved.conf.d/": ("systemctl", "try-restart", "systemd-resolved.service"),
+    "/etc/systemd/timesyncd.conf.d/": "systemd-timesyncd.service",
+    "/etc/systemd/resolved.conf.d/": "systemd-resolved.service",
+    "/etc/chrony/": "chrony.service",
 }
 
 
@@ -47,9 +49,35 @@ def files(wanted: list[dict[str, Any]]) -> None:
         if not path.is_file() or path.read_bytes() != content:
             write(path, content, one["mode"])
             changed.append(one["path"])
-    for folder, argv in TOUCHED.items():
+    if any(path.startswith(NETWORK) for path in changed):
+        network(wanted)
+    for folder, unit in TOUCHED.items():
         if any(path.startswith(folder) for path in changed):
-            subprocess.run(argv, timeout=60, check=False)
+            run("systemctl", "try-restart", unit)
+
+
+def run(*argv: str) -> bool:
+    try:
+        return subprocess.run(argv, timeout=60, check=False).returncode == 0
+    except (OSError, subprocess.TimeoutExpired):
+        return False
+
+
+def network(wanted: list[dict[str, Any]]) -> None:
+    """Tell networkd, and wait for what it makes. Reading its files again by a signal is what 257
+    does; 252 asks itself by the bus, which is not up yet."""
+    unit = "systemd-networkd.service"
+    if not run("systemctl", "is-active", "--quiet", unit):
+        return
+    if not run("systemctl", "reload", unit):
+        run("systemctl", "restart", unit)
+    names = [
+        one["content"].split("Name=", 1)[1].split("\n", 1)[0]
+        for one in wanted
+        if one["path"].startswith(NETWORK) and one["path"].endswith(".netdev")
+    ]
+    waited_for = [word for name in names for word in ("-i", name)] or ["--any"]
+    run(ONLINE, "--timeout=30", *waited_for)
 
 
 def fetched(url: str, trust: ssl.SSLContext) -> bytes:
