@@ -13,6 +13,7 @@ from pydantic import BaseModel
 from sqlmodel import Session, col, select
 
 from provisioning import racks, seats
+from provisioning.disks import roles
 from provisioning.models import Address, Bmc, Claim, Hold, Order
 from provisioning.network_doc import WIRE
 from provisioning.networks import networks as fabric_nets
@@ -176,7 +177,7 @@ class _Known:
             ssh_user=ssh_user,
             host_keys=list(proof.get("host_keys", [])),
             nics=seats.nics(bmc, told, place, proof, _networks_of(addresses)),
-            disks=seats.disks(told, proof),
+            disks=seats.disks(told, proof, roles(order.wanted if order else {})),
             **seats.sizes(told),
             **_where(place),
             resource_class=bmc.resource_class,

@@ -37,13 +37,14 @@ class HandOutNic(BaseModel):
 
 
 class HandOutDisk(BaseModel):
-    """role: "root" for the one that the image is on, "data" for the others, empty if not known."""
+    """role: "root" for the one that the image is on; of the others what the claim asked it for,
+    "kept", or "data"; empty if not known."""
 
     name: str = ""
     serial: str = ""
     wwn: str = ""
     size_bytes: int = 0
-    role: Literal["", "root", "data"] = ""
+    role: str = ""
 
 
 def places(session: Session, bmcs: Sequence[Bmc]) -> dict[UUID, Place]:
@@ -135,8 +136,10 @@ def _cable(
     return {}
 
 
-def disks(told: Sequence[Told], proof: Mapping[str, Any]) -> list[HandOutDisk]:
-    """As the running system sees them, else as the ramdisk did."""
+def disks(
+    told: Sequence[Told], proof: Mapping[str, Any], asked: Mapping[str, str]
+) -> list[HandOutDisk]:
+    """As the running system sees them, else as the ramdisk did. asked: disks.roles of the order."""
     if "disks" not in proof:
         inventory = next((t.inventory for t in told if t.source == "in band"), None)
         return [_unproved(drive) for drive in (inventory.drives if inventory else ())]
@@ -148,7 +151,8 @@ def disks(told: Sequence[Told], proof: Mapping[str, Any]) -> list[HandOutDisk]:
             serial=disk.get("serial") or "",
             wwn=disk.get("wwn") or "",
             size_bytes=disk["size_bytes"],
-            role=_role(disk, alone=len(own) == 1) if known else "",
+            role=asked.get(disk.get("serial") or disk.get("wwn") or "")
+            or (_role(disk, alone=len(own) == 1) if known else ""),
         )
         for disk in own
     ]

@@ -162,13 +162,27 @@ def test_files_are_written_and_whom_they_concern_is_told(node: Node) -> None:
     ran: list[tuple[str, ...]] = []
     space = script("early.py")
     folder = str(node.folder / "network") + "/"
-    space["TOUCHED"] = {folder: ("networkctl", "reload")}
-    space["subprocess"] = type("", (), {"run": lambda argv, **_: ran.append(argv)})
-    wanted = [{"path": f"{folder}10-x.network", "mode": 0o644, "content": "[Match]\nä\n"}]
+    space["NETWORK"] = folder
+
+    def run(*argv: str) -> bool:
+        ran.append(argv)
+        return argv[1] != "reload"  # as systemd 252 does so early
+
+    space["run"] = run
+    wanted = [
+        {"path": f"{folder}10-x.network", "mode": 0o644, "content": "[Match]\nä\n"},
+        {"path": f"{folder}10-x.netdev", "mode": 0o644, "content": "[NetDev]\nName=bond0\n"},
+    ]
     for _ in range(2):  # again: nothing changed
         space["files"](wanted)
     assert (node.folder / "network" / "10-x.network").read_text() == "[Match]\nä\n"
-    assert ran == [("networkctl", "reload")]
+    unit = "systemd-networkd.service"
+    assert ran == [
+        ("systemctl", "is-active", "--quiet", unit),
+        ("systemctl", "reload", unit),
+        ("systemctl", "restart", unit),
+        (space["ONLINE"], "--timeout=30", "-i", "bond0"),
+    ]
 
 
 def test_a_link_in_the_way_is_replaced_and_not_followed(node: Node) -> None:
