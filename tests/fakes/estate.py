@@ -67,13 +67,13 @@ def demo(home: Path, namespace: str) -> Demo:
     first["disks"].append({**first["disks"][0], "size_gib": 6, "serial": "LAB-0001-D1"})
     second["disks"].append({**second["disks"][0], "serial": "LAB-0002-D1"})
     second["disks"][0]["size_gib"] = 6
-    scenario.write_text(yaml.safe_dump(room))
     for number, server in enumerate(room["servers"], 3):
         second = f"52:54:00:22:02:0{number}"
         server["nics"].append(
             {**server["nics"][0], "mac": second, "port": f"leaf1:Ethernet{number}"}
         )
         room["switches"][0]["ports"].append({"name": f"Ethernet{number}", "vlan": 100})
+    scenario.write_text(yaml.safe_dump(room))
     settings = {"grace_seconds": 5, "webhook_ca_file": str(home / f"{DESK}.ca.pem")}
     return Demo(home, scenario, undo_seconds=10, settings=settings)
 
