@@ -19,6 +19,7 @@ from sqlalchemy import func, update
 from sqlmodel import Session, col, select
 
 from api.inventory import Seen
+from provisioning import orders
 from provisioning.errors import Conflict, Forbidden, NotFound, SeedError
 from provisioning.models import Address, Event, Order, now
 from provisioning.orders import alarm
@@ -142,7 +143,7 @@ def _take(session: Session, order_id: UUID, source: str) -> bool:
 def _heartbeat(
     session: Session, node_uuid: UUID, callback_url: str, source: str
 ) -> SeedError | None:
-    order = next((o for o in _open(session) if o.node_uuid == node_uuid), None)
+    order = orders.open_for(session, node_uuid)
     if order is None or order.lookup_at is None:
         # An agent of an earlier order that still runs: nothing to protect, no token is out.
         return Conflict("no agent of this node was let in", f"seed node show {node_uuid}")

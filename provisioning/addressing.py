@@ -9,7 +9,7 @@ from sqlmodel import Session, col, delete, select
 from provisioning.errors import Conflict
 from provisioning.ip_text import an_ip
 from provisioning.layout_doc import LayoutDoc
-from provisioning.models import Address
+from provisioning.models import Address, Bmc
 from provisioning.network_doc import NetworkDoc, Subnet
 from provisioning.states import AddressKind
 
@@ -43,7 +43,7 @@ def proposed(
     session.flush()
     names = {network for network, _ in places}
     rows = session.exec(select(Address).where(col(Address.network).in_(names))).all()
-    taken = {row.address for row in rows}
+    taken = {row.address for row in rows} | bmcs(session)
     own = [
         (row.node_uuid, row.network, an_ip(row.address))
         for row in rows
@@ -86,10 +86,23 @@ def lacks(session: Session, layout: LayoutDoc, nets: Mapping[str, NetworkDoc], c
     """Why so many more nodes cannot have their addresses; empty: they can."""
     for network, subnet in _places(layout, nets):
         query = select(Address.address).where(Address.network == network)
-        taken = set(session.exec(query).all())
+        taken = set(session.exec(query).all()) | bmcs(session)
         left = islice((a for a in map(str, subnet.free()) if a not in taken), count)
         if len(list(left)) < count:
             return f"network {network} has too few free addresses in {subnet.cidr}"
+    return ""
+
+
+def bmcs(session: Session) -> set[str]:
+    """Addresses of BMCs that were found: one may be inside a pool since the network was put."""
+    return set(session.exec(select(Bmc.address)).all())
+
+
+def never(layout: LayoutDoc, nets: Mapping[str, NetworkDoc], count: int) -> str:
+    """Why so many nodes could not have their addresses though all were free; empty: they could."""
+    for network, subnet in _places(layout, nets):
+        if len(list(islice(subnet.free(), count))) < count:
+            return f"network {network} has not {count} addresses in {subnet.cidr}"
     return ""
 
 

@@ -134,12 +134,19 @@ def _sizes(c: Candidate, w: Wish) -> Iterable[Broken]:
 
 def _disks(c: Candidate, seen: Inventory, w: Wish) -> Iterable[Broken]:
     kept = w.kept_disks.get(c.uuid, ())
-    least = max(w.claim.min_disk_gib, root_device.SMALLEST_GIB) * GIB
-    plain = not w.must_know(c) and any(d.size_bytes >= least for d in seen.drives)
-    if not plain and (seen.drives or w.must_know(c)):
-        yield from map(_same, disks.lacks(w.claim, seen, kept))
     if disks.others(kept, w.claim.project):
         yield Broken("it keeps disks with another project's data", NOT_NOW, lasting=False)
+    elif gone := disks.vanished(seen, kept):
+        yield Broken(gone[0], NOT_NOW, lasting=False)
+    elif w.must_know(c) or (seen.drives and not _is_plain(seen, w)):
+        yield from map(_same, disks.lacks(w.claim, seen, kept))
+
+
+def _is_plain(seen: Inventory, w: Wish) -> bool:
+    """Does it fit at a glance? Each disk has a name, and one is large enough."""
+    least = max(w.claim.min_disk_gib, root_device.SMALLEST_GIB) * GIB
+    large = any(d.size_bytes >= least for d in seen.drives)
+    return large and all(d.serial or d.wwn for d in seen.drives)
 
 
 def _wires(c: Candidate, w: Wish) -> Iterable[Broken]:

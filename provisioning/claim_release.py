@@ -117,10 +117,12 @@ class Releasing(Seats):
                 if not self._ours(session, hold):
                     return Wait("is no longer ours")
                 keeping.keep_for(session, claim, hold, bmc)
-        keeping.protect(self.parts, bmc, node)
+        kept = keeping.protect(self.parts, bmc, node)
         with self.parts.store.write() as session:
             if not self._ours(session, hold):
                 return Wait("is no longer ours")
+            if not keeping.are(session, bmc, kept):
+                return Wait("its kept disks changed")
             orders.open_order(session, bmc, OrderKind.CLEAN, hold.generation, macs)
         self.parts.serve_wire()
         self.parts.ironic.provision(hold.node_uuid, "deleted")
@@ -137,8 +139,10 @@ class Releasing(Seats):
             self.parts.verify_identity(bmc, macs)
             if node.maintenance:
                 self.parts.ironic.set_maintenance(hold.node_uuid, False)
-            keeping.protect(self.parts, bmc, replace(node, maintenance=False))
+            kept = keeping.protect(self.parts, bmc, replace(node, maintenance=False))
             with self.parts.store.write() as session:
+                if not keeping.are(session, bmc, kept):
+                    return Wait("its kept disks changed")
                 orders.open_order(session, bmc, OrderKind.CLEAN, hold.generation, macs)
             self.parts.serve_wire()
             self.parts.ironic.provision(hold.node_uuid, "provide")

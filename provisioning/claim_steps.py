@@ -8,7 +8,16 @@ from dataclasses import dataclass
 
 from sqlmodel import col, select
 
-from provisioning import holding, keeping, leasing, orders, rotation, standing
+from provisioning import (
+    holding,
+    keeping,
+    layouts,
+    leasing,
+    orders,
+    rotation,
+    secret_files,
+    standing,
+)
 from provisioning.claim_release import Releasing
 from provisioning.claim_seats import Outcome, Seats, differs, some
 from provisioning.deployment import Deployment, Fitter
@@ -152,8 +161,12 @@ class Claiming(Seats):
         """All in one transaction: what each node is to be told. Who lost his node is left out."""
         ready = []
         ca = self.parts.gateway_ca.read_text()
+        with self.parts.store.read() as session:  # what takes long, before anybody waits for us
+            nics = layouts.nics_of_all(session, [bmc for (_hold, bmc), _macs in seats])
+            secret = secret_files.specs(session, self.parts.unseal, claim)
         with self.parts.store.write() as session:
-            fitter = Fitter(self.parts, session, claim, image, networks(session), ca)
+            nets = networks(session)
+            fitter = Fitter(self.parts, session, claim, image, nets, ca, nics, secret)
             for (hold, bmc), macs in seats:
                 if not self._ours(session, hold):
                     continue

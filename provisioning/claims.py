@@ -12,6 +12,7 @@ from uuid import UUID
 from sqlmodel import Session, col, select
 
 from provisioning import (
+    addressing,
     choosing,
     fabric_rules,
     holding,
@@ -24,7 +25,9 @@ from provisioning import (
 from provisioning.choosing import Wish
 from provisioning.claim_changes import Changes, may_last
 from provisioning.errors import Conflict
+from provisioning.layout_doc import of_claim
 from provisioning.models import Claim, ClaimSpec, now
+from provisioning.networks import networks
 from provisioning.pool import Inventories, Pool
 from provisioning.secret_files import Sealing
 from provisioning.states import ClaimState, IfFull
@@ -127,9 +130,18 @@ class Desk(Changes):
                 f"image {image.name} cannot have its root on a mirror",
                 "Leave out root_raid, or take an image that can: `seed image list`.",
             )
+        if "disk" not in image.files or image.format == "ramdisk":
+            raise Conflict(
+                f"image {image.name} is not for disks of servers",
+                "Take one that is: `seed image list`.",
+            )
         claim.layout_document = (
             dict(fabric_rules.find_layout(session, spec.layout).document) if spec.layout else {}
         )
+        layout = of_claim(claim)
+        why = addressing.never(layout, networks(session), spec.count) if layout else ""
+        if why:
+            raise Conflict(why, f"Ask for fewer, or see `seed layout show {spec.layout}`.")
         return claim
 
     def _refuse_early(self, spec: ClaimSpec, project: str, insider: bool) -> None:

@@ -7,6 +7,7 @@ files become one-time parts. The same goes into the order as what its proof must
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
+from uuid import UUID
 
 from sqlmodel import Session
 
@@ -16,14 +17,13 @@ from provisioning import (
     drive,
     handout,
     keeping,
-    layouts,
     leasing,
     parts_once,
-    secret_files,
 )
 from provisioning.errors import SeedError
 from provisioning.image import Image
 from provisioning.layout_doc import of_claim
+from provisioning.layouts import NodeNics
 from provisioning.models import Bmc, Claim, Hold, Order, now
 from provisioning.network_doc import NetworkDoc
 from provisioning.one_time import KeptDisk
@@ -55,7 +55,10 @@ class Deployment:
 
 @dataclass(frozen=True)
 class Fitter:
-    """For all nodes of one claim, within one transaction."""
+    """For all nodes of one claim, within one transaction.
+
+    nics: BMC -> its server's. secrets: what they get once beside what their target has for them.
+    """
 
     parts: Parts
     session: Session
@@ -63,6 +66,8 @@ class Fitter:
     image: Image
     nets: Mapping[str, NetworkDoc]
     ca_pem: str
+    nics: Mapping[UUID, NodeNics]
+    secrets: Sequence[PartSpec] = ()
 
     def fit(self, hold: Hold, bmc: Bmc, order: Order) -> Deployment:
         """Writes the order's one-time parts and what its proof must show.
@@ -109,13 +114,13 @@ class Fitter:
         kept = disks.kept_of(self.session, bmc.node)
         return Deployment(bmc, seat, root, kept, keeps, steps)
 
-    def _wires(self, bmc: Bmc) -> tuple[Wires, layouts.NodeNics]:
+    def _wires(self, bmc: Bmc) -> tuple[Wires, NodeNics]:
         address = handout.boot_address(self.session, bmc.node)
         if address is None:
             raise SeedError(
                 f"{bmc.node_name} has no address", f"`seed node retry {bmc.node_name}`."
             )
-        nics = layouts.nics_of(self.session, bmc)
+        nics = self.nics[bmc.id]
         given = addressing.of_node(self.session, bmc.node)
         boot_net = self.parts.pool.boot_net(self.nets, address)
         return render(of_claim(self.claim), self.nets, nics, address, boot_net, given), nics
@@ -133,4 +138,4 @@ class Fitter:
     def _specs(self, hold: Hold) -> list[PartSpec]:
         facts = {"hostname": self.claim.hostname(hold.position), "position": hold.position}
         own = PLAIN.parts(self.claim, facts)
-        return [*own, *secret_files.specs(self.session, self.parts.unseal, self.claim)]
+        return [*own, *self.secrets]

@@ -201,8 +201,13 @@ class Enrollment:
         self.parts.image(RAMDISK)
         if not switched_off(self.parts, node):
             return Wait("switching it off")
-        keeping.protect(self.parts, bmc, self.parts.ironic.node(bmc.node))
-        self._order(bmc, OrderKind.CLEAN, macs)
+        kept = keeping.protect(self.parts, bmc, self.parts.ironic.node(bmc.node))
+        with self.parts.store.write() as session:
+            if not keeping.are(session, bmc, kept):
+                return Wait("its kept disks changed")
+            hold = session.get_one(Hold, bmc.node)
+            orders.open_order(session, bmc, OrderKind.CLEAN, hold.generation, macs)
+        self.parts.serve_wire()
         self.parts.ironic.provision(bmc.node, "provide")
         return Wait("booting the ramdisk for cleaning", 2.0)
 

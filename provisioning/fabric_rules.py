@@ -68,7 +68,7 @@ def delete(session: Session, name: str, who: str) -> None:
             f"Change it first, or `seed layout delete {users[0]}`.",
         )
     _check_unused(session, network_of(row.document))
-    for vip in held(session, name):  # only VIPs and reservations are left
+    for vip in held(session, name, AddressKind.VIP, AddressKind.RESERVED):
         session.delete(vip)
     session.delete(row)
     record(session, "network.deleted", name, who=who)

@@ -33,9 +33,9 @@ WAITING: Final = (ClaimState.QUEUED, ClaimState.RESERVED)
 class Short(Exception):
     """Not enough nodes; inside this package only."""
 
-    def __init__(self, choice: Choice) -> None:
+    def __init__(self, choice: Choice, of_addresses: bool = False) -> None:
         super().__init__()
-        self.choice = choice
+        self.choice, self.of_addresses = choice, of_addresses
 
 
 def wish(session: Session, claim: Claim, seen: Pool, parts: Inventories) -> Wish:
@@ -151,7 +151,8 @@ def _enough_addresses(session: Session, claim: Claim, w: Wish, chosen: list[Cand
         return
     why = addressing.lacks(session, w.layout, networks(session), claim.count)
     if why:
-        raise Short(Choice([], {c.uuid: [Broken(why, why, lasting=False)] for c in chosen}, 0))
+        told = {c.uuid: [Broken(why, why, lasting=False)] for c in chosen}
+        raise Short(Choice([], told, 0), of_addresses=True)
 
 
 def _misfit(session: Session, c: Candidate) -> tuple[str, ...]:
@@ -232,7 +233,9 @@ def _next_served(session: Session, turnaround: timedelta) -> tuple[Claim, Pool, 
         w = replace(plain, kept=kept) if plain.now else wish(session, claim, seen, parts)
         try:
             _fitting(session, claim, seen, w)
-        except Short:
+        except Short as short:
+            if short.of_addresses:
+                continue  # nodes that are kept for it would not help it
             kept |= choosing.kept_for(seen, [claim], lambda _c, mine=w: mine)  # type: ignore[misc]
         else:
             return claim, seen, w

@@ -4,13 +4,13 @@ A row per disk. Ironic is told of them before every order that erases or writes 
 ramdisk asks `properties.skip_block_devices` when it erases and when it looks for the root disk.
 """
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any, Final
 from uuid import UUID
 
 from sqlmodel import Session, col, select
 
-from provisioning import disks, drift
+from provisioning import disks, drift, orders
 from provisioning.errors import Conflict, Invalid, NotFound
 from provisioning.hardware import Drive, Inventory
 from provisioning.identity import serial_key
@@ -47,6 +47,12 @@ def keep(session: Session, bmc: Bmc, serial: str, why: str, who: str, project: s
     """
     if not why.strip():
         raise Invalid("a disk is kept for a reason", "Say it: --why 'evidence of case 4711'.")
+    order = orders.open_for(session, bmc.node)
+    if order is not None and order.kind in (OrderKind.CLEAN, OrderKind.DEPLOY):
+        raise Conflict(
+            f"{bmc.node_name} is under way: {order.kind}, and its disks may be written",
+            f"Try it again once that is over: `seed node show {bmc.node_name}`.",
+        )
     hold = session.get_one(Hold, bmc.node)
     claim = session.get(Claim, hold.claim_id) if hold.claim_id else None
     if claim and claim.root_raid:
@@ -126,8 +132,14 @@ def keep_for(session: Session, claim: Claim, hold: Hold, bmc: Bmc) -> None:
         _put(session, bmc, Drive(serial=k.serial, wwn=k.wwn), k.project, k.why, k.kept_by)
 
 
-def protect(parts: Parts, bmc: Bmc, node: Node, also: Sequence[KeptDisk] = ()) -> None:
-    """Ironic knows which disks are kept, before it is told to erase or to write any.
+def are(session: Session, bmc: Bmc, serials: Collection[str]) -> bool:
+    """Are these the kept ones still? Asked in the transaction that opens the order: after it
+    nobody keeps a disk."""
+    return {k.serial for k in disks.kept_of(session, bmc.node)} == set(serials)
+
+
+def protect(parts: Parts, bmc: Bmc, node: Node, also: Sequence[KeptDisk] = ()) -> frozenset[str]:
+    """Ironic knows which disks are kept, before it is told to erase or to write any: their serials.
 
     node: as read a moment ago, and not from a list. also: what its claim will keep (to_keep), as
     Ironic lets nobody tell it so once it deploys. Raises Conflict where a kept disk is not there:
@@ -150,6 +162,7 @@ def protect(parts: Parts, bmc: Bmc, node: Node, also: Sequence[KeptDisk] = ()) -
     if skip != before:
         parts.ironic.patch_node(bmc.node, {"/properties/skip_block_devices": skip})
     _choose_raid(parts, bmc, node, "no-raid" if theirs else disks.raid_interface(every))
+    return frozenset(k.serial for k in kept)
 
 
 def _theirs(hints: list[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -158,16 +171,20 @@ def _theirs(hints: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 
 def _choose_raid(parts: Parts, bmc: Bmc, node: Node, wanted: str) -> None:
-    if node.driver not in OURS or node.raid_interface == wanted:
-        return
-    free = node.provision_state in CHANGEABLE or node.maintenance
-    if not free and node.raid_interface != "agent":
-        return  # takes nothing apart, and will be right the next time that it can be
-    if not free:
-        parts.ironic.set_maintenance(bmc.node, True, REASON)
-    parts.ironic.patch_node(bmc.node, {"/raid_interface": wanted})
-    if not free:
-        parts.ironic.set_maintenance(bmc.node, False)
+    ours = node.maintenance and node.maintenance_reason == REASON  # a life before this one died
+    try:
+        if node.driver not in OURS or node.raid_interface == wanted:
+            return
+        free = node.provision_state in CHANGEABLE or node.maintenance
+        if not free and node.raid_interface != "agent":
+            return  # takes nothing apart, and will be right the next time that it can be
+        if not free:
+            parts.ironic.set_maintenance(bmc.node, True, REASON)
+            ours = True
+        parts.ironic.patch_node(bmc.node, {"/raid_interface": wanted})
+    finally:
+        if ours:
+            parts.ironic.set_maintenance(bmc.node, False)
 
 
 def _put(session: Session, bmc: Bmc, drive: Drive, project: str, why: str, who: str) -> None:

@@ -20,7 +20,9 @@ from provisioning.models import Claim, Name, NewName
 from provisioning.network_doc import LARGEST_MTU, WIRE, NetworkDoc, Strict
 
 LONGEST_NAME = 15  # IFNAMSIZ less the NUL, linux/if.h
-_TAKEN = re.compile(r"(lo|eth|wl|ww|bond|docker|veth|dummy|tun|tap|vlan)\d*|en[opsx].*|all|default")
+_TAKEN = re.compile(
+    r"(lo|nic|eth|wl|ww|bond|docker|veth|dummy|tun|tap|vlan)\d*|en[opsx].*|all|default"
+)
 
 
 def _free(name: str) -> str:

@@ -4,6 +4,7 @@ Light on purpose: a claim is answered from here without a call to Ironic, and a 
 share one look. What a server consists of is read only for wishes that ask for it.
 """
 
+import time
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -209,11 +210,15 @@ class Places:
         return by_serial or self._by.get(bmc_mac or "") or NOWHERE
 
 
+NICS_SECONDS: Final = 30.0
+
+
 class Inventories:
     """What servers consist of, kept until it is told anew."""
 
     def __init__(self) -> None:
         self._kept: dict[UUID, tuple[tuple[Any, ...], Inventory | None]] = {}
+        self._nics: dict[UUID, tuple[tuple[Any, ...], float, NodeNics]] = {}
 
     def of(self, session: Session, bmc_ids: Iterable[UUID]) -> dict[UUID, Inventory | None]:
         wanted = list(bmc_ids)
@@ -227,9 +232,25 @@ class Inventories:
         return {i: self._kept[i][1] for i in wanted if i in self._kept}
 
     def nics(self, session: Session, bmc_ids: Iterable[UUID]) -> dict[UUID, NodeNics]:
-        """What is known of their NICs, as far as anybody told."""
-        bmcs = session.exec(select(Bmc).where(col(Bmc.id).in_(list(bmc_ids)))).all()
-        return layouts.nics_of_all(session, [b for b in bmcs if b.inventory or b.ramdisk])
+        """What is known of their NICs, as far as anybody told. A change of the rack plan, or of a
+        class, counts within NICS_SECONDS."""
+        wanted, at = list(bmc_ids), time.monotonic()
+        marks = session.execute(
+            select(Bmc.id, Bmc.inventory_at, Bmc.ramdisk_at, Bmc.hardware_class).where(
+                col(Bmc.id).in_(wanted)
+            )
+        ).all()
+        now_marks = {identity: tuple(mark) for identity, *mark in marks}
+        stale = [
+            i for i, mark in now_marks.items()
+            if (kept := self._nics.get(i)) is None or kept[0] != mark or kept[1] < at
+        ]  # fmt: skip
+        if stale:
+            bmcs = session.exec(select(Bmc).where(col(Bmc.id).in_(stale))).all()
+            told = [b for b in bmcs if b.inventory or b.ramdisk]
+            for identity, nics in layouts.nics_of_all(session, told).items():
+                self._nics[identity] = (now_marks[identity], at + NICS_SECONDS, nics)
+        return {i: self._nics[i][2] for i in wanted if i in self._nics}
 
 
 def _as_ordered(bmc: Bmc) -> Inventory | None:

@@ -64,7 +64,8 @@ def render(
     devices = list(_devices(layout, nets, node, boot, boot_net, addresses))
     dns = _once(a for d in devices if d.stack for a in d.stack.dns)
     named = [nets[a.network] for a in layout.networks if a.network in nets] if layout else []
-    ntp = _once([*(a for net in named for a in net.ntp), *boot_net.ntp])
+    # Without a layout no file of ours is written, and network_data.json cannot say it.
+    ntp = _once([*(a for net in named for a in net.ntp), *boot_net.ntp]) if layout else []
     wires = Wires(
         network_data=network_data(devices, dns),
         links=[_link(device, devices) for device in devices],

@@ -313,3 +313,13 @@ def test_a_node_that_the_rack_plan_moved_away_is_said(store: Store) -> None:
     with refused("the rack plan says that it is 10.3.0.0/24 of network row3"):
         with store.write() as session:
             POOL.reserve(session, "52:54:00:00:00:01", far.node)
+
+
+def test_what_servers_boot_with_stays_when_the_first_wire_s_document_goes(store: Store) -> None:
+    put(store, NetworkDoc(name="provisioning", role="provisioning", ntp=("10.0.0.1",)))
+    with store.write() as session:
+        session.add(Address(address="172.22.0.9", mac="52:54:00:00:00:09", node_uuid=uuid4()))
+    with store.write() as session:
+        fabric_rules.delete(session, "provisioning", "me")
+    with store.read() as session:
+        assert [row.address for row in session.exec(select(Address))] == ["172.22.0.9"]

@@ -247,3 +247,26 @@ def test_nobody_told_of_a_disk_is_not_that_there_is_none(one: Days) -> None:
     show(one, [])
     with pytest.raises(Conflict, match="nobody told yet which disks it has"):
         aim(one, root_raid=1)
+
+
+def test_no_disk_is_kept_while_an_order_may_write_it(one: Days) -> None:
+    one.ask("web")
+    one.until("web", S.DEPLOYING)
+    with pytest.raises(Conflict, match="is under way: deploy"):
+        keep(one, "Da")
+    assert kept(one) == []
+
+
+def test_a_disk_that_was_kept_meanwhile_is_not_cleaned_unasked(one: Days) -> None:
+    with one.store.write() as session:
+        bmc = session.exec(select(Bmc)).one()
+        assert keeping.are(session, bmc, frozenset())
+        keeping.keep(session, bmc, "Da", "a reason", "me")
+        assert not keeping.are(session, bmc, frozenset())
+        assert keeping.are(session, bmc, {"Da"})
+
+
+def test_a_maintenance_of_a_life_before_this_one_is_ended(one: Days) -> None:
+    one.ironic.set_maintenance(one.uuids[0], True, keeping.REASON)
+    protect(one)
+    assert not one.ironic.by_uuid[str(one.uuids[0])].maintenance
