@@ -230,7 +230,7 @@ def test_claimed_deployed_and_proved_though_the_reconciler_dies(
     secret = HOME / "quince.key"
     secret.write_text("a-key-that-reaches-a-node-once\n")
     files = ("--secret-file", f"/etc/quince.key,0640,root:debian={secret}")
-    looked = gardener.ask("claim", "preview", "quinces", "--ssh-key", key, *files, *WORDS)
+    looked = gardener.ask("claim", "preview", *files, *WORDS)
     assert [n["faults"] for n in looked["nodes"]] == [[], []]
     asked = gardener.ask("claim", "create", "quinces", "--ssh-key", key, *files, *WORDS)
     assert asked["project"] == "orchard"
