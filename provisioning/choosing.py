@@ -9,6 +9,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
+from functools import cached_property
 from typing import Final
 from uuid import UUID
 
@@ -54,9 +55,12 @@ class Wish:
 
     def must_know(self, c: Candidate) -> bool:
         """Is a server that nobody looked into yet no answer?"""
+        return self.asks_sizes or c.uuid in self.kept_disks
+
+    @cached_property
+    def asks_sizes(self) -> bool:
         claim = self.claim
-        sizes = claim.cpus or claim.memory_gib or disks.needs_inventory(claim)
-        return bool(sizes or c.uuid in self.kept_disks)
+        return bool(claim.cpus or claim.memory_gib or disks.needs_inventory(claim))
 
     @property
     def lasts(self) -> timedelta | None:

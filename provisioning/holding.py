@@ -68,11 +68,11 @@ def plain_wish(session: Session, claim: Claim, seen: Pool, parts: Inventories) -
             kept.setdefault(row.node_uuid, []).append(row)
         found = replace(found, kept_disks=kept)
     cheap = [c for c in seen.candidates if c.bmc_id and _cheap(c, found)]
-    looked = [c.bmc_id for c in cheap if c.bmc_id and found.looks_into(c)]
+    looked = [c for c in cheap if found.looks_into(c)]
     layout = of_claim(claim)
     if layout is None:
         return replace(found, parts=parts.of(session, looked)) if looked else found
-    nics = parts.nics(session, [c.bmc_id for c in cheap if c.bmc_id])
+    nics = parts.nics(session, cheap)
     return replace(found, parts=parts.of(session, looked), layout=layout, nics=nics)
 
 

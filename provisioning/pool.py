@@ -61,6 +61,7 @@ class Candidate:
     booked:   the claims it is booked for. bookers: their projects.
     undoable: its release can still be taken back.
     refused:  Ironic refused to lock it a moment ago.
+    mark:     changes whenever anybody tells anew what it consists of.
     """
 
     uuid: UUID
@@ -81,6 +82,7 @@ class Candidate:
     bookers: frozenset[str] = frozenset()
     undoable: bool = False
     refused: bool = False
+    mark: tuple[Any, ...] = ()
 
     @property
     def known(self) -> bool:
@@ -101,7 +103,8 @@ class Pool:
 
 COLUMNS: tuple[Any, ...] = (
     Bmc.id, Bmc.node_name, Bmc.goal, Bmc.resource_class, Bmc.hardware_class, Bmc.problem,
-    Bmc.misfit, Bmc.labels, Bmc.serial, Bmc.manager_mac, Hold.claim_id, Hold.node_uuid,
+    Bmc.misfit, Bmc.labels, Bmc.serial, Bmc.manager_mac, Bmc.inventory_at, Bmc.ramdisk_at,
+    Hold.claim_id, Hold.node_uuid,
 )  # fmt: skip
 
 
@@ -154,6 +157,7 @@ def look(session: Session, at: datetime, turnaround: timedelta) -> Pool:
                 ),
                 undoable=bool(holder and holder.undo_until and holder.undo_until > at),
                 refused=str(uuid) in refused,
+                mark=(row["inventory_at"], row["ramdisk_at"], row["hardware_class"]),
             )
         )
     return Pool(at, tuple(sorted(found, key=lambda c: c.name)), turnaround)
@@ -211,6 +215,7 @@ class Places:
 
 
 NICS_SECONDS: Final = 30.0
+_NEVER: Final[tuple[Any, ...]] = (None, None)
 
 
 class Inventories:
@@ -220,37 +225,28 @@ class Inventories:
         self._kept: dict[UUID, tuple[tuple[Any, ...], Inventory | None]] = {}
         self._nics: dict[UUID, tuple[tuple[Any, ...], float, NodeNics]] = {}
 
-    def of(self, session: Session, bmc_ids: Iterable[UUID]) -> dict[UUID, Inventory | None]:
-        wanted = list(bmc_ids)
-        marks = session.execute(
-            select(Bmc.id, Bmc.inventory_at, Bmc.ramdisk_at).where(col(Bmc.id).in_(wanted))
-        ).all()
-        stale = [i for i, *mark in marks if self._kept.get(i, ((), None))[0] != tuple(mark)]
-        for bmc in session.exec(select(Bmc).where(col(Bmc.id).in_(stale))).all():
-            mark = (bmc.inventory_at, bmc.ramdisk_at)
-            self._kept[bmc.id] = (mark, _as_ordered(bmc))
-        return {i: self._kept[i][1] for i in wanted if i in self._kept}
+    def of(self, session: Session, candidates: Iterable[Candidate]) -> dict[UUID, Inventory | None]:
+        marks = {c.bmc_id: c.mark for c in candidates if c.bmc_id}
+        stale = [i for i, mark in marks.items() if self._kept.get(i, _NEVER)[0] != mark]
+        if stale:
+            for bmc in session.exec(select(Bmc).where(col(Bmc.id).in_(stale))).all():
+                self._kept[bmc.id] = (marks[bmc.id], _as_ordered(bmc))
+        return {i: self._kept[i][1] for i in marks if i in self._kept}
 
-    def nics(self, session: Session, bmc_ids: Iterable[UUID]) -> dict[UUID, NodeNics]:
-        """What is known of their NICs, as far as anybody told. A change of the rack plan, or of a
-        class, counts within NICS_SECONDS."""
-        wanted, at = list(bmc_ids), time.monotonic()
-        marks = session.execute(
-            select(Bmc.id, Bmc.inventory_at, Bmc.ramdisk_at, Bmc.hardware_class).where(
-                col(Bmc.id).in_(wanted)
-            )
-        ).all()
-        now_marks = {identity: tuple(mark) for identity, *mark in marks}
+    def nics(self, session: Session, candidates: Iterable[Candidate]) -> dict[UUID, NodeNics]:
+        """What is known of their NICs, as far as anybody told. A change of the rack plan counts
+        within NICS_SECONDS."""
+        marks, at = {c.bmc_id: c.mark for c in candidates if c.bmc_id}, time.monotonic()
         stale = [
-            i for i, mark in now_marks.items()
+            i for i, mark in marks.items()
             if (kept := self._nics.get(i)) is None or kept[0] != mark or kept[1] < at
         ]  # fmt: skip
         if stale:
             bmcs = session.exec(select(Bmc).where(col(Bmc.id).in_(stale))).all()
             told = [b for b in bmcs if b.inventory or b.ramdisk]
             for identity, nics in layouts.nics_of_all(session, told).items():
-                self._nics[identity] = (now_marks[identity], at + NICS_SECONDS, nics)
-        return {i: self._nics[i][2] for i in wanted if i in self._nics}
+                self._nics[identity] = (marks[identity], at + NICS_SECONDS, nics)
+        return {i: self._nics[i][2] for i in marks if i in self._nics}
 
 
 def _as_ordered(bmc: Bmc) -> Inventory | None:

@@ -211,7 +211,11 @@ def test_what_would_be_refused_is_a_finding_there(
     parts: Parts, web: TestClient, callers: dict[Role, dict[str, str]]
 ) -> None:
     """Of a claim that is older than the rule."""
-    a_claim(parts, user_data="hello", layout="rack-a")
+    layout = {
+        "name": "rack-a", "nics": {"up": {"count": 9, "boot": True}},
+        "bonds": [{"name": "bond0", "nics": "up"}],
+    }  # fmt: skip
+    a_claim(parts, user_data="hello", layout="rack-a", layout_document=layout)
     told = web.get("/v1/claims/web/preview", headers=callers[Role.OPERATOR]).json()
     (node,) = told["nodes"]
     assert "user_data: it starts with 'hello', which cloud-init would ignore" in node["faults"]

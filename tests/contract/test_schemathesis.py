@@ -38,7 +38,7 @@ LANGUAGE = (
     "discover", "import_file", "import_packing_list", "import_plan", "diff_packing_lists", "adopt",
     "plan_adoption", "trust_bmc", "accept_bmc", "create_webhook", "verify_events",
     "put_network", "put_layout", "reserve_address", "put_vip",
-    "add_version", "put_registry_login",
+    "add_version", "put_registry_login", "preview_claim",
 )  # fmt: skip
 """Operations that read text which no JSON schema describes: keys, ranges, YAML, CSV, URLs, names
 of what is there, times that are near enough. Of them 422 for what the schema allows is right,
