@@ -121,11 +121,56 @@ LLDP=no
 [DHCPv4]
 ClientIdentifier=mac
 """
-# One wired port of many is on the provisioning wire; the others never come up.
+# Several NICs may be on the provisioning wire (a bond's, say), and only the one that booted has an
+# address that is the node's: what is said to Seed goes out by that one. iPXE names it in BOOTIF,
+# as 52:54:00:12:34:56 or, pxelinux's way, as 01-52-54-00-12-34-56.
+BOOT_NIC = """\
+#!/bin/sh
+set -eu
+mac=
+for word in $(cat /proc/cmdline); do
+    case $word in BOOTIF=*) mac=$(printf %s "${word#BOOTIF=}" | tr A-F- a-f:) ;; esac
+done
+case $mac in ??:??:??:??:??:??:??) mac=${mac#??:} ;; esac
+case $mac in ??:??:??:??:??:??) ;; *) exit 0 ;; esac
+mkdir -p /run/systemd/network
+{
+    printf '[Match]\\nPermanentMACAddress=%s\\n' "$mac"
+    sed 1d /etc/systemd/network/80-dhcp.network
+    printf 'RouteMetric=10\\n'
+} >/run/systemd/network/70-boot.network
+"""
+BOOT_NIC_UNIT = """\
+[Unit]
+Description=The NIC that booted comes first
+DefaultDependencies=no
+Before=systemd-networkd.service
+[Service]
+Type=oneshot
+RemainAfterExit=yes
+ExecStart=/bin/sh /usr/lib/seed-boot-nic
+"""
+# One wired port of many is on the provisioning wire; the others may never come up.
+ONLINE = """\
+#!/bin/sh
+online=/usr/lib/systemd/systemd-networkd-wait-online
+mac=$(sed -n s/^PermanentMACAddress=//p /run/systemd/network/70-boot.network 2>/dev/null)
+tries=0
+while [ -n "$mac" ] && [ $tries -lt 30 ]; do
+    for link in /sys/class/net/*; do
+        [ "$(cat "$link/address")" = "$mac" ] || continue
+        "$online" --interface="${link##*/}" --ipv4 --timeout=60 && exit 0
+        break 2
+    done
+    tries=$((tries + 1))
+    sleep 1
+done
+exec "$online" --any --ipv4 --timeout=120
+"""
 WAIT = """\
 [Service]
 ExecStart=
-ExecStart=/usr/lib/systemd/systemd-networkd-wait-online --any --ipv4 --timeout=120
+ExecStart=/bin/sh /usr/lib/seed-online
 """
 FILES = {
     "etc/hostname": "ramdisk\n",
@@ -137,6 +182,9 @@ FILES = {
     "etc/ironic-python-agent/10-base.conf": "[DEFAULT]\nuse_stderr = true\n",
     "etc/systemd/system/ironic-python-agent.service": UNIT,
     "etc/systemd/network/80-dhcp.network": NETWORK,
+    "etc/systemd/system/seed-boot-nic.service": BOOT_NIC_UNIT,
+    "usr/lib/seed-boot-nic": BOOT_NIC,
+    "usr/lib/seed-online": ONLINE,
     "etc/systemd/system/systemd-networkd-wait-online.service.d/any.conf": WAIT,
     "usr/lib/ironic-python-agent": "from ironic_python_agent.cmd.agent import run\n\nrun()\n",
     # The journal goes with the deploy logs; memory is all there is.
@@ -148,6 +196,7 @@ FILES = {
 ENABLED = (
     ("multi-user.target.wants", ("/etc/systemd/system", "ironic-python-agent.service")),
     ("sysinit.target.wants", ("/usr/lib/systemd/system", "systemd-networkd.service")),
+    ("sysinit.target.wants", ("/etc/systemd/system", "seed-boot-nic.service")),
     (
         "network-online.target.wants",
         ("/usr/lib/systemd/system", "systemd-networkd-wait-online.service"),
