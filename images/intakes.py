@@ -136,8 +136,7 @@ class Intakes:
             at=now().replace(microsecond=0), source=intake.source,
             architecture=intake.architecture,
         )  # fmt: skip
-        if intake.draft:
-            self._hide(intake, done.name)
+        self._settle(intake, done.name)
         catalog.shelve(folder, done)
         return image
 
@@ -189,14 +188,19 @@ class Intakes:
             row = self._row(session, intake)
             row.bytes_done, row.bytes_total = done, total
 
-    def _hide(self, intake: Intake, version: str) -> None:
-        """Before anybody can see the version: it is a draft."""
+    def _settle(self, intake: Intake, version: str) -> None:
+        """Before anybody can see the version: nobody cancels it from here on, and a draft is one.
+
+        Raises Ended.
+        """
         with self.store.write() as session:
+            self._row(session, intake).version = version
+            if not intake.draft:
+                return
             row = session.get(ImageStanding, (intake.name, version))
             row = row or ImageStanding(name=intake.name, version=version)
             row.state, row.set_by, row.set_at = ImageState.DRAFT, intake.asked_by, now()
             session.add(row)
-            self._row(session, intake).version = version
 
     def _done(self, intake: Intake, image: Image) -> None:
         if not intake.draft:
@@ -240,7 +244,7 @@ class Intakes:
 
 def refuse(session: Session, row: Intake, error: SeedError, who: str) -> None:
     """The intake ends here, with the reason."""
-    row.state, row.ended_at = IntakeState.REFUSED, now()
+    row.state, row.version, row.ended_at = IntakeState.REFUSED, "", now()
     row.problem, row.remedy = told(error)["problem"], error.remedy
     session.add(row)
     record(session, "image.refused", row.name, str(error), who=who, intake=str(row.id))

@@ -44,7 +44,7 @@ class Intake(SQLModel, table=True):
     state: IntakeState = IntakeState.WAITING
     bytes_done: int = 0
     bytes_total: int = 0  # 0: not known
-    version: str = ""  # what it became
+    version: str = ""  # what it became; set right before anybody can see it
     problem: str = ""
     remedy: str = ""
     ended_at: datetime | None = stored_time(default=None)

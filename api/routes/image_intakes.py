@@ -41,8 +41,8 @@ _FILE: Final = {
 
 
 class IntakeOut(BaseModel):
-    """bytes_done, bytes_total: received, and of how many; 0: not known. version: what it became.
-    problem, remedy: why it was refused."""
+    """bytes_done, bytes_total: received, and of how many; 0: not known. version: what it became,
+    set right before it is published. problem, remedy: why it was refused."""
 
     id: UUID
     name: str
@@ -119,9 +119,10 @@ def cancel_image_intake(intake_id: str, caller: Operator, parts: Here) -> Intake
     """It ends, and what came of it is removed. A second time changes nothing."""
     with parts.store.write() as session:
         row = _found(session, intake_id)
-        if row.state is IntakeState.DONE:
+        if row.version:
+            when = "is in already" if row.ended_at else "is being published right now"
             raise Conflict(
-                f"it is in already, as {row.name}:{row.version}",
+                f"it {when}, as {row.name}:{row.version}",
                 f"seed image withdraw {row.name}:{row.version} --why TEXT",
             )
         if row.ended_at is None:

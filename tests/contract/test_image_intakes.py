@@ -17,7 +17,7 @@ from uuid import UUID
 import pytest
 from sqlmodel import select
 
-from images import receiving, web
+from images import diskfile, receiving, web
 from images.intakes import Intakes
 from images.receiving import Receiver
 from images.web import Web
@@ -273,6 +273,27 @@ def test_a_cancelled_intake_stops_at_once(site: Site, depot: Depot) -> None:
         service.stopping.set()
         thread.join(20)
     assert site.row(identity).problem == "cancelled by me"
+    assert list(site.image_dir.rglob("*")) == []
+
+
+def test_what_is_cancelled_while_it_is_checked_is_never_published(
+    site: Site, depot: Depot, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    identity, look = site.ask(depot.url()), diskfile.verify
+
+    def cancelled_meanwhile(*told: Any) -> Any:
+        found = look(*told)
+        with site.store.write() as session:
+            row = session.get_one(Intake, identity)
+            row.state, row.ended_at = IntakeState.REFUSED, row.asked_at
+            session.add(row)
+        return found
+
+    monkeypatch.setattr(diskfile, "verify", cancelled_meanwhile)
+    service = site.service()
+    service.once()
+    service.tidy()
+    assert site.row(identity).version == ""
     assert list(site.image_dir.rglob("*")) == []
 
 

@@ -81,6 +81,31 @@ def test_what_runs_too_long_is_ended(file: Path, monkeypatch: pytest.MonkeyPatch
         jail.run(["/bin/sleep", "60"], file)
 
 
+@pytest.mark.parametrize("number", [1, 2])
+def test_what_says_too_much_is_ended(
+    file: Path, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    monkeypatch.setattr(jail, "WALL_SECONDS", 20)
+    with pytest.raises(jail.Broke, match="it says more than 64 KiB"):
+        jail.run(["/bin/sh", "-c", f"exec yes >&{number}"], file)
+    told = jail.run(["/bin/sh", "-c", "yes | head -c 65536"], file)
+    assert len(told) == 65536, "what is allowed comes whole"
+
+
+def test_what_closes_its_mouth_and_stays_is_ended(
+    file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(jail, "WALL_SECONDS", 0.5)
+    with pytest.raises(jail.Broke, match=r"more than 0\.5 s"):
+        jail.run(["/bin/sh", "-c", "exec sleep 60 >&- 2>&-"], file)
+
+
+def test_its_processes_are_counted(file: Path) -> None:
+    code = "import resource as r; print(*r.getrlimit(r.RLIMIT_NPROC))"
+    told = jail.run(["/usr/bin/python3", "-I", "-c", code], file)
+    assert told.split() == [str(jail.PROCESSES)] * 2
+
+
 def a_raw(folder: Path) -> Path:
     (folder / "disk").write_bytes(a_raw_disk())
     return folder / "disk"

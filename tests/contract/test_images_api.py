@@ -172,6 +172,18 @@ def test_the_same_image_comes_in_once(site: Site) -> None:
     assert len(site.get("/image-intakes?ended=true")) == 2
 
 
+def test_what_is_being_published_is_not_cancelled(site: Site) -> None:
+    ask = {"source": "https://images.example.org/x", "sha256": GOOD}
+    made = site.post("/images/fedora/versions", ask, 202)
+    with site.parts.store.write() as session:
+        row = session.get_one(Intake, UUID(made["id"]))
+        row.state, row.version = IntakeState.CHECKING, "1"
+        session.add(row)
+    told = site.post(f"/image-intakes/{made['id']}:cancel", None, 409)
+    assert told["detail"] == "it is being published right now, as fedora:1"
+    assert site.get(f"/image-intakes/{made['id']}")["state"] == "checking"
+
+
 # --- uploads --------------------------------------------------------------------------------------
 
 
