@@ -11,6 +11,7 @@ import gzip
 import io
 import re
 import zlib
+from collections import deque
 from collections.abc import Iterable, Iterator
 from datetime import date
 from functools import cache, lru_cache
@@ -19,13 +20,19 @@ from typing import Any, Final
 import jinja2
 import jsonschema_rs
 import yaml
+from yaml.composer import Composer
+from yaml.constructor import SafeConstructor
+from yaml.resolver import Resolver
 
 from provisioning.errors import Invalid
 from provisioning.schemas import CLOUD_CONFIG
 
-LARGEST: Final = 64 * 1024 * 1024
+LARGEST: Final = 16 * 1024 * 1024
 """Bytes that anything packed may come to: CVE-2026-115638."""
-PARTS, DEPTH, NODES, TOLD = 100, 40, 100_000, 8
+READ: Final = 1024 * 1024
+"""Characters that are read as YAML, list or MIME, all together, or a quarter of it of templates:
+Python does it, at about half a megabyte a second."""
+PARTS, DEPTH, NODES, TOLD = 100, 40, 20_000, 8
 _KINDS: Final = {  # longest first, as cloud-init looks
     "#cloud-config-archive": "archive",
     "#cloud-config-jsonp": "jsonp",
@@ -51,6 +58,7 @@ _TYPES: Final = {
     "text/x-include-url": "include",
     "text/x-include-once-url": "include",
 }
+_EFFORT: Final = {"script": 0, "jinja": 4}
 _GUESSED = ("text/plain", "text/x-not-multipart")
 _PACKED = re.compile(r"application/(x-)?(gzip|gunzip|compress)(ped|ed|-compressed)?")
 _GZIP = b"\x1f\x8b"
@@ -63,8 +71,9 @@ _SECRETS: Final = {
     "a secret key of AWS": r"(?i:aws_secret_access_key)\W{1,5}[A-Za-z0-9/+]{40}",
 }
 _PASSWORDS = re.compile(
-    r"(?m)^\s*(?:-\s*)?(passwd|hashed_passwd|plain_text_passwd|password|chpasswd)\s*:"
+    r"(?m)^[ \t]*(?:-[ \t]*)?(passwd|hashed_passwd|plain_text_passwd|password|chpasswd)[ \t]*:"
 )
+SHORTER: Final = "let a script fetch what is large"
 PUT_IT: Final = "Put it into `secret_files` of the claim: they reach the node once, and no drive."
 
 
@@ -130,7 +139,7 @@ class _Reading:
     """One text with all that is in it: the limits count over the whole."""
 
     def __init__(self) -> None:
-        self.parts, self.bytes = 0, 0
+        self.parts, self.bytes, self.read = 0, 0, 0
 
     def of(self, raw: bytes, kind: str = "", deep: int = 0) -> Iterator[str]:
         self.parts += 1
@@ -143,12 +152,16 @@ class _Reading:
         for what in secrets_in(text):
             yield f"{what} is in it"
         if not kind and re.search(r"mime-version:", text[:4096], re.IGNORECASE):
-            yield from self._mime(text, deep)
-            return
+            kind = "mime"
         yield from self._as(kind or _kind(text), text, deep)
 
     def _as(self, kind: str, text: str, deep: int) -> Iterator[str]:
-        if kind == "config":
+        self.read += len(text) * _EFFORT.get(kind, 1)
+        if self.read > READ:
+            raise _Bad(f"more than {READ // 2**20} MiB of it would have to be read: {SHORTER}")
+        if kind == "mime":
+            yield from self._mime(text, deep)
+        elif kind == "config":
             yield from _config(text)
         elif kind == "archive":
             yield from self._archive(text, deep)
@@ -317,8 +330,7 @@ def _of_type(error: Any) -> bool:  # noqa: ANN401
 def _loaded(text: str) -> Any:  # noqa: ANN401
     """The document. Raises _Bad for what is no YAML, or grows beyond all measure."""
     try:
-        _measure(text)
-        return yaml.safe_load(text)
+        return _Document(_events(text)).made()
     except yaml.MarkedYAMLError as problem:
         mark = problem.problem_mark
         where = f" in line {mark.line + 1}" if mark else ""
@@ -335,19 +347,48 @@ def _of_yaml(problem: yaml.MarkedYAMLError) -> str:
     return re.sub(r"'[^']{2,}'|\"[^\"]{2,}\"", "...", told)[:120]
 
 
-def _measure(text: str) -> None:
-    """Refuses depth before anything recurses, then aliases, whose size multiplies."""
+def _events(text: str) -> list[yaml.Event]:
+    """All of them. Refuses depth before anything recurses, and length before anything is built."""
+    found: list[yaml.Event] = []
     depth = 0
     for event in yaml.parse(text, yaml.SafeLoader):
+        found.append(event)
         if isinstance(event, yaml.CollectionStartEvent):
             depth += 1
         elif isinstance(event, yaml.CollectionEndEvent):
             depth -= 1
         if depth > DEPTH:
             raise _Bad(f"its YAML nests deeper than {DEPTH} levels")
-    root = yaml.compose(text, yaml.SafeLoader)
-    if root is not None:
+        if len(found) > NODES:
+            raise _Bad(f"its YAML has more than {NODES} nodes: {SHORTER}")
+    return found
+
+
+class _Document(Composer, SafeConstructor, Resolver):
+    """What yaml.SafeLoader makes, of events that are there: scanning is what takes long."""
+
+    def __init__(self, events: list[yaml.Event]) -> None:
+        Composer.__init__(self)
+        SafeConstructor.__init__(self)
+        Resolver.__init__(self)
+        self._left = deque(events)
+
+    def made(self) -> Any:  # noqa: ANN401
+        """Raises _Bad for aliases, whose size multiplies, before it makes them."""
+        root = self.get_single_node()
+        if root is None:
+            return None
         _size(root, {})
+        return self.construct_document(root)
+
+    def check_event(self, *kinds: type[yaml.Event]) -> bool:
+        return bool(self._left) and (not kinds or isinstance(self._left[0], kinds))
+
+    def peek_event(self) -> yaml.Event:
+        return self._left[0]
+
+    def get_event(self) -> yaml.Event:
+        return self._left.popleft()
 
 
 def _size(node: yaml.Node, known: dict[int, int]) -> int:
@@ -370,11 +411,12 @@ def _size(node: yaml.Node, known: dict[int, int]) -> int:
 
 
 def _twice(node: yaml.MappingNode) -> None:
-    keys = [k.value for k, _ in node.value if isinstance(k, yaml.ScalarNode)]
-    for key in keys:
-        if keys.count(key) > 1 and key != "<<":
+    seen = set()
+    for key in (k.value for k, _ in node.value if isinstance(k, yaml.ScalarNode)):
+        if key in seen and key != "<<":
             line = node.start_mark.line + 1
             raise _Bad(f"its YAML has {str(key)[:40]!r} twice below line {line}")
+        seen.add(key)
 
 
 def _plain(value: Any) -> Any:  # noqa: ANN401

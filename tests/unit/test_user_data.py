@@ -3,6 +3,7 @@
 import base64
 import gzip
 import time
+from collections.abc import Iterator
 from email.mime.multipart import MIMEMultipart
 from email.mime.text import MIMEText
 
@@ -103,7 +104,7 @@ def test_what_cloud_init_would_do_is_fine(text: str) -> None:
         (mime(("hello", "plain")), "it starts with 'hello'"),
         (mime(("packages: 5", "cloud-config")), "packages: it is not"),
         (mime(*[("#!/bin/sh\n", "plain")] * 101), "more than 100 parts"),
-        (packed(b"\0" * (65 * 2**20)), "it unpacks to more than 64 MiB"),
+        (packed(b"\0" * (65 * 2**20)), "it unpacks to more than 16 MiB"),
         (packed(b"hello"), "it starts with 'hello'"),
         ("MIME-Version: 1.0\nContent-Type: multipart/mixed; boundary=x\n\nhello",
          "its MIME parts cannot be found"),
@@ -132,6 +133,56 @@ def test_what_it_would_not_do_is_refused_with_the_reason(text: str, reason: str)
 )
 def test_gzip_is_inflated_under_a_cap(raw: bytes) -> None:
     assert user_data.faults(raw)
+
+
+NODES, READ = user_data.NODES, user_data.READ
+TO_READ = {  # as much of each as is read at all
+    "many keys": "#cloud-config\n" + "".join(f"k{n}: 1\n" for n in range(NODES // 2 - 9)),
+    "many items": "#cloud-config\nruncmd: [" + "1.5," * (NODES - 19) + "]\n",
+    "many lines": "#cloud-config\na: " + "x\n " * (READ // 3 - 19),
+    "many words": "#cloud-config\na: " + "x " * (READ // 2 - 19),
+    "a template": "## template: jinja\n#cloud-config\n{{[" + "1," * (READ // 8 - 39) + "]}}",
+    "a script": "#!" + "token " * (user_data.LARGEST // 6 - 9),
+}
+TOO_MUCH = "more than 1 MiB of it would have to be read"
+
+
+@pytest.mark.parametrize("text", TO_READ.values(), ids=TO_READ.keys())
+def test_what_is_read_at_all_is_read_soon(text: str) -> None:
+    """Of the process's own time: it answers nobody meanwhile."""
+    begin = time.process_time()
+    found = user_data.faults(gzip.compress(text.encode()))
+    assert time.process_time() - begin < 10, "about 2 s on a slow core"
+    assert not any("more than" in fault for fault in found)
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("#cloud-config\na: " + "x " * (READ // 2), TOO_MUCH),
+        ("## template: jinja\n#cloud-config\n" + "{{a}}" * (READ // 16), TOO_MUCH),
+        ("#include\n" + "https://a/b\n" * (READ // 9), TOO_MUCH),
+        (mime(*[("#cloud-config\n# " + "x" * (READ // 8), "cloud-config")] * 9), TOO_MUCH),
+        ("#cloud-config\nruncmd: [" + "a," * NODES + "]", "its YAML has more than 20000 nodes"),
+        ("#cloud-config\na: " + "x " * (user_data.LARGEST // 2), "more than 16 MiB"),
+    ],
+    ids=lambda value: value[:24],
+)  # fmt: skip
+def test_what_would_take_long_is_refused_before_it_is_read(
+    text: str, reason: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun, real = [0], user_data.yaml.parse
+
+    def counted(*args: object) -> Iterator[object]:
+        for event in real(*args):
+            begun[0] += 1
+            yield event
+
+    monkeypatch.setattr(user_data.yaml, "parse", counted)
+    found = user_data.faults(packed(text.encode()))
+    assert any(reason in fault for fault in found), found
+    assert begun[0] <= NODES + 1
+    assert user_data.faults(packed(b"#!/bin/sh\n" + b"# long\n" * (READ // 4))) == []
 
 
 def test_a_gzip_of_the_right_thing_is_fine() -> None:
