@@ -1,6 +1,5 @@
 """A server that really boots the Debian image, with a config drive and wires of its own."""
 
-import base64
 import json
 import os
 import subprocess
@@ -11,7 +10,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from provisioning.targets import NodeFile
 from tests.fakes.wire import ip
 
 BOOT_SECONDS = 300  # on two busy cores without KVM
@@ -117,39 +115,3 @@ def newest_debian() -> Path | None:
     folders = [Path("/var/cache/seed/images/debian")]
     found = [path for folder in folders for path in folder.glob("*/disk.qcow2")]
     return max(found, key=lambda path: path.stat().st_mtime, default=None)
-
-
-_HOOK = """\
-#cloud-boothook
-#!/bin/sh
-changed=
-put() {
-  mkdir -p "${1%/*}"
-  base64 -d > "$1.seed" && chmod "$2" "$1.seed" || return
-  if cmp -s "$1.seed" "$1"; then rm -f "$1.seed"; else mv -f "$1.seed" "$1"; changed=yes; fi
-}
-@PUTS@
-[ -n "$changed" ] || exit 0
-systemctl is-active -q systemd-networkd || exit 0
-# 252 reloads by the bus, which is not up yet; 257 by a signal.
-systemctl reload systemd-networkd || systemctl restart systemd-networkd
-/usr/lib/systemd/systemd-networkd-wait-online --timeout=30 @WAIT@ || :
-systemctl try-restart systemd-timesyncd chrony 2>/dev/null || :
-exit 0
-"""
-
-
-def boot_hook(wanted: Sequence[NodeFile]) -> str:
-    """A part of vendor-data, which cloud-init runs before any module of its own."""
-    puts = [
-        f"put {file.path} {file.mode:o} <<'END'\n"
-        f"{base64.encodebytes(file.content.encode()).decode()}END"
-        for file in wanted
-    ]
-    names = [
-        file.content.split("Name=", 1)[1].split("\n", 1)[0]
-        for file in wanted
-        if file.path.endswith(".netdev")
-    ]
-    wait = " ".join(f"-i {name}" for name in names) or "--any"
-    return _HOOK.replace("@PUTS@", "\n".join(puts)).replace("@WAIT@", wait)

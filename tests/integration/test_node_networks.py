@@ -11,13 +11,15 @@ from uuid import uuid4
 
 import pytest
 
+from provisioning import on_node
 from provisioning.layout_doc import LayoutDoc, check
 from provisioning.layouts import NodeNic, NodeNics
 from provisioning.models import Address
 from provisioning.network_doc import BootNet, NetworkDoc
 from provisioning.states import AddressKind
+from provisioning.targets import Seat
 from provisioning.wires import Wires, render
-from tests.fakes.node_vm import NodeVm, boot_hook, config_drive, newest_debian, node_vm
+from tests.fakes.node_vm import NodeVm, config_drive, newest_debian, node_vm
 
 MACS = ("52:54:00:c0:00:01", "52:54:00:c0:00:02", "52:54:00:c0:00:03")
 NODE = uuid4()
@@ -92,7 +94,8 @@ def vm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[NodeVm]:
         pytest.skip("no Debian image was built yet: make images")
     folder = tmp_path_factory.mktemp("vm")
     made = wires()
-    config_drive(folder, made.network_data, [boot_hook(made.files)])
+    seat = Seat(str(NODE), "wired", made.network_data, "#!/bin/sh\n", files=made.files)
+    config_drive(folder, made.network_data, on_node.vendor_data(seat))
     with node_vm(folder, image, BOOT.address, "172.22.0.1/24", MACS) as machine:
         print(f"\nup after {machine.wait():.0f} s")
         yield machine

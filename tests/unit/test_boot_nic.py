@@ -1,0 +1,43 @@
+"""The ramdisk's own address is that of the NIC that booted, whatever else is on its wire."""
+
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from images import inmemory
+
+
+def network_of(folder: Path, cmdline: str) -> str:
+    """What the script leaves for systemd-networkd; empty: nothing."""
+    networks = folder / "etc/systemd/network"
+    networks.mkdir(parents=True)
+    (networks / "80-dhcp.network").write_text(inmemory.NETWORK)
+    (folder / "cmdline").write_text(cmdline + "\n")
+    script = inmemory.BOOT_NIC.replace("/proc/cmdline", f"{folder}/cmdline")
+    script = script.replace("/run/", f"{folder}/run/").replace("/etc/", f"{folder}/etc/")
+    subprocess.run(["sh", "-c", script], check=True, timeout=30)
+    made = folder / "run/systemd/network/70-boot.network"
+    return made.read_text() if made.exists() else ""
+
+
+@pytest.mark.parametrize(
+    "cmdline",
+    [
+        "quiet BOOTIF=52:54:00:22:00:0C initrd=x",
+        "BOOTIF=52-54-00-22-00-0c",
+        "quiet BOOTIF=01-52-54-00-22-00-0C",
+        "BOOTIF=52:54:00:22:00:0c BOOTIF=52:54:00:22:00:0c",
+    ],
+)
+def test_the_nic_that_booted_is_preferred(tmp_path: Path, cmdline: str) -> None:
+    told = network_of(tmp_path, cmdline)
+    assert told.startswith("[Match]\nPermanentMACAddress=52:54:00:22:00:0c\nType=ether\n")
+    assert told.endswith("[DHCPv4]\nClientIdentifier=mac\nRouteMetric=10\n")
+
+
+@pytest.mark.parametrize(
+    "cmdline", ["quiet", "BOOTIF=", "BOOTIF=eth0", "XBOOTIF=52:54:00:22:00:0c"]
+)
+def test_without_a_word_of_it_all_are_alike(tmp_path: Path, cmdline: str) -> None:
+    assert network_of(tmp_path, cmdline) == ""
