@@ -24,7 +24,7 @@ from images.build import GIB, SBOM, Build
 from images.diskfile import DiskFile, verify
 from images.workbench import remove
 from provisioning.errors import HostError, Invalid
-from provisioning.image import CURRENT, MANIFEST, NAME_PATTERN, Image, ImageFile
+from provisioning.image import CURRENT, MANIFEST, NAME_PATTERN, Image, ImageFile, check_disk_name
 
 CHUNK = 1 << 20
 STAGING = ".publishing"
@@ -79,6 +79,7 @@ def publish_file(path: Path, name: str, sha256: str, image_dir: Path, ssh_user: 
     """
     sha256 = sha256.strip().lower()
     _check_asked(path, name, sha256)
+    check_disk_name(image_dir, name)
     now = datetime.now(UTC).replace(microsecond=0)
     done = image_dir / name / f"{now:%Y%m%d%H%M%S}-{sha256[:8]}"
     with _shelved(done, path.stat().st_size) as folder:

@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 
 from images import catalog
-from images.build import Build
+from images.build import Build, recipes
 from provisioning.errors import HostError, Invalid, NotFound, SeedError
-from provisioning.image import Image, find, published
+from provisioning.image import RAMDISKS, Image, find, published
 from tests.fakes.appliance import until
 from tests.fakes.disks import a_raw_disk
 
@@ -144,6 +144,20 @@ def test_a_refused_file_leaves_nothing(
         catalog.publish_file(tmp_path / "own.img", name, digest, tmp_path / "images")
     assert caught.value.remedy
     assert everything(tmp_path) == ["images", "own.img"]
+
+
+def test_no_disk_gets_the_name_of_a_ramdisk(tmp_path: Path) -> None:
+    made = {name for name, recipe in recipes().items() if recipe.format == "ramdisk"}
+    assert made == set(RAMDISKS)
+    (tmp_path / "own.img").write_bytes(DISK)
+    digest = hashlib.sha256(DISK).hexdigest()
+    other = a_build(tmp_path / "cache", {"kernel": b"k", "initramfs": b"i"})
+    other = other.model_copy(update={"recipe": "site-ramdisk"})
+    image = catalog.publish(other, tmp_path / "images", {})
+    for name in (*RAMDISKS, "site-ramdisk"):
+        with pytest.raises(Invalid, match="boot from memory"):
+            catalog.publish_file(tmp_path / "own.img", name, digest, tmp_path / "images")
+    assert find(tmp_path / "images", "site-ramdisk") == image
 
 
 def test_a_refused_file_keeps_the_version_before(tmp_path: Path) -> None:
