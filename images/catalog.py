@@ -1,12 +1,20 @@
-"""Publish images: <image_dir>/<name>/<version>/ is complete from the moment it exists."""
+"""Publish images: <image_dir>/<name>/<version>/ is complete from the moment it exists.
 
+What lies in image_dir is seed-images', who has no other rights, and root publishes there too. So
+root makes a version in a folder of its own beside it, and goes into image_dir by descriptors only:
+a link that somebody puts there leads it nowhere.
+"""
+
+import errno
+import fcntl
 import hashlib
 import os
 import re
 import shutil
+import stat
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import IO
@@ -16,9 +24,12 @@ from images.build import GIB, SBOM, Build
 from images.diskfile import DiskFile, verify
 from images.workbench import remove
 from provisioning.errors import HostError, Invalid
-from provisioning.image import CURRENT, MANIFEST, NAME_PATTERN, Image, ImageFile
+from provisioning.image import CURRENT, MANIFEST, NAME_PATTERN, Image, ImageFile, check_disk_name
 
 CHUNK = 1 << 20
+STAGING = ".publishing"
+"""Beside image_dir, root's alone; there while something is published."""
+FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 SITE_ROLE = "initramfs"
 """The file that this appliance's own settings are appended to."""
 
@@ -39,7 +50,8 @@ def publish(build: Build, image_dir: Path, site_files: dict[str, bytes]) -> Imag
     site = cpio.archive(site_files) if site_files else b""
     mark = hashlib.sha256(build.digest.encode() + site).hexdigest()[:8]
     done = image_dir / build.recipe / f"{build.built_at:%Y%m%d%H%M%S}-{mark}"
-    if not (done / MANIFEST).exists():
+    made = read(image_dir, build.recipe, done.name, MANIFEST)
+    if made is None:
         sources = {role: build.directory / name for role, name in build.files.items()}
         with _shelved(done, sum(path.stat().st_size for path in sources.values())) as folder:
             files = {
@@ -50,9 +62,12 @@ def publish(build: Build, image_dir: Path, site_files: dict[str, bytes]) -> Imag
             }
             if (build.directory / SBOM).exists():
                 _link(build.directory / SBOM, folder / SBOM)
-            _write(folder, _image(build, done.name, files))
+            image = _image(build, done.name, files)
+            _write(folder, image)
+    else:
+        image = Image.model_validate_json(made)
     switch(done)
-    return Image.model_validate_json((done / MANIFEST).read_bytes())
+    return image
 
 
 def publish_file(path: Path, name: str, sha256: str, image_dir: Path, ssh_user: str = "") -> Image:
@@ -64,6 +79,7 @@ def publish_file(path: Path, name: str, sha256: str, image_dir: Path, ssh_user: 
     """
     sha256 = sha256.strip().lower()
     _check_asked(path, name, sha256)
+    check_disk_name(image_dir, name)
     now = datetime.now(UTC).replace(microsecond=0)
     done = image_dir / name / f"{now:%Y%m%d%H%M%S}-{sha256[:8]}"
     with _shelved(done, path.stat().st_size) as folder:
@@ -136,55 +152,147 @@ def _check_asked(path: Path, name: str, sha256: str) -> None:
         raise Invalid(f"there is no file {path}", f"ls -l {path.parent}")
 
 
+def read(image_dir: Path, *names: str) -> bytes | None:
+    """The file image_dir/<names>, by no link; None if there is none such."""
+    with ExitStack() as opened:
+        try:
+            fd = _open(opened, image_dir, FOLDER)
+            for name in names[:-1]:
+                fd = _open(opened, name, FOLDER, fd)
+            # A pipe that somebody put there is empty, and keeps nobody waiting.
+            flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+            file = _open(opened, names[-1], flags, fd)
+        except FileNotFoundError:
+            return None
+        except OSError as error:
+            raise _no_folder(image_dir.joinpath(*names), error) from error
+        with os.fdopen(os.dup(file), "rb") as content:
+            return content.read()
+
+
+def _open(opened: ExitStack, path: str | Path, flags: int, within: int | None = None) -> int:
+    fd = os.open(path, flags, dir_fd=within)
+    opened.callback(os.close, fd)
+    return fd
+
+
+def _no_folder(path: Path, error: OSError) -> HostError:
+    """For what open(2) says of a link where none may be; other errors are what they are."""
+    if error.errno not in (errno.ELOOP, errno.ENOTDIR):
+        raise error
+    return HostError(
+        f"there is a link on the way to {path}, and Seed makes none there",
+        f"ls -ld {path.parent} {path}; remove the link",
+    )
+
+
+@contextmanager
+def _within(folder: Path) -> Iterator[int]:
+    """Descriptor of <image_dir>/<name>, which is made if need be, for all to read and image_dir's
+    owner's. Raises HostError where one of them is a link."""
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with ExitStack() as opened:
+        try:
+            shelf = _open(opened, folder.parent, FOLDER)
+            with suppress(FileExistsError):
+                os.mkdir(folder.name, dir_fd=shelf)
+            fd = _open(opened, folder.name, FOLDER, shelf)
+        except OSError as error:
+            raise _no_folder(folder, error) from error
+        _give(fd, folder.parent)
+        os.fchmod(fd, 0o755)
+        yield fd
+
+
+@contextmanager
+def _staging(image_dir: Path) -> Iterator[Path]:
+    """A folder that nobody else gets into, on the file system of image_dir; one publication at a
+    time has it, and what a killed one left is gone."""
+    image_dir.mkdir(parents=True, exist_ok=True)
+    place = image_dir.parent / STAGING
+    with ExitStack() as opened:
+        while True:
+            place.mkdir(mode=0o700, exist_ok=True)
+            with suppress(FileNotFoundError):  # the publication before us removed it
+                fd = _open(opened, place, FOLDER)
+                fcntl.flock(fd, fcntl.LOCK_EX)
+                if os.path.samestat(os.fstat(fd), place.stat()):
+                    break
+        if image_dir.stat().st_dev != os.fstat(fd).st_dev:
+            place.rmdir()
+            raise HostError(
+                f"{image_dir} is a file system of its own: nothing gets there in one step",
+                f"findmnt -T {image_dir}; mount it at {image_dir.parent} instead",
+            )
+        for left in place.iterdir():
+            remove(left)
+        try:
+            yield place
+        finally:
+            with suppress(OSError):
+                place.rmdir()
+
+
 @contextmanager
 def _shelved(done: Path, size: int) -> Iterator[Path]:
     """A folder that becomes `done` at the end, in one rename, or leaves nothing behind."""
-    done.parent.mkdir(parents=True, exist_ok=True)
-    free = shutil.disk_usage(done.parent).free
-    if free < size + GIB // 4:
-        raise HostError(
-            f"publishing needs {size / GIB:.1f} GiB free in {done.parent}, "
-            f"there are {free / GIB:.1f}",
-            f"df -h {done.parent}",
-        )
-    folder = Path(tempfile.mkdtemp(prefix=".new-", dir=done.parent))
-    try:
-        yield folder
-        shelve(folder, done)
-    except BaseException:
-        remove(folder)
-        with suppress(OSError):  # the first version of this name, and it failed
-            done.parent.rmdir()
-        raise
+    with _staging(done.parent.parent) as place:
+        free = shutil.disk_usage(place).free
+        if free < size + GIB // 4:
+            raise HostError(
+                f"publishing needs {size / GIB:.1f} GiB free in {done.parent.parent}, "
+                f"there are {free / GIB:.1f}",
+                f"df -h {done.parent.parent}",
+            )
+        folder = Path(tempfile.mkdtemp(prefix="new-", dir=place))
+        try:
+            yield folder
+            shelve(folder, done)
+        except BaseException:
+            remove(folder)
+            with suppress(OSError):  # the first version of this name, and it failed
+                done.parent.rmdir()
+            raise
 
 
 def shelve(folder: Path, done: Path) -> None:
-    """Make a whole folder the version `done`, in one rename. Root gives it to who collects it."""
+    """Make a whole folder the version `done`, in one rename. Root gives it to who collects it.
+
+    folder: where nobody gets in who may not write as the caller.
+    """
     folder.chmod(0o755)
-    done.parent.mkdir(parents=True, exist_ok=True)
-    done.parent.chmod(0o755)
-    if not (done / MANIFEST).exists():
-        remove(done)  # without a manifest: nobody's
-    for path in (folder, done.parent):
-        _give(path, done.parent.parent)
-    folder.rename(done)
+    whole = read(done.parent.parent, done.parent.name, done.name, MANIFEST) is not None
+    with _within(done.parent) as shelf:
+        if not whole:  # without a manifest: nobody's
+            with suppress(FileNotFoundError):
+                shutil.rmtree(done.name, dir_fd=shelf)
+        if os.geteuid() == 0:
+            owner = done.parent.parent.stat()
+            os.chown(folder, owner.st_uid, owner.st_gid, follow_symlinks=False)
+        os.rename(folder, done.name, dst_dir_fd=shelf)
 
 
-def _give(path: Path, image_dir: Path) -> None:
+def _give(fd: int, image_dir: Path) -> None:
     """To the owner of the image folder, who may remove it then. Never the files: those of a build
     are its cache's own, under a second name."""
     if os.geteuid() == 0:
         status = image_dir.stat()
-        os.chown(path, status.st_uid, status.st_gid, follow_symlinks=False)
+        os.chown(f"/proc/self/fd/{fd}", status.st_uid, status.st_gid)
 
 
 def switch(done: Path) -> None:
     """Make `done` the current version; a reader sees the old one or the new one."""
-    link = done.parent / f".{CURRENT}-{os.getpid()}"
-    link.unlink(missing_ok=True)
-    link.symlink_to(done.name)
-    _give(link, done.parent.parent)  # nginx follows a link only to what has the same owner
-    link.replace(done.parent / CURRENT)
+    link = f".{CURRENT}-{os.getpid()}"
+    with _within(done.parent) as shelf, ExitStack() as opened:
+        with suppress(FileNotFoundError):
+            os.unlink(link, dir_fd=shelf)
+        os.symlink(done.name, link, dir_fd=shelf)
+        # nginx follows a link only to what has the same owner. What is given is the link that was
+        # opened, and nothing that somebody put in its place: an O_PATH descriptor is of itself.
+        fd = _open(opened, link, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC, shelf)
+        if stat.S_ISLNK(os.fstat(fd).st_mode):
+            _give(fd, done.parent.parent)
+        os.replace(link, CURRENT, src_dir_fd=shelf, dst_dir_fd=shelf)
 
 
 def _write(folder: Path, image: Image) -> None:

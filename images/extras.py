@@ -60,6 +60,8 @@ def _authority(text: str) -> str:
 
 
 def _path(text: str) -> str:
+    if not re.fullmatch(r"[\x21-\x7e]+", text):
+        raise ValueError("a path is of printable ASCII without blanks")
     path = PurePosixPath(text)
     if not path.is_absolute() or str(path) != text or ".." in path.parts:
         raise ValueError("a path is absolute and without '..', '//' or a '/' at its end")
@@ -103,8 +105,8 @@ def _no_password(given: object) -> object:
 Text = Annotated[str, StringConstraints(max_length=64 << 10), AfterValidator(_content)]
 Certificate = Annotated[str, StringConstraints(max_length=64 << 10), AfterValidator(_authority)]
 Proxy = Annotated[str, AfterValidator(_proxy)]
-# Debian Policy 5.6.7
-Package = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9+.-]{1,100}$")]
+# Debian Policy 5.6.7; apt reads a '-' at the end as "remove it".
+Package = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9+.-]{0,99}[a-z0-9+.]$")]
 NoProxy = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9.*/:-]{1,100}$")]
 
 

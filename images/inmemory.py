@@ -363,8 +363,10 @@ def _pack(bench: Workbench) -> None:
     """newc cpio, then zstd: the kernel unpacks both. Names are sorted, inodes counted anew."""
     archive = bench.work / "initramfs.cpio"
     names = sorted(str(path.relative_to(bench.root)) for path in bench.root.rglob("*"))
-    argv = bench.tools.argv("cpio", "--quiet", "--reproducible", "-o", "-H", "newc", "-F", archive)
-    bench.run(argv, 300, given="\n".join([".", *names]) + "\n", cwd=bench.root)
+    argv = bench.tools.argv(
+        "cpio", "-0", "--quiet", "--reproducible", "-o", "-H", "newc", "-F", archive
+    )
+    bench.run(argv, 300, given="\0".join([".", *names]) + "\0", cwd=bench.root)
     bench.discard(bench.root)
     argv = bench.tools.argv("zstd", "-q", "-T0", "-15", archive, "-o", bench.out / "initramfs")
     bench.run(argv, 900)

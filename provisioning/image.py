@@ -86,6 +86,19 @@ class Image(BaseModel):
         return image_dir / self.name / self.version / self.files[role].name
 
 
+RAMDISKS = ("ramdisk", "rescue")
+"""Names that servers boot from memory; tests hold them to be those of the recipes."""
+
+
+def check_disk_name(image_dir: Path, name: str) -> None:
+    """Raises Invalid for the name of a ramdisk: no boot would find one if it became a disk's."""
+    if name in RAMDISKS or any(one.format == "ramdisk" for one in versions(image_dir, name)):
+        raise Invalid(
+            f"{name} is what servers boot from memory, so no disk image can have this name",
+            "Give it another name: `seed image add NAME SOURCE`.",
+        )
+
+
 Standing = Callable[[str, str], ImageState]
 """(name, version) -> whether it may be used."""
 

@@ -172,7 +172,8 @@ def _intake(name: str, ask: VersionAsk, caller: Caller, parts: Parts) -> Intake:
 
 
 def _check_new(session: Session, parts: Parts, intake: Intake) -> None:
-    """Raises Conflict for what comes in already, or is here already."""
+    """Raises Conflict for what comes in already, or is here already; Invalid for a bad name."""
+    images.check_disk_name(parts.image_dir, intake.name)
     coming = session.exec(select(Intake).where(col(Intake.ended_at).is_(None))).all()
     if len(coming) >= MOST_COMING:
         raise Conflict(f"{MOST_COMING} images come in already", "seed image intakes")

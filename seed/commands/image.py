@@ -83,17 +83,18 @@ def billed(name: str) -> None:
     Example: seed image sbom debian
     """
     from images.build import SBOM
+    from images.catalog import read
     from provisioning.image import find
 
     image_dir = settings().image_dir
     image = find(image_dir, name)
-    path = image_dir / image.name / image.version / SBOM
-    if not path.exists():
+    listed = read(image_dir, image.name, image.version, SBOM)
+    if listed is None:
         raise NotFound(
             f"image {image.name} {image.version} was not built here: nobody listed its packages",
             f"seed image show {name}",
         )
-    typer.echo(path.read_text())
+    typer.echo(listed.decode())
 
 
 @app.command("add")

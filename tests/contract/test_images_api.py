@@ -159,6 +159,13 @@ def test_what_cannot_come_in_is_refused_at_once(
         assert session.exec(select(Event)).all() == []
 
 
+def test_no_disk_comes_in_under_the_name_of_a_ramdisk(site: Site) -> None:
+    for name in ("ramdisk", "rescue"):
+        refused = site.post(f"/images/{name}/versions", {"sha256": GOOD}, 422)
+        assert "boot from memory" in refused["detail"]
+    assert site.get("/image-intakes") == []
+
+
 def test_the_same_image_comes_in_once(site: Site) -> None:
     ask = {"source": "https://images.example.org/x", "sha256": GOOD}
     made = site.post("/images/fedora/versions", ask, 202)

@@ -1,16 +1,20 @@
 """The catalogue: what is there is whole, and what failed left nothing."""
 
+import fcntl
 import hashlib
+import os
 import subprocess
+import threading
 from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 
 from images import catalog
-from images.build import Build
-from provisioning.errors import Invalid, NotFound, SeedError
-from provisioning.image import find, published
+from images.build import Build, recipes
+from provisioning.errors import HostError, Invalid, NotFound, SeedError
+from provisioning.image import RAMDISKS, Image, find, published
+from tests.fakes.appliance import until
 from tests.fakes.disks import a_raw_disk
 
 DISK = a_raw_disk(1024)
@@ -142,6 +146,20 @@ def test_a_refused_file_leaves_nothing(
     assert everything(tmp_path) == ["images", "own.img"]
 
 
+def test_no_disk_gets_the_name_of_a_ramdisk(tmp_path: Path) -> None:
+    made = {name for name, recipe in recipes().items() if recipe.format == "ramdisk"}
+    assert made == set(RAMDISKS)
+    (tmp_path / "own.img").write_bytes(DISK)
+    digest = hashlib.sha256(DISK).hexdigest()
+    other = a_build(tmp_path / "cache", {"kernel": b"k", "initramfs": b"i"})
+    other = other.model_copy(update={"recipe": "site-ramdisk"})
+    image = catalog.publish(other, tmp_path / "images", {})
+    for name in (*RAMDISKS, "site-ramdisk"):
+        with pytest.raises(Invalid, match="boot from memory"):
+            catalog.publish_file(tmp_path / "own.img", name, digest, tmp_path / "images")
+    assert find(tmp_path / "images", "site-ramdisk") == image
+
+
 def test_a_refused_file_keeps_the_version_before(tmp_path: Path) -> None:
     (tmp_path / "own.img").write_bytes(DISK)
     digest = hashlib.sha256(DISK).hexdigest()
@@ -164,3 +182,101 @@ def test_a_damaged_manifest_is_said(ramdisk: Build, tmp_path: Path) -> None:
     (tmp_path / "images/ramdisk" / image.version / "manifest.json").write_text("{}")
     with pytest.raises(SeedError, match="cannot be read"):
         published(tmp_path / "images")
+
+
+def _evil(tmp_path: Path) -> tuple[Path, Path]:
+    """The image folder of another user, and a folder of root's that he would like to have."""
+    images, outside = tmp_path / "images", tmp_path / "outside"
+    images.mkdir()
+    os.chown(images, 65534, 65534)
+    outside.mkdir(mode=0o700)
+    return images, outside
+
+
+def test_root_publishes_through_no_link_in_place_of_an_image(
+    ramdisk: Build, tmp_path: Path
+) -> None:
+    images, outside = _evil(tmp_path)
+    (images / "ramdisk").symlink_to(outside)
+    with pytest.raises(HostError, match="there is a link"):
+        catalog.publish(ramdisk, images, SITE)
+    assert everything(outside) == []
+    assert (outside.stat().st_uid, outside.stat().st_mode & 0o777) == (0, 0o700)
+    assert everything(tmp_path) == [
+        "cache", "cache/initramfs", "cache/kernel", "images", "images/ramdisk", "outside",
+    ]  # fmt: skip
+
+
+def test_root_reads_no_manifest_and_removes_no_folder_through_a_link(
+    ramdisk: Build, tmp_path: Path
+) -> None:
+    images, outside = _evil(tmp_path)
+    image = catalog.publish(ramdisk, images, SITE)
+    done = images / "ramdisk" / image.version
+    done.rename(outside / "moved")
+    done.symlink_to(outside / "moved")
+    before = everything(outside)
+    with pytest.raises(HostError, match="there is a link"):
+        catalog.publish(ramdisk, images, SITE)
+    assert everything(outside) == before
+    (outside / "secret").write_bytes(b"x")
+    (images / "ramdisk" / "leak").symlink_to(outside / "secret")
+    with pytest.raises(HostError, match="there is a link"):
+        catalog.read(images, "ramdisk", "leak")
+
+
+def test_what_is_published_is_made_where_its_owner_gets_not(
+    ramdisk: Build, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    images, _ = _evil(tmp_path)
+    seen: list[Path] = []
+    write = catalog._write
+
+    def look(folder: Path, image: Image) -> None:
+        seen.append(folder)
+        assert images not in folder.parents
+        assert folder.parent.stat().st_uid == 0
+        assert folder.parent.stat().st_mode & 0o777 == 0o700
+        write(folder, image)
+
+    monkeypatch.setattr(catalog, "_write", look)
+    image = catalog.publish(ramdisk, images, SITE)
+    assert len(seen) == 1
+    assert everything(images) == [
+        "ramdisk", f"ramdisk/{image.version}", *(
+            f"ramdisk/{image.version}/{name}" for name in ("initramfs", "kernel", "manifest.json")
+        ), "ramdisk/current",
+    ]  # fmt: skip
+    assert not (tmp_path / catalog.STAGING).exists()
+
+
+def test_what_a_killed_publication_left_goes_with_the_next(ramdisk: Build, tmp_path: Path) -> None:
+    (tmp_path / catalog.STAGING / "new-old").mkdir(parents=True)
+    (tmp_path / catalog.STAGING / "new-old" / "disk").write_bytes(b"half")
+    catalog.publish(ramdisk, tmp_path / "images", SITE)
+    assert not (tmp_path / catalog.STAGING).exists()
+
+
+def _waiting() -> str:
+    """Of the kernel's locks those that somebody waits for."""
+    return "".join(line for line in Path("/proc/locks").read_text().splitlines() if "->" in line)
+
+
+def test_a_publication_waits_for_the_one_before(ramdisk: Build, tmp_path: Path) -> None:
+    """Whose folder it would remove as left behind otherwise."""
+    place = tmp_path / catalog.STAGING
+    (place / "new-living").mkdir(parents=True)
+    fd = os.open(place, os.O_RDONLY)
+    fcntl.flock(fd, fcntl.LOCK_EX)
+    thread = threading.Thread(
+        target=catalog.publish, args=(ramdisk, tmp_path / "images", SITE), daemon=True
+    )
+    thread.start()
+    until(lambda: f":{place.stat().st_ino} " in _waiting(), 10, "the second waits")
+    assert (place / "new-living").is_dir()
+    (place / "new-living").rmdir()
+    place.rmdir()  # as the one before does at its end
+    os.close(fd)
+    thread.join(20)
+    assert find(tmp_path / "images", "ramdisk").name == "ramdisk"
+    assert not place.exists()

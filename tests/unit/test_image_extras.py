@@ -37,7 +37,7 @@ def test_a_whole_document_is_read(tmp_path: Path) -> None:
 ca = ['''{certificate(ca=True)}''']
 proxy = "http://proxy.example:3128"
 no_proxy = ["10.0.0.0/8", ".site"]
-packages = ["htop", "libstdc++6"]
+packages = ["htop", "libstdc++6", "g++"]
 [[users]]
 name = "ops"
 ssh_keys = ["{KEY}"]
@@ -49,7 +49,7 @@ mode = "0644"
 """
     )
     found = read(path)
-    assert found.packages == ("htop", "libstdc++6")
+    assert found.packages == ("htop", "libstdc++6", "g++")
     assert found.users[0].sudo
     assert found.asked() == {"ca", "proxy", "no_proxy", "packages", "users", "files"}
 
@@ -69,6 +69,10 @@ def test_the_digest_is_of_what_is_asked_not_of_how_it_is_written() -> None:
         ({"packages": ["htop; reboot"]}, "packages.0"),
         ({"packages": ["-o=Dpkg::Pre-Invoke::=id"]}, "packages.0"),
         ({"packages": ["htop\n"]}, "packages.0"),
+        ({"packages": ["htop-"]}, "packages.0"),
+        ({"files": [{"path": "/a\n/etc/shadow", "content": ""}]}, "printable ASCII"),
+        ({"files": [{"path": "/a b", "content": ""}]}, "printable ASCII"),
+        ({"files": [{"path": "/a\0", "content": ""}]}, "printable ASCII"),
         ({"packages": ["htop", "htop"]}, "htop is there twice"),
         ({"users": [{"name": "root", "ssh_keys": [KEY]}]}, "account of the image"),
         ({"users": [{"name": "a b", "ssh_keys": [KEY]}]}, "users.0.name"),
