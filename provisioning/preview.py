@@ -160,7 +160,8 @@ def _of_place(
         kernel_args=claim.kernel_args,
     )
     made = PLAIN.config_drive(claim, seat)
-    macs = _Macs({mac.lower() for mac in (*bmc.macs, *_boot_macs(session, bmc))})
+    known = {*bmc.macs, *_boot_macs(session, bmc), *layouts.nics_of(session, bmc).macs}
+    macs = _Macs({mac.lower() for mac in known})
     return Preview(
         hostname=seat.hostname,
         node=bmc.node_name or "",
