@@ -218,9 +218,9 @@ class Intakes:
         self._clear(intake)
 
     def _end(self, intake: Intake, error: SeedError) -> None:
+        self._clear(intake)  # first: on a full disk the row could not be written
         with suppress(Ended), self.store.write() as session:
             refuse(session, self._row(session, intake), error, "seed")
-        self._clear(intake)
 
     def _clear(self, intake: Intake) -> None:
         """Its parts; what a kill leaves here goes with the orphans."""

@@ -26,7 +26,9 @@ from provisioning.image import ImageFile
 GIB: Final = 1 << 30
 CHUNK: Final = 1 << 20
 SPARE: Final = GIB // 4
-"""Bytes that stay free on the disk."""
+"""Bytes that stay free on the disk: our databases are there, too."""
+STEP: Final = 4 << 20
+"""Bytes after which each stream looks whether so much is free still: several come in at once."""
 TRIES: Final = 5
 PAUSE_SECONDS: Final = 2.0
 TOTAL_SECONDS: Final = 6 * 3600.0
@@ -57,12 +59,19 @@ class Part:
         self.size += len(chunk)
 
     def append(self, chunk: bytes) -> None:
-        """Raises Conflict when the disk is full."""
+        """Raises Conflict when the disk is full, or nearly."""
         try:
+            if self.size // STEP != (self.size + len(chunk)) // STEP:
+                self._check_free()
             self._file.write(chunk)
         except OSError as error:
             raise _full(error, self.path) from error
         self._digest(chunk)
+
+    def _check_free(self) -> None:
+        disk = os.fstatvfs(self._file.fileno())
+        if disk.f_bavail * disk.f_frsize < SPARE:
+            raise _no_space(self.path)
 
     def restart(self) -> None:
         self._file.truncate(0)
@@ -86,9 +95,11 @@ class Part:
 
 
 def _full(error: OSError, path: Path) -> Exception:
-    if error.errno in (errno.ENOSPC, errno.EDQUOT):
-        return Conflict("the disk became full while the image came in", f"df -h {path.parent}")
-    return error
+    return _no_space(path) if error.errno in (errno.ENOSPC, errno.EDQUOT) else error
+
+
+def _no_space(path: Path) -> Conflict:
+    return Conflict("the disk became full while the image came in", f"df -h {path.parent}")
 
 
 def check_space(folder: Path, size: int) -> None:

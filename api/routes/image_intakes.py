@@ -4,10 +4,12 @@ What is uploaded is only kept here, under its intake's id: seed-images copies, j
 it. A registry's password goes in, sealed to seed-images' key, and never comes out.
 """
 
+import errno
 import fcntl
 import os
 import re
 import shutil
+from contextlib import suppress
 from datetime import datetime
 from pathlib import Path
 from typing import IO, Annotated, Final, Self
@@ -148,12 +150,12 @@ async def put_image_content(
         raise _too_large(parts.shelf.most)
     file = await run_in_threadpool(_opened, path, first, total)
     try:
-        size = await _received(request, file, first, total or parts.shelf.most)
+        size = await _received(request, file, first, total)
     except ClientDisconnect:  # what came is kept, and can be gone on with
         size = first
     finally:
-        await run_in_threadpool(file.close)
-    return await run_in_threadpool(_came, parts, intake_id, size, total or size)
+        await run_in_threadpool(_close, file)
+    return await run_in_threadpool(_came, parts, intake_id, size, total)
 
 
 def _found(session: Session, intake_id: str) -> Intake:
@@ -183,10 +185,15 @@ def _check_uploading(row: Intake) -> None:
 
 
 def _range(request: Request) -> tuple[int, int]:
-    """(first byte of the body, size of the whole file or 0). Raises Invalid."""
+    """(first byte of the body, size of the whole file). Raises Invalid."""
     told, length = request.headers.get("content-range"), request.headers.get("content-length", "")
+    if told is None and re.fullmatch(r"[0-9]{1,15}", length) and int(length):
+        return 0, int(length)
     if told is None:
-        return 0, int(length) if length.isdigit() else 0
+        raise Invalid(
+            "the upload does not say how many bytes it has, or has none",
+            "Send a Content-Length, or `Content-Range: bytes FIRST-LAST/TOTAL`.",
+        )
     found = _RANGE.fullmatch(told)
     first, last, total = map(int, found.groups()) if found else (0, 0, 0)
     if not first <= last < total or (length.isdigit() and int(length) != last - first + 1):
@@ -238,13 +245,24 @@ async def _received(request: Request, file: IO[bytes], first: int, most: int) ->
 
 
 def _write(file: IO[bytes], piece: bytes) -> None:
+    """Each time as long as there is room: several come in at once, beside our databases."""
+    disk = os.fstatvfs(file.fileno())
+    if disk.f_bavail * disk.f_frsize < len(piece) + SPARE:
+        raise _not_kept(errno.ENOSPC)
     try:
         file.write(piece)
         file.flush()
     except OSError as error:
-        raise Conflict(
-            f"the image cannot be kept: {os.strerror(error.errno or 0)}", "df -h"
-        ) from error
+        raise _not_kept(error.errno or 0) from error
+
+
+def _not_kept(number: int) -> Conflict:
+    return Conflict(f"the image cannot be kept: {os.strerror(number)}", "df -h")
+
+
+def _close(file: IO[bytes]) -> None:
+    with suppress(OSError):  # what was not written has been said; closing tries once more
+        file.close()
 
 
 def _came(parts: Parts, intake_id: str, size: int, total: int) -> IntakeOut:

@@ -17,7 +17,7 @@ from uuid import UUID
 import pytest
 from sqlmodel import select
 
-from images import diskfile, receiving, web
+from images import diskfile, intakes, receiving, web
 from images.intakes import Intakes
 from images.receiving import Receiver
 from images.web import Web
@@ -403,6 +403,33 @@ def test_a_disk_that_becomes_full_is_said(
     with a_small_disk(site.image_dir, "600k"):
         told = site.refused(site.ask(depot.url()))
     assert told == "the disk became full while the image came in"
+
+
+def test_room_is_looked_for_while_a_file_without_a_size_comes(
+    site: Site, depot: Depot, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(receiving, "SPARE", 1 << 20)
+    monkeypatch.setattr(receiving, "STEP", 1 << 16)
+    depot.length = False
+    with a_small_disk(site.image_dir, "1600k"):
+        told = site.refused(site.ask(depot.url()))
+    assert told == "the disk became full while the image came in"
+
+
+def test_the_parts_are_gone_before_a_refusal_is_written(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The database may be on the disk that is full."""
+    left, say = [], intakes.refuse
+
+    def refuse(*told: Any) -> None:
+        left.extend((site.folder / "incoming").iterdir())
+        say(*told)
+
+    monkeypatch.setattr(intakes, "refuse", refuse)
+    identity = site.upload(DISK, "0" * 64)
+    site.refused(identity)
+    assert left == []
 
 
 # --- where it may come from -----------------------------------------------------------------------

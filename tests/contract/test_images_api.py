@@ -20,12 +20,14 @@ from api.routes import image_intakes
 from images import catalog
 from images.intakes import Intakes
 from images.web import Web
+from provisioning.errors import Conflict
 from provisioning.models import Event
 from provisioning.secrets import Unsealer
 from provisioning.shelf import Intake, RegistryLogin, purpose
 from provisioning.states import IntakeState
 from seed.cli import app
 from seed.commands import coming
+from tests.contract.test_image_intakes import a_small_disk
 from tests.fakes.api import a_token, bearer, some_parts
 from tests.fakes.disks import a_raw_disk, sha256
 from tests.fakes.serving import api_on_a_port
@@ -281,9 +283,41 @@ def test_a_full_disk_is_said_before_anything_is_sent(
     assert answer.json()["detail"].startswith("the image needs 0.0 GiB free in ")
 
 
+@pytest.mark.parametrize("content", [b"", iter([b"x" * 10])], ids=["empty", "no length"])
+def test_an_upload_without_a_length_is_refused(site: Site, content: Any) -> None:
+    made = site.post("/images/fedora/versions", {"sha256": GOOD}, 202)
+    answer = site.put(made["id"], content)
+    assert answer.status_code == 422
+    assert answer.json()["detail"] == "the upload does not say how many bytes it has, or has none"
+    assert list(site.parts.shelf.incoming.iterdir()) == []
+
+
+def test_a_disk_that_becomes_full_is_said(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(image_intakes, "SPARE", -(1 << 30))  # somebody else filled it meanwhile
+    made = site.post("/images/fedora/versions", {"sha256": GOOD}, 202)
+    with a_small_disk(site.parts.shelf.incoming, "600k"):
+        answer = site.put(made["id"], DISK)
+    assert (answer.status_code, answer.json()["code"]) == (409, "conflict")
+    assert answer.json()["detail"] == "the image cannot be kept: No space left on device"
+
+
+def test_room_is_looked_for_while_an_upload_comes(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = site.parts.shelf.incoming / "x"
+    file = image_intakes._opened(path, 0, 10)
+    image_intakes._write(file, b"x" * 5)
+    monkeypatch.setattr(image_intakes, "SPARE", 1 << 60)  # others came in meanwhile
+    with pytest.raises(Conflict, match="No space left"):
+        image_intakes._write(file, b"x" * 5)
+    file.close()
+    assert path.read_bytes() == b"x" * 5
+
+
 def test_a_content_needs_no_idempotency_key_and_bears_one(site: Site) -> None:
     made = site.post("/images/fedora/versions", {"sha256": GOOD}, 202)
-    headers = site.operator | {"idempotency-key": "k"}
+    told = f"bytes 0-{len(DISK) - 1}/{len(DISK)}"
+    headers = site.operator | {"idempotency-key": "k", "content-range": told}
     path = f"/v1/image-intakes/{made['id']}/content"
     answer = site.web.put(path, content=iter([DISK[:9], DISK[9:]]), headers=headers)
     assert answer.json()["bytes_done"] == len(DISK)
