@@ -133,7 +133,7 @@ class Intakes:
         (folder / "disk.from").unlink(missing_ok=True)
         image = catalog.describe(
             folder, file, disk, name=intake.name, version=done.name, user=intake.ssh_user,
-            at=now().replace(microsecond=0), source=intake.source,
+            at=now().replace(microsecond=0), source=sources.told(intake.source),
             architecture=intake.architecture,
         )  # fmt: skip
         self._settle(intake, done.name)
@@ -164,7 +164,7 @@ class Intakes:
             ) from error
         if intake.sha256 and blob.sha256 != intake.sha256:
             raise Invalid(
-                f"{intake.source} is not the image asked for: the SHA-256 of its disk is "
+                f"{sources.told(intake.source)} is not the image asked for: the SHA-256 of its disk is "
                 f"{blob.sha256}, not {intake.sha256}",
                 "Compare the digest with its maker's list, then add it again.",
             )
@@ -213,7 +213,7 @@ class Intakes:
             record(
                 session, kind, f"{image.name}:{image.version}",
                 f"{image.name} {image.version} came in", who=intake.asked_by,
-                sha256=image.files["disk"].sha256, source=intake.source,
+                sha256=image.files["disk"].sha256, source=sources.told(intake.source),
             )  # fmt: skip
         self._clear(intake)
 
@@ -263,4 +263,4 @@ class _Pace:
 
 
 def _last(source: str) -> str:
-    return source.rpartition("/")[2].partition("?")[0] if source else ""
+    return sources.told(source).rpartition("/")[2]

@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterable
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+from shlex import quote
 from typing import Final
 
 import httpx
@@ -22,6 +23,7 @@ import httpx
 from images.web import Broken, Login, Web
 from provisioning.errors import Conflict, Invalid
 from provisioning.image import ImageFile
+from provisioning.sources import told
 
 GIB: Final = 1 << 30
 CHUNK: Final = 1 << 20
@@ -145,7 +147,7 @@ class Receiver:
                         raise Stopped from error
         finally:
             part.close()
-        return _right(part, sha256, url.rpartition("/")[2].partition("?")[0])
+        return _right(part, sha256, told(url).rpartition("/")[2])
 
     def _once(self, url: str, part: Part, until: float, login: Login | None) -> None:
         headers = {}
@@ -240,7 +242,7 @@ def _right(part: Part, sha256: str, named: str) -> ImageFile:
 def _refused(url: str, status: int) -> Exception:
     if status >= 500 or status == 429:
         return Broken(f"it answered {status}")
-    return Invalid(f"the server answered {status} to {url.partition('?')[0]}", f"curl -I '{url}'")
+    return Invalid(f"the server answered {status} to {told(url)}", f"curl -I {quote(told(url))}")
 
 
 def _given_up(error: Broken, part: Part) -> Conflict:

@@ -18,7 +18,7 @@ import httpx
 from provisioning.errors import Forbidden, Invalid
 from provisioning.hook_delivery import resolve
 from provisioning.hooks import Address
-from provisioning.sources import Source, check_allowed, is_literal, split
+from provisioning.sources import Source, check_allowed, is_literal, split, told
 
 TIMEOUT: Final = httpx.Timeout(30.0, connect=10.0)
 MOST_HOPS: Final = 5
@@ -65,7 +65,9 @@ class Web:
                         yield answer
                         return
                     source, why = _onward(source, answer), f"{source.authority} sends us on to"
-        raise Invalid(f"{url} sends us on more than {MOST_HOPS} times", "Give the last URL itself.")
+        raise Invalid(
+            f"{told(url)} sends us on more than {MOST_HOPS} times", "Give the last URL itself."
+        )
 
     @contextmanager
     def _hop(
@@ -103,7 +105,12 @@ class Web:
 
 def _onward(source: Source, answer: httpx.Response) -> Source:
     """Where a redirect leads. Raises Invalid."""
-    target = split(urljoin(source.url, answer.headers.get("location", "")))
+    try:
+        target = split(urljoin(source.url, answer.headers.get("location", "")))
+    except ValueError as error:
+        raise Invalid(
+            f"{source.authority} sends us on to what is no URL", "Give the last URL itself."
+        ) from error
     if target.scheme == "oci" or (source.scheme == "https" and target.scheme != "https"):
         raise Invalid(
             f"{source.authority} sends us from TLS on to plain {target.scheme}",

@@ -48,6 +48,11 @@ class Source:
         return f"{self.scheme}://{self.authority}{self.path}"
 
 
+def told(source: str) -> str:
+    """A source as it may be told: there may be a key in a URL's query."""
+    return source.partition("?")[0]
+
+
 def split(text: str) -> Source:
     """What a URL says. Raises Invalid."""
     if text.startswith("file:"):

@@ -66,7 +66,7 @@ class IntakeOut(BaseModel):
 
     @classmethod
     def of(cls, intake: Intake, parts: Parts) -> Self:
-        out = cls(**intake.model_dump())
+        out = cls(**intake.model_dump() | {"source": sources.told(intake.source)})
         if intake.state is IntakeState.UPLOADING:
             out.bytes_done = _size(parts.shelf.incoming / str(intake.id))
         return out

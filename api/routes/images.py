@@ -121,7 +121,7 @@ def add_version(name: Name, ask: VersionAsk, caller: Operator, parts: Here) -> I
         session.add(intake)
         record(
             session, "image.asked", name, f"{name} is to come in", who=caller.name,
-            source=intake.source, sha256=intake.sha256, intake=str(intake.id),
+            source=sources.told(intake.source), sha256=intake.sha256, intake=str(intake.id),
         )  # fmt: skip
     return IntakeOut.of(intake, parts)
 
