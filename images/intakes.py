@@ -164,7 +164,7 @@ class Intakes:
             ) from error
         if intake.sha256 and blob.sha256 != intake.sha256:
             raise Invalid(
-                f"{sources.told(intake.source)} is not the image asked for: the SHA-256 of its disk is "
+                f"{sources.told(intake.source)} is not the image asked for: its disk's SHA-256 is "
                 f"{blob.sha256}, not {intake.sha256}",
                 "Compare the digest with its maker's list, then add it again.",
             )
