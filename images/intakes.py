@@ -164,8 +164,8 @@ class Intakes:
             ) from error
         if intake.sha256 and blob.sha256 != intake.sha256:
             raise Invalid(
-                f"{sources.told(intake.source)} is not the image asked for: its disk's SHA-256 is "
-                f"{blob.sha256}, not {intake.sha256}",
+                f"{sources.told(intake.source)} is not the image asked for: "
+                f"the SHA-256 of its disk is {blob.sha256}, not {intake.sha256}",
                 "Compare the digest with its maker's list, then add it again.",
             )
         return receiver.fetch(blob.url, path, blob.sha256, blob.login)
