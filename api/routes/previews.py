@@ -11,7 +11,7 @@ from api.auth import needs
 from api.claim_ask import ClaimAsk
 from api.parts import Here, Parts
 from api.roles import Caller, Role
-from provisioning import preview, secret_files
+from provisioning import on_node, preview, secret_files
 from provisioning.models import Claim
 from provisioning.preview import Place, Preview, Site
 
@@ -120,7 +120,7 @@ def _node(seen: Preview) -> NodePreview:
         meta_data=seen.drive["meta_data"],
         network_data=seen.drive["network_data"],
         user_data=seen.drive["user_data"],
-        vendor_data=seen.drive["vendor_data"]["cloud-init"],
+        vendor_data=on_node.parts_of(seen.drive["vendor_data"]["cloud-init"]),
         files=[
             PreviewFile(path=f.path, mode=f"{f.mode:04o}", content=f.content) for f in seen.files
         ],

@@ -2,6 +2,9 @@
 
 import json
 from collections.abc import Sequence
+from email import message_from_string
+from email.mime.multipart import MIMEMultipart
+from email.mime.text import MIMEText
 from pathlib import Path
 
 from provisioning.targets import Seat
@@ -62,13 +65,27 @@ def phone_home(
     )
 
 
-def vendor_data(seat: Seat) -> list[str]:
-    """The parts of cloud-init's vendor data, in the order in which they run.
+def vendor_data(seat: Seat) -> str:
+    """cloud-init's vendor data: one script, or two as MIME parts in the order in which they run.
 
     Files and one-time parts come first, by a boothook: before cloud-init's modules, and so before
-    any script of the caller's user-data.
+    any script of the caller's user-data. One text: of a list, which its documentation allows,
+    cloud-init 25.1.4 says that it "has no attribute 'strip'", and each of its stages fails.
     """
-    return ([_early(seat)] if seat.files or seat.parts else []) + [seat.phone_home]
+    if not (seat.files or seat.parts):
+        return seat.phone_home
+    whole = MIMEMultipart(boundary="=== seed ===")
+    for kind, text in (("cloud-boothook", _early(seat)), ("x-shellscript", seat.phone_home)):
+        whole.attach(MIMEText(text, kind, "us-ascii" if text.isascii() else "utf-8"))
+    return whole.as_string()
+
+
+def parts_of(vendor_data: str) -> list[str]:
+    """The scripts in it, for people and tests."""
+    if not vendor_data.startswith("Content-Type: multipart/"):
+        return [vendor_data]
+    found = [part.get_payload(decode=True) for part in message_from_string(vendor_data).walk()]
+    return [part.decode() for part in found if isinstance(part, bytes)]
 
 
 def _early(seat: Seat) -> str:

@@ -55,7 +55,7 @@ class NodeVm:
         return (self.folder / "console").read_text(errors="replace")
 
 
-def config_drive(folder: Path, network_data: dict[str, Any], vendor: Sequence[str]) -> None:
+def config_drive(folder: Path, network_data: dict[str, Any], vendor: str) -> None:
     """As Ironic writes it: openstack/latest with four files, label config-2."""
     drive = folder / "drive" / "openstack" / "latest"
     drive.mkdir(parents=True)
@@ -66,7 +66,7 @@ def config_drive(folder: Path, network_data: dict[str, Any], vendor: Sequence[st
     told = {
         "meta_data.json": {**meta, "public_keys": {"0": public}},
         "network_data.json": network_data,
-        "vendor_data2.json": {"cloud-init": list(vendor)},
+        "vendor_data2.json": {"cloud-init": vendor},
     }
     for name, content in told.items():
         (drive / name).write_text(json.dumps(content))

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import yaml
 
-from provisioning import drive
+from provisioning import drive, on_node
 from provisioning.errors import Invalid
 from provisioning.models import Claim
 from provisioning.targets import NodeFile, PartUrl
@@ -43,7 +43,7 @@ def made(user_data: str = "", **more: Any) -> dict[str, Any]:
 
 
 def scripts(one: dict[str, Any]) -> list[str]:
-    found: list[str] = one["vendor_data"]["cloud-init"]
+    found = on_node.parts_of(one["vendor_data"]["cloud-init"])
     return found
 
 
