@@ -61,7 +61,8 @@ def _of_one(store: Store, image_dir: Path, name: str, kept: int) -> list[Image]:
                 session, "image.removed", f"{name}:{image.version}",
                 f"the files of {name} {image.version} are removed", who="seed", why=why,
             )  # fmt: skip
-            if row:
+            # The same build may be published again: it stays withdrawn then.
+            if row and row.state is not ImageState.WITHDRAWN:
                 session.delete(row)
             folder = image_dir / name / image.version
             folder.rename(image_dir / f"{GONE}{name}-{image.version}")
@@ -115,7 +116,8 @@ def _dangling(folder: Path) -> None:
 
 
 def _forget(store: Store, image_dir: Path) -> None:
-    """What was said of versions that are not there any more, and not about to be."""
+    """What was said of versions that are not there any more, and not about to be. Not that one was
+    withdrawn: it would be published when the same build comes again."""
     with store.read() as session:
         rows = session.exec(select(ImageStanding)).all()
         busy = session.exec(select(Intake).where(col(Intake.ended_at).is_(None))).all()
@@ -123,7 +125,8 @@ def _forget(store: Store, image_dir: Path) -> None:
     lost = [
         (row.name, row.version)
         for row in rows
-        if (row.name, row.version) not in coming
+        if row.state is not ImageState.WITHDRAWN
+        and (row.name, row.version) not in coming
         and (now() - row.set_at).total_seconds() > 60
         and not (image_dir / row.name / row.version / MANIFEST).exists()
     ]

@@ -85,12 +85,16 @@ class Intakes:
 
     def tidy(self) -> None:
         """What is not needed any more goes. What goes wrong is logged, and tried again later."""
-        try:
-            self._give_up_idle()
-            garbage.orphans(self.store, self.incoming, self.image_dir / garbage.WORK)
-            garbage.collect(self.store, self.image_dir, self.kept)
-        except Exception as error:
-            log.error("images.not-tidied", exc_info=error)
+        work = self.image_dir / garbage.WORK
+        for task in (
+            self._give_up_idle,
+            lambda: garbage.orphans(self.store, self.incoming, work),
+            lambda: garbage.collect(self.store, self.image_dir, self.kept),
+        ):
+            try:
+                task()
+            except Exception as error:  # the others are done all the same
+                log.error("images.not-tidied", exc_info=error)
 
     def _due(self) -> list[Intake]:
         with self._choosing, self.store.read() as session:

@@ -75,6 +75,13 @@ def set_state(session: Session, image: Image, state: ImageState, why: str, who: 
     before = of(session, image.name, image.version)
     if before is state:
         return
+    if before is ImageState.WITHDRAWN and state is ImageState.PUBLISHED:
+        raise Conflict(
+            f"version {image.version} of the image {image.name} is withdrawn, which is for good",
+            f"seed image build {image.name} --fresh"
+            if image.recipe
+            else f"Add it anew: `seed image add {image.name} SOURCE`.",
+        )
     if state is ImageState.DEPRECATED and before is not ImageState.PUBLISHED:
         raise Conflict(
             f"version {image.version} of the image {image.name} is {before}: only a published one "
@@ -91,17 +98,32 @@ def set_state(session: Session, image: Image, state: ImageState, why: str, who: 
     )  # fmt: skip
 
 
+def check_not_last(session: Session, image: Image, found: Iterable[Image]) -> None:
+    """Raises Conflict where a ramdisk would have no published version besides this one, which is
+    to be withdrawn. found: all versions of it."""
+    if image.format != "ramdisk" or of(session, image.name, image.version) is ImageState.WITHDRAWN:
+        return
+    others = (one for one in found if one.version != image.version)
+    if not any(of(session, one.name, one.version) is ImageState.PUBLISHED for one in others):
+        raise Conflict(
+            f"no other version of {image.name} is published, and servers boot from it",
+            f"seed image build {image.name} --fresh",
+        )
+
+
 def superfluous(session: Session, found: Iterable[Image], current: str, kept: int) -> list[Image]:
     """Versions of one image, newest first, whose files may go, if no claim has them.
 
     Withdrawn ones, and published ones beyond the newest `kept`; never the one in use (`current`),
-    unless that is withdrawn. What is a draft or deprecated waits until somebody withdraws it.
+    unless that is withdrawn and no ramdisk, without which nothing boots. What is a draft or
+    deprecated waits until somebody withdraws it.
     """
     gone, published = [], 0
     for image in found:
         match of(session, image.name, image.version):
             case ImageState.WITHDRAWN:
-                gone.append(image)
+                if image.format != "ramdisk" or image.version != current:
+                    gone.append(image)
             case ImageState.PUBLISHED:
                 published += 1
                 if published > kept and image.version != current:

@@ -196,6 +196,9 @@ def _set(parts: Parts, caller: Caller, ref: str, state: ImageState, why: str) ->
         raise Invalid("there is no reason given", "Say why: `--why TEXT`.")
     with parts.store.write() as session:
         image = images.find(parts.image_dir, ref)
+        if state is ImageState.WITHDRAWN:
+            found = images.versions(parts.image_dir, image.name)
+            standing.check_not_last(session, image, found)
         standing.set_state(session, image, state, why.strip(), caller.name)
         session.flush()
         return _out(session, image)

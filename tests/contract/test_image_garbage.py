@@ -4,6 +4,7 @@ import json
 import os
 import threading
 import time
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -114,7 +115,44 @@ def test_a_withdrawn_version_goes_once_no_claim_has_it(store: Store, shelf: Path
     garbage.collect(store, shelf, 3)
     assert there(shelf) == ["1"]
     with store.read() as session:
-        assert session.exec(select(ImageStanding)).all() == []
+        (row,) = session.exec(select(ImageStanding)).all()
+    assert (row.version, row.state) == ("2", ImageState.WITHDRAWN), (
+        "it stays so when it comes again"
+    )
+
+
+def test_a_withdrawn_version_that_comes_again_is_withdrawn(store: Store, shelf: Path) -> None:
+    put(shelf, "1", "2")
+    said(store, shelf, "debian:2", ImageState.WITHDRAWN)
+    garbage.collect(store, shelf, 3)
+    with store.write() as session:
+        row = session.get_one(ImageStanding, ("debian", "2"))
+        row.set_at -= timedelta(hours=1)
+        session.add(row)
+    garbage.collect(store, shelf, 3)
+    put(shelf, "2")
+    with store.read() as session:
+        assert standing.of(session, "debian", "2") is ImageState.WITHDRAWN
+        assert standing.resolve(session, shelf, "debian", False).version == "1"
+    with pytest.raises(Conflict, match="for good"):
+        said(store, shelf, "debian:2", ImageState.PUBLISHED)
+    garbage.collect(store, shelf, 3)
+    assert (there(shelf), current(shelf)) == (["1"], "1")
+
+
+def test_a_ramdisk_in_use_stays_until_there_is_another(store: Store, shelf: Path) -> None:
+    def put_ramdisk(version: str) -> None:
+        put(shelf, version, name="ramdisk")
+        path = shelf / "ramdisk" / version / "manifest.json"
+        path.write_text(json.dumps(json.loads(path.read_text()) | {"format": "ramdisk"}))
+
+    put_ramdisk("1")
+    said(store, shelf, "ramdisk:1", ImageState.WITHDRAWN)
+    garbage.collect(store, shelf, 3)
+    assert there(shelf, "ramdisk") == ["1"]
+    put_ramdisk("2")
+    garbage.collect(store, shelf, 3)
+    assert there(shelf, "ramdisk") == ["2"]
 
 
 def test_the_last_version_leaves_no_link_behind(store: Store, shelf: Path) -> None:

@@ -99,22 +99,44 @@ def test_a_version_is_deprecated_withdrawn_and_published_again(site: Site) -> No
     assert site.get("/images/debian/versions/2")["state"] == "deprecated"
     site.get("/images/debian/versions/2", 404, claimer=True)
 
-    site.post("/images/debian/versions/2:withdraw", why, 200)
-    refused = site.post("/images/debian/versions/2:deprecate", why, 409)
-    assert "is withdrawn: only a published one is deprecated" in refused["detail"]
     site.post("/images/debian/versions/2:publish", {"why": "mended"}, 200)
     site.post("/images/debian/versions/2:publish", {"why": "again"}, 200)
     assert site.get("/images/debian")["version"] == "2"
+
+    site.post("/images/debian/versions/2:withdraw", why, 200)
+    refused = site.post("/images/debian/versions/2:deprecate", why, 409)
+    assert "is withdrawn: only a published one is deprecated" in refused["detail"]
+    refused = site.post("/images/debian/versions/2:publish", {"why": "mended"}, 409)
+    assert "withdrawn, which is for good" in refused["detail"]
+    assert refused["remedy"]
+    assert site.get("/images/debian")["version"] == "1"
 
     with site.parts.store.read() as session:
         events = session.exec(select(Event).where(Event.subject == "debian:2")).all()
     assert [(e.kind, e.why) for e in events] == [
         ("image.deprecated", "its kernel has a hole"),
-        ("image.withdrawn", "its kernel has a hole"),
         ("image.published", "mended"),
+        ("image.withdrawn", "its kernel has a hole"),
     ]
     site.post("/images/debian/versions/9:publish", why, 404)
-    site.post("/images/debian/versions/2:publish", {"why": " "}, 422)
+    site.post("/images/debian/versions/1:publish", {"why": " "}, 422)
+
+
+def test_the_last_version_of_a_ramdisk_is_not_withdrawn(site: Site) -> None:
+    def put_ramdisk(version: str) -> None:
+        folder = site.parts.image_dir / "ramdisk" / version
+        folder.mkdir(parents=True)
+        told = IMAGE | {"name": "ramdisk", "version": version, "format": "ramdisk"}
+        (folder / "manifest.json").write_text(json.dumps(told))
+        catalog.switch(folder)
+
+    put_ramdisk("1")
+    refused = site.post("/images/ramdisk/versions/1:withdraw", {"why": "x"}, 409)
+    assert refused["remedy"] == "seed image build ramdisk --fresh"
+    put_ramdisk("2")
+    site.post("/images/ramdisk/versions/1:withdraw", {"why": "x"}, 200)
+    site.post("/images/ramdisk/versions/1:withdraw", {"why": "x"}, 200)
+    site.post("/images/ramdisk/versions/2:withdraw", {"why": "x"}, 409)
 
 
 def test_who_claims_sees_published_versions_only(site: Site) -> None:
