@@ -402,7 +402,7 @@ NEEDED = [
     "before provision active", "after provision active", "before power", "after power",
     "before provision deleted", "after provision deleted", "before drop_allocation",
     "after drop_allocation", "after commit in _order", "after commit in _open_orders",
-    "after commit in _clean_one", "after commit in _free", "after commit in _write_claim",
+    "after commit in _undeploy", "after commit in _free", "after commit in _write_claim",
 ]  # fmt: skip
 
 
