@@ -130,15 +130,16 @@ class Proof(_Strict):
     boot_id: Annotated[str, StringConstraints(pattern=r"^[0-9a-f-]{1,64}$")]
     host_keys: list[HostKey] = Field(min_length=1, max_length=8)
     kernel: Text
-    links: list[Link] = Field(max_length=64)
-    routes: list[Route] = Field(max_length=64)
-    dns: list[Printed] = Field(max_length=64)
-    ntp: list[Printed] = Field(max_length=64)
-    root: Root
-    cmdline: Annotated[str, StringConstraints(max_length=4096)]
-    services: list[Service] = Field(max_length=64)
-    failed_units: list[Printed] = Field(max_length=64)
-    parts: list[FetchedPart] = Field(max_length=64)
+    # A server whose drive is of an earlier seed tells none of these.
+    links: list[Link] = Field(default=[], max_length=64)
+    routes: list[Route] = Field(default=[], max_length=64)
+    dns: list[Printed] = Field(default=[], max_length=64)
+    ntp: list[Printed] = Field(default=[], max_length=64)
+    root: Root = Root()
+    cmdline: Annotated[str, StringConstraints(max_length=4096)] = ""
+    services: list[Service] = Field(default=[], max_length=64)
+    failed_units: list[Printed] = Field(default=[], max_length=64)
+    parts: list[FetchedPart] = Field(default=[], max_length=64)
 
 
 class PhoneHome(Proof):

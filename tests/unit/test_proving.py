@@ -188,6 +188,14 @@ def test_what_is_not_asked_for_is_not_looked_at() -> None:
     assert proving.differs({"links": [], "disks": {}, "kernel": ""}, least) == []
 
 
+def test_a_server_whose_drive_is_of_an_earlier_seed_proves_itself() -> None:
+    """Its order asks for nothing more than it tells."""
+    early = ("hostname", "nics", "disks", "cloud_init", "boot_id", "host_keys", "kernel")
+    taken = Proof.model_validate({key: PROOF[key] for key in early}).model_dump(mode="json")
+    assert proving.differs({"hostname": "web-0", "macs": [A, B]}, taken) == []
+    assert proving.differs(WANTED, taken), "what is asked for now has to be told"
+
+
 def test_one_line_names_the_node_and_a_few() -> None:
     line = proving.of_node("node-7", WANTED, {})
     assert line.startswith("node-7: it calls itself nothing, asked was 'web-0'; ")
