@@ -324,7 +324,7 @@ def test_the_bond_its_vlan_and_their_addresses_came_up_as_asked(
     assert sorted(storage.values()) == ["10.30.0.10", "10.30.0.11"]
     script = (
         "hostname; ip -j -d address; for a in 10.30.0.10 10.30.0.11; do "
-        "ping -c 3 -W 5 -s 1400 -M do $a >/dev/null || echo no answer from $a; done; "
+        "sudo ping -c 3 -W 5 -s 1400 -M do $a >/dev/null || echo no answer from $a; done; "
         "sudo cat /etc/quince.key; stat -c '%a %U:%G' /etc/quince.key; sudo ls -A /run/seed"
     )
     for line in chain.ssh_lines("quinces"):
