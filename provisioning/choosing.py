@@ -62,6 +62,16 @@ class Wish:
         claim = self.claim
         return bool(claim.cpus or claim.memory_gib or disks.needs_inventory(claim))
 
+    @cached_property
+    def rules(self) -> list["Rule"]:
+        """Those it asks anything of: a thousand nodes are looked at for each wish."""
+        claim = self.claim
+        asked: dict[Rule, object] = {
+            _named: claim.nodes, _words: claim.traits or claim.labels, _wires: self.layout,
+            _place: claim.racks or claim.spread or claim.pack,
+        }  # fmt: skip
+        return [rule for rule in RULES if asked.get(rule, True)]
+
     @property
     def lasts(self) -> timedelta | None:
         return None if self.end is None else self.end - self.begin
@@ -211,7 +221,7 @@ def _same(why: str) -> Broken:
 
 def broken(c: Candidate, w: Wish) -> list[Broken]:
     """Every rule that keeps this node from this claim."""
-    return [b for rule in RULES for b in rule(c, w)]
+    return [b for rule in w.rules for b in rule(c, w)]
 
 
 # --- time ---------------------------------------------------------------------------------------

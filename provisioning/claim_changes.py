@@ -21,6 +21,7 @@ from provisioning.image import Image
 from provisioning.ironic import Ironic
 from provisioning.models import Bmc, Booking, Claim, Hold, now
 from provisioning.plans import PlannedNode, PlanOut
+from provisioning.pool import WAITING
 from provisioning.states import ClaimState, Wanted
 from provisioning.store import Store, record
 from provisioning.tenants import Project
@@ -98,7 +99,7 @@ class Changes:
                 f"claim {claim.name} is being given back",
                 f"`seed claim undo {claim.name}` while that goes; else claim anew.",
             )
-        if claim.state in holding.WAITING:
+        if claim.state in WAITING:
             raise Conflict(
                 f"claim {claim.name} did not begin yet",
                 f"Release it and ask again: `seed claim release {claim.name}`.",

@@ -17,6 +17,7 @@ from provisioning.enrollment import (
 from provisioning.ironic import Node
 from provisioning.models import Bmc, Claim, Hold, Order, now
 from provisioning.outcome import Done, Move, Stuck, Wait
+from provisioning.pool import WAITING
 from provisioning.states import WORKING, ClaimState, OrderKind, Wanted
 from provisioning.store import record
 
@@ -29,7 +30,7 @@ class Releasing(Seats):
     """Takes one claim that is given back one step on."""
 
     def begin(self, claim: Claim) -> Outcome:
-        if claim.state in (ClaimState.REQUESTED, *holding.WAITING):  # nothing was written anywhere
+        if claim.state in (ClaimState.REQUESTED, *WAITING):  # nothing was written anywhere
             return self._free(claim)
         leasing.record_over(self.parts.store, claim)
         self.parts.each(self._seats(claim), self._switch_off)

@@ -27,7 +27,6 @@ TURNAROUND: Final = timedelta(hours=1)
 """Undo window and cleaning: how long after its claim a node is counted as free for the next one."""
 INVENTORIES: Final = Inventories()
 """Of this process: thousands are not parsed again for each look at the queue."""
-WAITING: Final = (ClaimState.QUEUED, ClaimState.RESERVED)
 
 
 class Short(Exception):
@@ -44,7 +43,7 @@ def wish(session: Session, claim: Claim, seen: Pool, parts: Inventories) -> Wish
     It may be one that nobody made yet: who only asks.
     """
     plain = plain_wish(session, claim, seen, parts)
-    if _had_its_turn(claim):
+    if _had_its_turn(claim) or not seen.waited_for:
         return plain
     ahead = [c for c in waiting(session) if _goes_first(c, claim)]
     ahead = [*_late(session, seen.at), *ahead]
@@ -61,8 +60,8 @@ def plain_wish(session: Session, claim: Claim, seen: Pool, parts: Inventories) -
     begin = max(claim.starts_at or seen.at, seen.at)
     tail = seen.turnaround + timedelta(seconds=claim.grace_seconds)
     found = Wish(claim, begin, _end(claim, begin), begin <= seen.at, claim.id, tail)
-    rows = session.exec(select(KeptDisk)).all()
-    if rows:
+    if seen.keeps:
+        rows = session.exec(select(KeptDisk)).all()
         kept: dict[UUID, list[KeptDisk]] = {}
         for row in rows:
             kept.setdefault(row.node_uuid, []).append(row)

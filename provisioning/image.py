@@ -6,7 +6,7 @@ a symlink to the version in use, replaced atomically. Whether a version may be u
 """
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from datetime import datetime
 from pathlib import Path
 from typing import Annotated, Literal, NoReturn
@@ -111,7 +111,7 @@ def split(ref: str) -> tuple[str, str]:
 
 def published(image_dir: Path) -> list[Image]:
     """The current version of every image, by name. Raises Invalid for a manifest nobody wrote."""
-    return [_read(link / MANIFEST) for link in sorted(image_dir.glob(f"*/{CURRENT}"))]
+    return _all(link / MANIFEST for link in sorted(image_dir.glob(f"*/{CURRENT}")))
 
 
 def names(image_dir: Path) -> list[str]:
@@ -129,8 +129,19 @@ def versions(image_dir: Path, name: str) -> list[Image]:
         for path in (image_dir / name).glob(f"*/{MANIFEST}")
         if re.match(NAME_PATTERN, path.parent.name) and path.parent.name != CURRENT
     ]
-    manifests.sort(key=lambda path: (path.stat().st_mtime, path.parent.name), reverse=True)
-    return [_read(path) for path in manifests]
+    return _all(sorted(manifests, key=lambda p: (_age(p), p.parent.name), reverse=True))
+
+
+def _age(path: Path) -> float:
+    try:
+        return path.stat().st_mtime
+    except FileNotFoundError:
+        return 0.0
+
+
+def _all(manifests: Iterable[Path]) -> list[Image]:
+    """In this order, without those that are being removed at this moment."""
+    return [image for path in manifests if (image := _read_if_there(path))]
 
 
 def find(image_dir: Path, ref: str, standing: Standing | None = None) -> Image:
@@ -144,13 +155,14 @@ def find(image_dir: Path, ref: str, standing: Standing | None = None) -> Image:
     if version:
         return _version(image_dir, name, version)
     current = image_dir / name / CURRENT / MANIFEST
-    there = re.match(NAME_PATTERN, name) and current.exists()
-    image = _read(current) if there else None
+    image = _read_if_there(current) if re.match(NAME_PATTERN, name) else None
     if standing is None:
         return image or _missing(image_dir, name)
-    candidates = [*([image] if image else []), *versions(image_dir, name)]
+    if image and standing(name, image.version) is ImageState.PUBLISHED:
+        return image  # and most often no other manifest is read
+    candidates = versions(image_dir, name)
     for one in candidates:
-        if standing(one.name, one.version) is ImageState.PUBLISHED:
+        if standing(name, one.version) is ImageState.PUBLISHED:
             return one
     if not candidates:
         return _missing(image_dir, name)
@@ -163,8 +175,8 @@ def find(image_dir: Path, ref: str, standing: Standing | None = None) -> Image:
 def _version(image_dir: Path, name: str, version: str) -> Image:
     manifest = image_dir / name / version / MANIFEST
     named = all(re.match(NAME_PATTERN, word) for word in (name, version))
-    if named and version != CURRENT and manifest.exists():
-        return _read(manifest)
+    if named and version != CURRENT and (image := _read_if_there(manifest)):
+        return image
     raise NotFound(
         f"there is no version {version!r} of the image {name!r}", "seed image versions NAME"
     )
@@ -177,9 +189,11 @@ def _missing(image_dir: Path, name: str) -> NoReturn:
     raise NotFound(f"there is no image {name!r}; {told}", remedy)
 
 
-def _read(manifest: Path) -> Image:
+def _read_if_there(manifest: Path) -> Image | None:
     try:
         return Image.model_validate_json(manifest.read_bytes())
+    except (FileNotFoundError, NotADirectoryError):
+        return None
     except (OSError, ValidationError) as error:
         name = manifest.parent.parent.name
         raise Invalid(

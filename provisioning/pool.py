@@ -18,12 +18,14 @@ from provisioning import classify, drift, keeping, layouts
 from provisioning.hardware import Inventory
 from provisioning.layouts import NodeNics
 from provisioning.models import Bmc, Booking, Claim, Event, Hold
+from provisioning.one_time import KeptDisk
 from provisioning.room import Rotation, Slot
 from provisioning.sight import Sight
 from provisioning.states import MOVING, BmcGoal, ClaimState, Wanted
 
 Span = tuple[datetime, datetime | None, UUID]
 """From, until (None: nobody knows until when), and the claim."""
+WAITING: Final = (ClaimState.QUEUED, ClaimState.RESERVED)
 REFUSED: Final = "claim.refused-by-ironic"
 REFUSED_FOR: Final = timedelta(minutes=1)
 """So long a node that Ironic refused to lock is left alone: what was seen of it was older."""
@@ -91,11 +93,16 @@ class Candidate:
 
 @dataclass(frozen=True)
 class Pool:
-    """As of one moment. at: that moment."""
+    """As of one moment. at: that moment.
+
+    waited_for: a claim is in the queue, or late for its reservation. keeps: some disk is kept.
+    """
 
     at: datetime
     candidates: tuple[Candidate, ...]
     turnaround: timedelta
+    waited_for: bool = True
+    keeps: bool = True
 
     def classes(self) -> list[str]:
         return sorted({c.facts["resource_class"] for c in self.candidates} - {""})
@@ -160,7 +167,13 @@ def look(session: Session, at: datetime, turnaround: timedelta) -> Pool:
                 mark=(row["inventory_at"], row["ramdisk_at"], row["hardware_class"]),
             )
         )
-    return Pool(at, tuple(sorted(found, key=lambda c: c.name)), turnaround)
+    return Pool(
+        at,
+        tuple(sorted(found, key=lambda c: c.name)),
+        turnaround,
+        waited_for=any(c.state in WAITING for c in holders.values()),
+        keeps=session.exec(select(KeptDisk.node_uuid).limit(1)).first() is not None,
+    )
 
 
 def _refused(session: Session, at: datetime) -> set[str]:

@@ -25,7 +25,7 @@ def refusal(seen: Pool, w: Wish, choice: Choice, project: str, insider: bool) ->
     """Which rule rejected each node, what is nearest, and when it could be had."""
     visible = {c.uuid: c for c in seen.candidates if is_visible(c, project, insider)}
     rejected = {u: rules for u, rules in choice.rejected.items() if u in visible}
-    reasons = {visible[u].name: whys(rules, insider)[0] for u, rules in rejected.items()}
+    reasons = {visible[u].name: _said(rules[0], insider) for u, rules in rejected.items()}
     fewest = sorted(rejected.items(), key=lambda item: (len(item[1]), visible[item[0]].name))
     claim = w.claim
     return NoCapacity(
@@ -60,7 +60,11 @@ def is_visible(c: Candidate, project: str, insider: bool) -> bool:
 
 
 def whys(rules: Iterable[Broken], insider: bool) -> list[str]:
-    return list(dict.fromkeys(b.why if insider else b.public for b in rules))
+    return list(dict.fromkeys(_said(b, insider) for b in rules))
+
+
+def _said(b: Broken, insider: bool) -> str:
+    return b.why if insider else b.public
 
 
 def _other_classes(claim: Claim, seen: Pool, visible: dict[UUID, Candidate]) -> str:

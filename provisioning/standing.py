@@ -35,12 +35,17 @@ def resolve(session: Session, image_dir: Path, ref: str, operator: bool) -> Imag
     operator: may have a draft, by naming its version. Raises NotFound, and Conflict for a version
     that new claims do not get.
     """
-    image = images.find(image_dir, ref, lambda name, version: of(session, name, version))
-    state = of(session, image.name, image.version)
+    named = select(ImageStanding).where(ImageStanding.name == images.split(ref)[0])
+    rows = {row.version: row for row in session.exec(named).all()}
+    states = {version: row.state for version, row in rows.items()}
+    image = images.find(
+        image_dir, ref, lambda _name, version: states.get(version, ImageState.PUBLISHED)
+    )
+    state = states.get(image.version, ImageState.PUBLISHED)
     if state is ImageState.WITHDRAWN:
-        said = session.get_one(ImageStanding, (image.name, image.version))
         raise Conflict(
-            f"version {image.version} of the image {image.name} is withdrawn{_because(said.why)}",
+            f"version {image.version} of the image {image.name} is withdrawn"
+            f"{_because(rows[image.version].why)}",
             f"Name another one: `seed image versions {image.name}`.",
         )
     if state is ImageState.DRAFT and not operator:

@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Any
 
+import orjson
 from sqlalchemy import Connection, Engine, PoolProxiedConnection, create_engine, event
 from sqlmodel import Session
 
@@ -94,6 +95,7 @@ def _engine(url: str) -> Engine:
     engine = create_engine(
         url,
         connect_args={"timeout": BUSY_SECONDS, "check_same_thread": False},
+        json_deserializer=orjson.loads,  # a look at the pool reads thousands of small documents
         pool_size=THREADS,  # more are closed after each use, and cost four statements to open
     )
 
