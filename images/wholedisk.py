@@ -27,8 +27,9 @@ smartmontools vim-tiny
 """),
     *FIRMWARE_PACKAGES,
 )
-SPARE_MIB = 400
-"""Free space of the root before it grows: what the first boot writes."""
+SPARE_MIB = 100
+"""Free space of the root until it grows, which is early in the first boot: all of it is written to
+each disk."""
 
 BOOT_DRIVERS = words("""
 ahci ata_piix ata_generic nvme megaraid_sas mpt3sas smartpqi hpsa aacraid arcmsr mpi3mr isci mptsas

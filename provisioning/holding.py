@@ -46,7 +46,7 @@ def wish(session: Session, claim: Claim, seen: Pool, parts: Inventories) -> Wish
     if _had_its_turn(claim) or not seen.waited_for:
         return plain
     ahead = [c for c in waiting(session) if _goes_first(c, claim)]
-    ahead = [*_late(session, seen.at), *ahead]
+    ahead = [c for c in (*_late(session, seen.at), *ahead) if not _lacking(session, c)]
     keep = choosing.kept_for(seen, ahead, lambda c: plain_wish(session, c, seen, parts))
     if not plain.now:
         keep |= choosing.kept_later(
@@ -148,10 +148,18 @@ def _fitting(session: Session, claim: Claim, seen: Pool, w: Wish) -> list[Candid
 def _enough_addresses(session: Session, claim: Claim, w: Wish, chosen: list[Candidate]) -> None:
     if w.layout is None or not w.now:
         return
-    why = addressing.lacks(session, w.layout, networks(session), claim.count)
+    why = _lacking(session, claim)
     if why:
         told = {c.uuid: [Broken(why, why, lasting=False)] for c in chosen}
         raise Short(Choice([], told, 0), of_addresses=True)
+
+
+def _lacking(session: Session, claim: Claim) -> str:
+    """Why its nodes cannot have their addresses now: nodes kept for it would not help it."""
+    layout = of_claim(claim)
+    if layout is None:
+        return ""
+    return addressing.lacks(session, layout, networks(session), claim.count)
 
 
 def _misfit(session: Session, c: Candidate) -> tuple[str, ...]:

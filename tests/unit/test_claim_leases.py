@@ -5,12 +5,18 @@ from datetime import datetime, timedelta
 from typing import Any
 
 import pytest
+from sqlmodel import select
 
+from provisioning import holders
 from provisioning.claim_steps import Claiming
 from provisioning.errors import Conflict, Invalid, NoCapacity
-from provisioning.models import Booking, Claim, Event
+from provisioning.fabric import Layout, Network
+from provisioning.hardware import Inventory, Nic
+from provisioning.models import Bmc, Booking, Claim, Event
 from provisioning.outcome import Move
 from provisioning.states import ClaimState, IfFull, Wanted
+from tests.fakes.crashing import identity_of
+from tests.fakes.fabric import a_layout, a_network
 from tests.fakes.life import GRACE, TURNAROUND, UNDO, Clock, House, clock
 from tests.unit.test_claims import a_spec
 
@@ -394,6 +400,26 @@ def test_who_waits_is_served_by_priority_then_by_age(four: Days) -> None:
     four.rounds(12)
     assert len(four.nodes("urgent")) == len(four.nodes("old")) == 2
     assert four.claim("young").state is S.QUEUED
+
+
+def test_who_waits_for_addresses_keeps_no_nodes_from_others(one: Days) -> None:
+    nics = tuple(Nic(mac=mac) for mac in identity_of("192.0.2.1").macs)
+    layout = a_layout(
+        nics={"up": {"count": len(nics), "boot": True}},
+        bonds=[{"name": "bond0", "nics": ["up"], "mode": "active-backup"}],
+    )
+    with one.store.write() as session:
+        session.add(Network(name="storage", document=a_network().stored()))
+        session.add(Layout(name="bonded", document=layout.stored()))
+        (bmc,) = session.exec(select(Bmc)).all()
+        bmc.ramdisk, bmc.ramdisk_at = Inventory(nics=nics).model_dump(mode="json"), Clock.at
+        for n in range(10, 20):
+            holders.reserve(session, "storage", f"10.40.0.{n}", "a filer", "me")
+    one.queue("bonded", layout="bonded")
+    one.rounds(2)
+    assert one.claim("bonded").state is S.QUEUED
+    one.ask("plain")
+    assert one.nodes("plain") == {"node-1"}
 
 
 def test_nobody_behind_takes_what_one_ahead_waits_for(four: Days) -> None:
