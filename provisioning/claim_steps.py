@@ -22,7 +22,7 @@ from provisioning.claim_release import Releasing
 from provisioning.claim_seats import Outcome, Seats, differs, some
 from provisioning.deployment import Deployment, Fitter
 from provisioning.enrollment import (
-    stop,
+    switched_off,
     waiting_for,
 )
 from provisioning.errors import Conflict, Invalid
@@ -38,6 +38,8 @@ from provisioning.store import record
 from provisioning.targets.plain import PLUGIN as PLAIN
 
 PROOF_SECONDS = 3600  # a first boot with firmware updates and a slow disk takes half of this
+AT_ONCE = 50
+"""Orders of one transaction: a thousand would keep the API waiting for seconds."""
 
 
 @dataclass(frozen=True)
@@ -131,7 +133,7 @@ class Claiming(Seats):
         return Move(ClaimState.DEPLOYING)
 
     def _deploy_these(self, claim: Claim, seats: list[tuple[Hold, Bmc]]) -> None:
-        """Look at each server, write all orders at once, then begin them all."""
+        """Look at each server, write all orders, then begin them all."""
         if not seats:
             return
         macs = self.parts.each(seats, self._verified)
@@ -158,20 +160,21 @@ class Claiming(Seats):
     def _open_orders(
         self, claim: Claim, image: Image, seats: list[tuple[tuple[Hold, Bmc], list[str]]]
     ) -> list[Deployment]:
-        """All in one transaction: what each node is to be told. Who lost his node is left out."""
-        ready = []
+        """What each node is to be told. Who lost his node is left out."""
+        ready: list[Deployment] = []
         ca = self.parts.gateway_ca.read_text()
         with self.parts.store.read() as session:  # what takes long, before anybody waits for us
             nics = layouts.nics_of_all(session, [bmc for (_hold, bmc), _macs in seats])
             secret = secret_files.specs(session, self.parts.unseal, claim)
-        with self.parts.store.write() as session:
-            nets = networks(session)
-            fitter = Fitter(self.parts, session, claim, image, nets, ca, nics, secret)
-            for (hold, bmc), macs in seats:
-                if not self._ours(session, hold):
-                    continue
-                order = orders.open_order(session, bmc, OrderKind.DEPLOY, hold.generation, macs)
-                ready.append(fitter.fit(hold, bmc, order))
+        for first in range(0, len(seats), AT_ONCE):
+            with self.parts.store.write() as session:
+                nets = networks(session)
+                fitter = Fitter(self.parts, session, claim, image, nets, ca, nics, secret)
+                for (hold, bmc), macs in seats[first : first + AT_ONCE]:
+                    if not self._ours(session, hold):
+                        continue
+                    order = orders.open_order(session, bmc, OrderKind.DEPLOY, hold.generation, macs)
+                    ready.append(fitter.fit(hold, bmc, order))
         return ready
 
     def _deploy_one(self, claim: Claim, image: Image, one: Deployment) -> None:
@@ -212,18 +215,26 @@ class Claiming(Seats):
         for (hold, bmc), node in zip(seats, nodes, strict=True):
             order = orders_of.get(hold.node_uuid)
             if order and order.alarm and node.provision_state in WORKING:
-                return stop(self.parts, order, self.parts.ironic.node(hold.node_uuid))
+                return self._stopped(claim, order, self.parts.ironic.node(hold.node_uuid))
             if node.provision_state == "active":
                 done.append(hold)
                 continue
             if node.provision_state == "available":  # a crash came between two deploys
                 again.append((hold, bmc))
-            elif node.provision_state not in WORKING or (order and order.alarm):
+            elif node.provision_state not in WORKING:
                 return self._failed(claim, node, order)
             details.append(f"{bmc.node_name} {waiting_for(node, order)}")
         self._ironic_done(*done)
         self._deploy_these(claim, again)
         return Wait(some(details), 1.0) if details else Move(ClaimState.PROVING)
+
+    def _stopped(self, claim: Claim, order: Order, node: Node) -> Outcome:
+        """Off as soon as Ironic lets go of it. What is on it is erased under an order of its own,
+        when the claim is released."""
+        if node.provision_state in WORKING and node.provision_state != "wait call-back":
+            return Wait(f"stopping: {order.alarm}", 1.0)
+        off = switched_off(self.parts, node)
+        return self._failed(claim, node, order) if off else Wait(f"stopping: {order.alarm}", 1.0)
 
     def _failed(self, claim: Claim, node: Node, order: Order | None) -> Stuck:
         why = (order.alarm if order else "") or node.last_error or node.provision_state

@@ -23,7 +23,7 @@ from provisioning.ramdisk import inventory_of
 from provisioning.room import Rotation
 from provisioning.rotation import Rotating
 from provisioning.rotation_turn import REASON as CHANGES_LOGIN
-from provisioning.states import FAILED, WORKING, BmcGoal, Login, OrderKind
+from provisioning.states import ABORTABLE, FAILED, WORKING, BmcGoal, Login, OrderKind
 from provisioning.store import record
 from provisioning.watching import Watch
 
@@ -368,10 +368,8 @@ def switched_off(parts: Parts, node: Node) -> bool:
 
 def stop(parts: Parts, order: Order, node: Node) -> Wait:
     """Somebody else asked for this server's agent token: end what Ironic is doing."""
-    if node.provision_state in ("inspect wait", "clean wait"):
+    if node.provision_state in ABORTABLE:
         parts.ironic.provision(node.uuid, "abort")
-    elif node.provision_state == "wait call-back":
-        parts.ironic.provision(node.uuid, "deleted")
     return Wait(f"stopping: {order.alarm}", 1.0)
 
 

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from sqlmodel import col, select
 
+from provisioning import orders
 from provisioning.disks import GIB
 from provisioning.models import Bmc, Hold
 from provisioning.parts import LOGIN_REFUSED
@@ -55,6 +56,32 @@ def holds_nothing(house: Days, name: str) -> bool:
     return not (house.held_by(house.claim(name).id) or house.ironic.allocations) and (
         not house.ironic.refused
     )
+
+
+def test_a_stopped_deploy_is_switched_off_and_its_release_cleans_it_without_a_person(
+    one: Days,
+) -> None:
+    one.ask("web")
+    node = one.uuids[0]
+    for _ in range(40):
+        if one.ironic.node(node).provision_state == "wait call-back":
+            break
+        one.round()
+    one.ironic.change(node, power_state="power on")
+    with one.store.write() as session:
+        order = orders.open_for(session, node)
+        assert order
+        orders.alarm(session, order, "its part was asked for from elsewhere")
+    for _ in range(3):  # nothing comes of the ramdisk meanwhile: it is switched off
+        one.see()
+        one.step(one.claim("web").id)
+    assert one.claim("web").state is S.FAILED
+    assert "asked for from elsewhere" in one.claim("web").problem
+    seen = one.ironic.node(node)
+    assert (seen.provision_state, seen.power_state) == ("wait call-back", "power off")
+    one.release("web")
+    one.until("web", S.RELEASED)
+    assert one.ironic.node(node).provision_state == "available"
 
 
 # --- refused by Ironic ----------------------------------------------------------------------------
