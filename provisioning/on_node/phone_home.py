@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 TRY_FOR, PAUSE, CALL_TIMEOUT = 1800, 5, 20  # seconds
-RUN = Path("/run/seed")
+KEPT = Path("/etc/seed-first-boot")
 UNIT = Path("/etc/systemd/system/seed-phone-home.service")
 GRUB = Path("/etc/default/grub.d/90-seed.cfg")
 MANY = 64  # of a list of anything: a server with more still tells who it is
@@ -209,7 +209,7 @@ def failed_units() -> list[str]:
 
 def parts() -> list[dict[str, Any]]:
     try:
-        told = json.loads((RUN / "parts.json").read_text())
+        told = json.loads((KEPT / "parts.json").read_text())
     except (OSError, ValueError):
         return []
     return [{"name": n, "fetched": p["fetched"], "problem": p["problem"]} for n, p in told.items()]
@@ -301,12 +301,11 @@ def send(config: dict[str, Any], body: bytes) -> None:
 
 def forget(path: Path) -> None:
     """Nothing of this is needed again, and the token is a secret."""
-    for name in (path, RUN / "early.json", RUN / "parts.json"):
-        name.unlink(missing_ok=True)
-    if path.parent != RUN:
+    path.unlink(missing_ok=True)
+    shutil.rmtree(KEPT, ignore_errors=True)
+    if path.parent == KEPT:
         subprocess.run(["systemctl", "disable", "--quiet", UNIT.name], timeout=60, check=False)
         UNIT.unlink(missing_ok=True)
-        shutil.rmtree(path.parent, ignore_errors=True)
         subprocess.run(["systemctl", "daemon-reload"], timeout=60, check=False)
 
 

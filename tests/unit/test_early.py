@@ -202,7 +202,10 @@ def test_a_link_in_the_way_is_replaced_and_not_followed(node: Node) -> None:
 @pytest.mark.parametrize("statuses", [[204], [503, 502, 204]], ids=str)
 def test_the_proof_is_sent_until_it_is_taken(node: Node, statuses: list[int]) -> None:
     node.gateway.answers = {"/v1/phone-home": list(statuses)}
-    space = script("phone_home.py", PAUSE=0.05, RUN=node.folder)
+    kept = node.folder / "kept"
+    kept.mkdir()
+    (kept / "parts.json").write_text("{}")
+    space = script("phone_home.py", PAUSE=0.05, KEPT=kept)
     path = node.folder / "phone-home.json"
     config = {"url": f"{node.gateway.url}/v1/phone-home", "token": "t", "ca": node.gateway.ca}
     path.write_text(json.dumps(config | {"first_boot": {"cloud_init": {}, "parts": []}}))
@@ -210,11 +213,15 @@ def test_the_proof_is_sent_until_it_is_taken(node: Node, statuses: list[int]) ->
     assert len(node.gateway.posted) == len(statuses)
     assert node.gateway.posted[-1]["token"] == "t"
     assert not path.exists(), "the token is a secret"
+    assert not kept.exists(), "nothing of it is needed again"
 
 
 def test_a_proof_that_is_refused_is_not_sent_again(node: Node) -> None:
     node.gateway.answers = {"/v1/phone-home": [404]}
-    space = script("phone_home.py", PAUSE=0.05, RUN=node.folder)
+    kept = node.folder / "kept"
+    kept.mkdir()
+    (kept / "parts.json").write_text("{}")
+    space = script("phone_home.py", PAUSE=0.05, KEPT=kept)
     path = node.folder / "phone-home.json"
     config = {"url": f"{node.gateway.url}/v1/phone-home", "token": "t", "ca": node.gateway.ca}
     path.write_text(json.dumps(config | {"first_boot": {"cloud_init": {}, "parts": []}}))
@@ -222,3 +229,4 @@ def test_a_proof_that_is_refused_is_not_sent_again(node: Node) -> None:
         space["main"](path)
     assert len(node.gateway.posted) == 1
     assert not path.exists()
+    assert not kept.exists()

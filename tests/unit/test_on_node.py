@@ -86,8 +86,9 @@ def script(tmp_path: Path) -> Iterator[dict[str, Any]]:
     of_script = found["nics"].__globals__
     before = of_script["text"]
     of_script["text"] = text
-    of_script["RUN"] = tmp_path
-    (tmp_path / "parts.json").write_text(
+    of_script["KEPT"] = tmp_path / "kept"
+    of_script["KEPT"].mkdir()
+    (tmp_path / "kept" / "parts.json").write_text(
         json.dumps({"join": {"path": "/etc/join", "fetched": True, "problem": ""}})
     )
     yield of_script | {"said": said}
@@ -170,7 +171,6 @@ def test_arguments_are_set_once_and_what_the_first_boot_knew_is_kept(
     monkeypatch.setattr(script["shutil"], "which", lambda name: f"/usr/sbin/{name}")
     monkeypatch.setattr(script["subprocess"], "run", lambda argv, **_: ran.append(tuple(argv)))
     path = tmp_path / "kept" / "phone-home.json"
-    path.parent.mkdir()
     path.write_text(json.dumps({"token": "t", "ca": "", "url": "", "kernel_args": ["a=1", "b"]}))
     script["main"](path)
     assert ran == [("update-grub",), ("systemctl", "reboot")]
@@ -185,7 +185,7 @@ def test_arguments_are_set_once_and_what_the_first_boot_knew_is_kept(
     monkeypatch.setitem(
         script["main"].__globals__, "send", lambda config, body: sent.append(json.loads(body))
     )
-    (tmp_path / "parts.json").unlink()
+    (path.parent / "parts.json").unlink()
     ran.clear()
     script["main"](path)
     assert ("systemctl", "reboot") not in ran
