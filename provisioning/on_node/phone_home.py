@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 TRY_FOR, PAUSE, CALL_TIMEOUT = 1800, 5, 20  # seconds
+SETTLE_FOR, FAILED_FOR = 300, 30  # seconds
 KEPT = Path("/etc/seed-first-boot")
 UNIT = Path("/etc/systemd/system/seed-phone-home.service")
 GRUB = Path("/etc/default/grub.d/90-seed.cfg")
@@ -199,7 +200,17 @@ def cloud_init() -> dict[str, Any]:
 
 
 def services(asked: list[str]) -> list[dict[str, str]]:
-    return [{"name": s, "state": text("systemctl", "is-active", s).strip()} for s in asked[:MANY]]
+    """Once all are active, one stays failed, or time is up: right after boot some still start."""
+    until = time.monotonic() + SETTLE_FOR
+    failed: dict[str, float] = {}  # since when
+    while True:
+        states = {s: text("systemctl", "is-active", s).strip() for s in asked[:MANY]}
+        now = time.monotonic()
+        failed = {s: failed.get(s, now) for s in states if states[s] == "failed"}
+        stay_failed = any(now - since >= FAILED_FOR for since in failed.values())
+        if stay_failed or now >= until or set(states.values()) <= {"active"}:
+            return [{"name": s, "state": state} for s, state in states.items()]
+        time.sleep(PAUSE)
 
 
 def failed_units() -> list[str]:
@@ -227,6 +238,7 @@ def proof(config: dict[str, Any]) -> dict[str, Any]:
     return {
         "token": config["token"],
         **before,
+        "services": services(config.get("services", [])),  # first: NTP's daemon may be one
         "hostname": socket.gethostname(),
         "nics": nics(),
         "links": links(),
@@ -239,7 +251,6 @@ def proof(config: dict[str, Any]) -> dict[str, Any]:
         "host_keys": [" ".join(k.read_text().split()[:2]) for k in keys],
         "kernel": read("/proc/sys/kernel/osrelease").strip(),
         "cmdline": read("/proc/cmdline").strip(),
-        "services": services(config.get("services", [])),
         "failed_units": failed_units(),
     }
 

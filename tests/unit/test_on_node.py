@@ -158,6 +158,40 @@ def test_a_tool_that_is_missing_or_talks_nonsense_does_not_end_it(script: dict[s
         assert told["root"] == {"raid": None, "disks": 0}
 
 
+@pytest.mark.parametrize(
+    ("states", "told", "waited"),
+    [
+        (["activating", "failed", "activating", "active"], "active", 15),
+        (["failed"] * 9, "failed", 30),
+        (["failed", "activating"] * 50, "failed", 300),
+        (["inactive"] * 99, "inactive", 300),
+    ],
+    ids=["starts late", "stays failed", "comes and goes", "never"],
+)
+def test_a_service_has_time_to_start(
+    script: dict[str, Any],
+    monkeypatch: pytest.MonkeyPatch,
+    states: list[str],
+    told: str,
+    waited: float,
+) -> None:
+    clock = [0.0]
+    monkeypatch.setattr(script["time"], "monotonic", lambda: clock[0])
+    monkeypatch.setattr(
+        script["time"], "sleep", lambda seconds: clock.__setitem__(0, clock[0] + seconds)
+    )
+    left = iter(states)
+    of_script = script["services"].__globals__
+    monkeypatch.setitem(
+        of_script, "text", lambda *argv: next(left) if argv[2] == "chrony.service" else "active\n"
+    )
+    found = script["services"](["ssh.service", "chrony.service"])
+    assert found == [
+        {"name": "ssh.service", "state": "active"}, {"name": "chrony.service", "state": told},
+    ]  # fmt: skip
+    assert clock == [waited]
+
+
 # --- kernel arguments ---------------------------------------------------------------------------
 
 
