@@ -133,19 +133,20 @@ def dns() -> list[str]:
 
 
 def ntp() -> list[str]:
-    asked = text(
+    """Whom the running daemons ask, by the names they were given; of a file only where none asks
+    anybody, and said so: it proves nothing."""
+    timesyncd = text(
         "timedatectl", "show-timesync", "--property=SystemNTPServers",
         "--property=LinkNTPServers", "--property=RuntimeNTPServers", "--value",
     )  # fmt: skip
-    sources = [line.split(",") for line in text("chronyc", "-c", "-n", "sources").splitlines()]
+    # -a: with those whose names are not resolved yet.
+    chrony = [line.split(",") for line in text("chronyc", "-c", "-N", "sources", "-a").splitlines()]
+    asked = words(r"^(.*)$", timesyncd) + [fields[2] for fields in chrony if len(fields) > 2]
     named = read("/etc/chrony/sources.d/seed.sources") + read("/etc/chrony/chrony.conf")
-    return list(
-        dict.fromkeys(
-            words(r"^(.*)$", asked)
-            + [fields[2] for fields in sources if len(fields) > 2]
-            + words(r"^(?:server|pool)\s+(\S+)", named)
-        )
-    )[:MANY]
+    in_file = words(r"^(?:server|pool)\s+(\S+)", named)
+    return list(dict.fromkeys(asked))[:MANY] or [
+        f"{name[:200]} (in a file, no daemon asks it)" for name in in_file
+    ]
 
 
 # --- disks --------------------------------------------------------------------------------------

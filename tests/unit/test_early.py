@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from provisioning import on_node
+from provisioning import networkd, on_node
 from seed.host import tls
 from seed.host.paths import Paths
 from seed.settings import ProvisioningWire
@@ -182,6 +182,21 @@ def test_files_are_written_and_whom_they_concern_is_told(node: Node) -> None:
         ("systemctl", "reload", unit),
         ("systemctl", "restart", unit),
         (space["ONLINE"], "--timeout=30", "-i", "bond0"),
+    ]
+
+
+def test_a_running_daemon_takes_its_new_ntp_servers() -> None:
+    """The real files' paths; nothing is written to them here."""
+    ran: list[tuple[str, ...]] = []
+    space = script("early.py", write=lambda *_: None, run=lambda *argv: ran.append(argv))
+    wanted = [
+        {"path": f.path, "mode": f.mode, "content": f.content}
+        for f in networkd.files([], ["192.0.2.123"])
+    ]
+    space["files"](wanted)
+    assert ran == [
+        ("systemctl", "try-restart", "systemd-timesyncd.service"),
+        ("systemctl", "try-restart", "chrony.service"),
     ]
 
 

@@ -77,7 +77,10 @@ def script(tmp_path: Path) -> Iterator[dict[str, Any]]:
         ("systemctl", "is-active", "docker.service"): "failed\n",
         ("systemctl", "list-units"): "docker.service loaded failed failed Docker\n",
         ("timedatectl", "show-timesync"): "10.30.0.2\n\n10.30.0.2\n",
-        ("chronyc", "-c"): "^,*,10.30.0.3,2,6,377,1,1,1,1\n",
+        # As chrony 4.3 prints them: one that answers, one whose name is not resolved.
+        ("chronyc", "-c", "-N", "sources", "-a"): (
+            "^,*,10.30.0.3,2,6,377,1,1,1,1\n^,?,ntp.example.org,0,6,0,4294967295,0.0,0.0,0.0\n"
+        ),
     }  # fmt: skip
 
     def text(*argv: str) -> str:
@@ -112,10 +115,27 @@ def test_routes_dns_and_ntp_are_told(script: dict[str, Any]) -> None:
     assert [(r["to"], r["via"]) for r in script["routes"]()] == [
         ("0.0.0.0/0", "10.30.0.1"), ("192.0.2.7", "10.30.0.9"), ("::/0", "fd00::1"),
     ]  # fmt: skip
-    assert {"10.30.0.2", "10.30.0.3"} <= set(script["ntp"]())
+    assert script["ntp"]() == ["10.30.0.2", "10.30.0.3", "ntp.example.org"]
     assert script["words"](r"^nameserver\s+(.*)$", "nameserver 10.0.0.1\n#nameserver 1\n") == [
         "10.0.0.1"
     ]
+
+
+def test_a_file_does_not_prove_whom_a_daemon_asks(
+    script: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The file is what the seed itself wrote."""
+    files = {"/etc/chrony/sources.d/seed.sources": "server 10.30.0.2 iburst\n"}
+    monkeypatch.setitem(script["ntp"].__globals__, "read", lambda path: files.get(path, ""))
+    assert "10.30.0.2" in script["ntp"]()
+    script["said"]["timedatectl", "show-timesync"] = ""
+    script["said"]["chronyc", "-c", "-N", "sources", "-a"] = "506 Cannot talk to daemon\n"
+    told = script["ntp"]()
+    assert told == ["10.30.0.2 (in a file, no daemon asks it)"]
+    assert (
+        "it does not ask the NTP server 10.30.0.2, but 10.30.0.2 (in a file, no daemon asks it)"
+        in (proving.differs({"ntp": ["10.30.0.2"]}, {"ntp": told}))
+    )
 
 
 def test_the_disks_under_a_mirror_are_told(script: dict[str, Any]) -> None:
