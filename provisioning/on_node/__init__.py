@@ -12,7 +12,8 @@ from provisioning.targets import Seat
 _HERE = Path(__file__).parent
 _RUN = "/run/seed"
 _KEPT = "/etc/seed-first-boot"
-"""Where the proof waits for the one restart that new kernel arguments need; gone after it."""
+"""What must outlive a restart: what came of the parts, and the proof where new kernel arguments
+need one. Root's alone, and gone after the proof."""
 UNIT = f"""\
 [Unit]
 Description=First word to the seed, once
@@ -49,7 +50,7 @@ def phone_home(
         "#!/bin/sh\n"
         f"umask 077\nmkdir -p {folder}\n"
         # Once more: whom a file belongs to may be there only now.
-        f"[ ! -e {_RUN}/early.json ] || python3 {_RUN}/early.py {_RUN}/early.json late\n"
+        f"[ ! -e {_KEPT}/early.json ] || python3 {_KEPT}/early.py {_KEPT}/early.json late\n"
         + _file(f"{folder}/phone-home.json", json.dumps(config))
         + _file(f"{folder}/phone_home.py", (_HERE / "phone_home.py").read_text())
     )
@@ -101,10 +102,10 @@ def _early(seat: Seat) -> str:
         "#cloud-boothook\n#!/bin/sh\n"
         # A boothook runs at every boot, this one at the first.
         "done=/var/lib/cloud/instance/sem/seed_early\n[ ! -e $done ] || exit 0\n"
-        f"umask 077\nmkdir -p {_RUN}\n"
-        + _file(f"{_RUN}/early.json", json.dumps(config))
-        + _file(f"{_RUN}/early.py", (_HERE / "early.py").read_text())
-        + f"python3 {_RUN}/early.py {_RUN}/early.json\nmkdir -p ${{done%/*}}\n: >$done\n"
+        f"umask 077\nmkdir -p {_KEPT}\n"
+        + _file(f"{_KEPT}/early.json", json.dumps(config))
+        + _file(f"{_KEPT}/early.py", (_HERE / "early.py").read_text())
+        + f"python3 {_KEPT}/early.py {_KEPT}/early.json\nmkdir -p ${{done%/*}}\n: >$done\n"
     )
 
 

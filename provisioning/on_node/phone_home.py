@@ -20,7 +20,8 @@ from pathlib import Path
 from typing import Any
 
 TRY_FOR, PAUSE, CALL_TIMEOUT = 1800, 5, 20  # seconds
-RUN = Path("/run/seed")
+SETTLE_FOR, FAILED_FOR = 300, 30  # seconds
+KEPT = Path("/etc/seed-first-boot")
 UNIT = Path("/etc/systemd/system/seed-phone-home.service")
 GRUB = Path("/etc/default/grub.d/90-seed.cfg")
 MANY = 64  # of a list of anything: a server with more still tells who it is
@@ -132,19 +133,20 @@ def dns() -> list[str]:
 
 
 def ntp() -> list[str]:
-    asked = text(
+    """Whom the running daemons ask, by the names they were given; of a file only where none asks
+    anybody, and said so: it proves nothing."""
+    timesyncd = text(
         "timedatectl", "show-timesync", "--property=SystemNTPServers",
         "--property=LinkNTPServers", "--property=RuntimeNTPServers", "--value",
     )  # fmt: skip
-    sources = [line.split(",") for line in text("chronyc", "-c", "-n", "sources").splitlines()]
+    # -a: with those whose names are not resolved yet.
+    chrony = [line.split(",") for line in text("chronyc", "-c", "-N", "sources", "-a").splitlines()]
+    asked = words(r"^(.*)$", timesyncd) + [fields[2] for fields in chrony if len(fields) > 2]
     named = read("/etc/chrony/sources.d/seed.sources") + read("/etc/chrony/chrony.conf")
-    return list(
-        dict.fromkeys(
-            words(r"^(.*)$", asked)
-            + [fields[2] for fields in sources if len(fields) > 2]
-            + words(r"^(?:server|pool)\s+(\S+)", named)
-        )
-    )[:MANY]
+    in_file = words(r"^(?:server|pool)\s+(\S+)", named)
+    return list(dict.fromkeys(asked))[:MANY] or [
+        f"{name[:200]} (in a file, no daemon asks it)" for name in in_file
+    ]
 
 
 # --- disks --------------------------------------------------------------------------------------
@@ -199,7 +201,17 @@ def cloud_init() -> dict[str, Any]:
 
 
 def services(asked: list[str]) -> list[dict[str, str]]:
-    return [{"name": s, "state": text("systemctl", "is-active", s).strip()} for s in asked[:MANY]]
+    """Once all are active, one stays failed, or time is up: right after boot some still start."""
+    until = time.monotonic() + SETTLE_FOR
+    failed: dict[str, float] = {}  # since when
+    while True:
+        states = {s: text("systemctl", "is-active", s).strip() for s in asked[:MANY]}
+        now = time.monotonic()
+        failed = {s: failed.get(s, now) for s in states if states[s] == "failed"}
+        stay_failed = any(now - since >= FAILED_FOR for since in failed.values())
+        if stay_failed or now >= until or set(states.values()) <= {"active"}:
+            return [{"name": s, "state": state} for s, state in states.items()]
+        time.sleep(PAUSE)
 
 
 def failed_units() -> list[str]:
@@ -209,7 +221,7 @@ def failed_units() -> list[str]:
 
 def parts() -> list[dict[str, Any]]:
     try:
-        told = json.loads((RUN / "parts.json").read_text())
+        told = json.loads((KEPT / "parts.json").read_text())
     except (OSError, ValueError):
         return []
     return [{"name": n, "fetched": p["fetched"], "problem": p["problem"]} for n, p in told.items()]
@@ -227,6 +239,7 @@ def proof(config: dict[str, Any]) -> dict[str, Any]:
     return {
         "token": config["token"],
         **before,
+        "services": services(config.get("services", [])),  # first: NTP's daemon may be one
         "hostname": socket.gethostname(),
         "nics": nics(),
         "links": links(),
@@ -239,7 +252,6 @@ def proof(config: dict[str, Any]) -> dict[str, Any]:
         "host_keys": [" ".join(k.read_text().split()[:2]) for k in keys],
         "kernel": read("/proc/sys/kernel/osrelease").strip(),
         "cmdline": read("/proc/cmdline").strip(),
-        "services": services(config.get("services", [])),
         "failed_units": failed_units(),
     }
 
@@ -301,12 +313,11 @@ def send(config: dict[str, Any], body: bytes) -> None:
 
 def forget(path: Path) -> None:
     """Nothing of this is needed again, and the token is a secret."""
-    for name in (path, RUN / "early.json", RUN / "parts.json"):
-        name.unlink(missing_ok=True)
-    if path.parent != RUN:
+    path.unlink(missing_ok=True)
+    shutil.rmtree(KEPT, ignore_errors=True)
+    if path.parent == KEPT:
         subprocess.run(["systemctl", "disable", "--quiet", UNIT.name], timeout=60, check=False)
         UNIT.unlink(missing_ok=True)
-        shutil.rmtree(path.parent, ignore_errors=True)
         subprocess.run(["systemctl", "daemon-reload"], timeout=60, check=False)
 
 

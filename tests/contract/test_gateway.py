@@ -616,6 +616,7 @@ def test_long_errors_are_cut_and_not_refused(http: TestClient, parts: Parts) -> 
 def test_the_script_on_the_server_speaks_this_shape() -> None:
     """What it really finds on this machine, as far as a machine without cloud-init has it."""
     script = runpy.run_path(str(Path(provisioning.on_node.__file__).with_name("phone_home.py")))
+    script["proof"].__globals__["SETTLE_FOR"] = 0  # it may have no such service
     asked = {"token": TOKEN, "services": ["ssh.service"]}
     found = script["proof"](asked | {"first_boot": {"cloud_init": {}, "parts": []}})
     assert set(found) == set(PROOF)

@@ -72,20 +72,29 @@ def test_each_script_is_one_that_a_shell_reads(kernel_args: tuple[str, ...]) -> 
     folder = Path(tempfile.mkdtemp())
     try:
         early = scripts(made(files=FILES, parts=PARTS))[0]
-        early = early.replace("/run/seed", str(folder / "run")).replace("/var/lib", str(folder))
+        early = early.replace("/etc/seed-first-boot", str(folder / "kept"))
+        early = early.replace("/var/lib", str(folder))
         early = early.replace("python3 ", "true python3 ")
         subprocess.run(["sh", "-eu"], input=early, text=True, check=True, timeout=20)
-        told = json.loads((folder / "run/early.json").read_text())
+        told = json.loads((folder / "kept/early.json").read_text())
         assert told["files"] == [
             {"path": f.path, "mode": f.mode, "content": f.content} for f in FILES
         ]
         assert [p["url"] for p in told["parts"]] == [p.url for p in PARTS]
         assert told["ca"] == CA
-        assert (folder / "run/early.json").stat().st_mode & 0o777 == 0o600
+        assert (folder / "kept/early.json").stat().st_mode & 0o777 == 0o600
+        assert (folder / "kept").stat().st_mode & 0o777 == 0o700, "it outlives a restart"
         again = (folder / "cloud/instance/sem/seed_early").exists()
         assert again, "the second boot does nothing"
     finally:
         shutil.rmtree(folder)
+
+
+def test_what_came_of_the_parts_survives_any_restart_of_the_first_boot() -> None:
+    """The late look may be a boot later, and /run is empty then."""
+    early, late = scripts(made(files=FILES, parts=PARTS))
+    assert "/run/" not in early.split("early.py <<")[0]
+    assert "python3 /etc/seed-first-boot/early.py /etc/seed-first-boot/early.json late" in late
 
 
 def test_the_proof_survives_the_restart_that_kernel_arguments_need() -> None:
@@ -93,7 +102,7 @@ def test_the_proof_survives_the_restart_that_kernel_arguments_need() -> None:
     assert "/etc/seed-first-boot/phone-home.json" in text
     assert "systemctl enable --quiet seed-phone-home.service" in text
     (text,) = scripts(made())
-    assert "/etc/seed-first-boot" not in text.split("phone_home.py <<")[0]
+    assert "/etc/seed-first-boot/phone-home.json" not in text
     assert "systemd-run" in text
 
 

@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from provisioning import on_node
+from provisioning import networkd, on_node
 from seed.host import tls
 from seed.host.paths import Paths
 from seed.settings import ProvisioningWire
@@ -185,6 +185,21 @@ def test_files_are_written_and_whom_they_concern_is_told(node: Node) -> None:
     ]
 
 
+def test_a_running_daemon_takes_its_new_ntp_servers() -> None:
+    """The real files' paths; nothing is written to them here."""
+    ran: list[tuple[str, ...]] = []
+    space = script("early.py", write=lambda *_: None, run=lambda *argv: ran.append(argv))
+    wanted = [
+        {"path": f.path, "mode": f.mode, "content": f.content}
+        for f in networkd.files([], ["192.0.2.123"])
+    ]
+    space["files"](wanted)
+    assert ran == [
+        ("systemctl", "try-restart", "systemd-timesyncd.service"),
+        ("systemctl", "try-restart", "chrony.service"),
+    ]
+
+
 def test_a_link_in_the_way_is_replaced_and_not_followed(node: Node) -> None:
     target = node.folder / "elsewhere"
     target.write_text("kept")
@@ -202,7 +217,10 @@ def test_a_link_in_the_way_is_replaced_and_not_followed(node: Node) -> None:
 @pytest.mark.parametrize("statuses", [[204], [503, 502, 204]], ids=str)
 def test_the_proof_is_sent_until_it_is_taken(node: Node, statuses: list[int]) -> None:
     node.gateway.answers = {"/v1/phone-home": list(statuses)}
-    space = script("phone_home.py", PAUSE=0.05, RUN=node.folder)
+    kept = node.folder / "kept"
+    kept.mkdir()
+    (kept / "parts.json").write_text("{}")
+    space = script("phone_home.py", PAUSE=0.05, KEPT=kept)
     path = node.folder / "phone-home.json"
     config = {"url": f"{node.gateway.url}/v1/phone-home", "token": "t", "ca": node.gateway.ca}
     path.write_text(json.dumps(config | {"first_boot": {"cloud_init": {}, "parts": []}}))
@@ -210,11 +228,15 @@ def test_the_proof_is_sent_until_it_is_taken(node: Node, statuses: list[int]) ->
     assert len(node.gateway.posted) == len(statuses)
     assert node.gateway.posted[-1]["token"] == "t"
     assert not path.exists(), "the token is a secret"
+    assert not kept.exists(), "nothing of it is needed again"
 
 
 def test_a_proof_that_is_refused_is_not_sent_again(node: Node) -> None:
     node.gateway.answers = {"/v1/phone-home": [404]}
-    space = script("phone_home.py", PAUSE=0.05, RUN=node.folder)
+    kept = node.folder / "kept"
+    kept.mkdir()
+    (kept / "parts.json").write_text("{}")
+    space = script("phone_home.py", PAUSE=0.05, KEPT=kept)
     path = node.folder / "phone-home.json"
     config = {"url": f"{node.gateway.url}/v1/phone-home", "token": "t", "ca": node.gateway.ca}
     path.write_text(json.dumps(config | {"first_boot": {"cloud_init": {}, "parts": []}}))
@@ -222,3 +244,4 @@ def test_a_proof_that_is_refused_is_not_sent_again(node: Node) -> None:
         space["main"](path)
     assert len(node.gateway.posted) == 1
     assert not path.exists()
+    assert not kept.exists()

@@ -77,7 +77,10 @@ def script(tmp_path: Path) -> Iterator[dict[str, Any]]:
         ("systemctl", "is-active", "docker.service"): "failed\n",
         ("systemctl", "list-units"): "docker.service loaded failed failed Docker\n",
         ("timedatectl", "show-timesync"): "10.30.0.2\n\n10.30.0.2\n",
-        ("chronyc", "-c"): "^,*,10.30.0.3,2,6,377,1,1,1,1\n",
+        # As chrony 4.3 prints them: one that answers, one whose name is not resolved.
+        ("chronyc", "-c", "-N", "sources", "-a"): (
+            "^,*,10.30.0.3,2,6,377,1,1,1,1\n^,?,ntp.example.org,0,6,0,4294967295,0.0,0.0,0.0\n"
+        ),
     }  # fmt: skip
 
     def text(*argv: str) -> str:
@@ -86,8 +89,9 @@ def script(tmp_path: Path) -> Iterator[dict[str, Any]]:
     of_script = found["nics"].__globals__
     before = of_script["text"]
     of_script["text"] = text
-    of_script["RUN"] = tmp_path
-    (tmp_path / "parts.json").write_text(
+    of_script["KEPT"] = tmp_path / "kept"
+    of_script["KEPT"].mkdir()
+    (tmp_path / "kept" / "parts.json").write_text(
         json.dumps({"join": {"path": "/etc/join", "fetched": True, "problem": ""}})
     )
     yield of_script | {"said": said}
@@ -111,10 +115,27 @@ def test_routes_dns_and_ntp_are_told(script: dict[str, Any]) -> None:
     assert [(r["to"], r["via"]) for r in script["routes"]()] == [
         ("0.0.0.0/0", "10.30.0.1"), ("192.0.2.7", "10.30.0.9"), ("::/0", "fd00::1"),
     ]  # fmt: skip
-    assert {"10.30.0.2", "10.30.0.3"} <= set(script["ntp"]())
+    assert script["ntp"]() == ["10.30.0.2", "10.30.0.3", "ntp.example.org"]
     assert script["words"](r"^nameserver\s+(.*)$", "nameserver 10.0.0.1\n#nameserver 1\n") == [
         "10.0.0.1"
     ]
+
+
+def test_a_file_does_not_prove_whom_a_daemon_asks(
+    script: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The file is what the seed itself wrote."""
+    files = {"/etc/chrony/sources.d/seed.sources": "server 10.30.0.2 iburst\n"}
+    monkeypatch.setitem(script["ntp"].__globals__, "read", lambda path: files.get(path, ""))
+    assert script["ntp"]() == ["10.30.0.2", "10.30.0.3", "ntp.example.org"]
+    script["said"]["timedatectl", "show-timesync"] = ""
+    script["said"]["chronyc", "-c", "-N", "sources", "-a"] = "506 Cannot talk to daemon\n"
+    told = script["ntp"]()
+    assert told == ["10.30.0.2 (in a file, no daemon asks it)"]
+    assert (
+        "it does not ask the NTP server 10.30.0.2, but 10.30.0.2 (in a file, no daemon asks it)"
+        in (proving.differs({"ntp": ["10.30.0.2"]}, {"ntp": told}))
+    )
 
 
 def test_the_disks_under_a_mirror_are_told(script: dict[str, Any]) -> None:
@@ -157,6 +178,40 @@ def test_a_tool_that_is_missing_or_talks_nonsense_does_not_end_it(script: dict[s
         assert told["root"] == {"raid": None, "disks": 0}
 
 
+@pytest.mark.parametrize(
+    ("states", "told", "waited"),
+    [
+        (["activating", "failed", "activating", "active"], "active", 15),
+        (["failed"] * 9, "failed", 30),
+        (["failed", "activating"] * 50, "failed", 300),
+        (["inactive"] * 99, "inactive", 300),
+    ],
+    ids=["starts late", "stays failed", "comes and goes", "never"],
+)
+def test_a_service_has_time_to_start(
+    script: dict[str, Any],
+    monkeypatch: pytest.MonkeyPatch,
+    states: list[str],
+    told: str,
+    waited: float,
+) -> None:
+    clock = [0.0]
+    monkeypatch.setattr(script["time"], "monotonic", lambda: clock[0])
+    monkeypatch.setattr(
+        script["time"], "sleep", lambda seconds: clock.__setitem__(0, clock[0] + seconds)
+    )
+    left = iter(states)
+    of_script = script["services"].__globals__
+    monkeypatch.setitem(
+        of_script, "text", lambda *argv: next(left) if argv[2] == "chrony.service" else "active\n"
+    )
+    found = script["services"](["ssh.service", "chrony.service"])
+    assert found == [
+        {"name": "ssh.service", "state": "active"}, {"name": "chrony.service", "state": told},
+    ]  # fmt: skip
+    assert clock == [waited]
+
+
 # --- kernel arguments ---------------------------------------------------------------------------
 
 
@@ -170,7 +225,6 @@ def test_arguments_are_set_once_and_what_the_first_boot_knew_is_kept(
     monkeypatch.setattr(script["shutil"], "which", lambda name: f"/usr/sbin/{name}")
     monkeypatch.setattr(script["subprocess"], "run", lambda argv, **_: ran.append(tuple(argv)))
     path = tmp_path / "kept" / "phone-home.json"
-    path.parent.mkdir()
     path.write_text(json.dumps({"token": "t", "ca": "", "url": "", "kernel_args": ["a=1", "b"]}))
     script["main"](path)
     assert ran == [("update-grub",), ("systemctl", "reboot")]
@@ -185,7 +239,7 @@ def test_arguments_are_set_once_and_what_the_first_boot_knew_is_kept(
     monkeypatch.setitem(
         script["main"].__globals__, "send", lambda config, body: sent.append(json.loads(body))
     )
-    (tmp_path / "parts.json").unlink()
+    (path.parent / "parts.json").unlink()
     ran.clear()
     script["main"](path)
     assert ("systemctl", "reboot") not in ran
