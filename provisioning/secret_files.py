@@ -31,7 +31,7 @@ MANY: Final = 50
 PATH: Final = r"^(/[A-Za-z0-9_@%+=:,.-]+)+$"
 OWNER: Final = r"^([a-z_][a-z0-9_-]{0,31}(:[a-z_][a-z0-9_-]{0,31})?)?$"
 MODE: Final = r"^0?[0-7]{3}$"
-_NOT_THERE: Final = ("/proc/", "/sys/", "/dev/", "/run/seed/", "/etc/seed-first-boot/")
+_NOT_THERE: Final = ("/proc/", "/sys/", "/dev/", "/etc/seed-first-boot/")
 _SALT, _DIGEST, _LENGTH = 16, 32, 4
 
 

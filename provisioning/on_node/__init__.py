@@ -10,10 +10,9 @@ from pathlib import Path
 from provisioning.targets import Seat
 
 _HERE = Path(__file__).parent
-_RUN = "/run/seed"
 _KEPT = "/etc/seed-first-boot"
-"""What must outlive a restart: what came of the parts, and the proof where new kernel arguments
-need one. Root's alone, and gone after the proof."""
+"""What outlives a restart within the first boot: new kernel arguments need one, and the caller's
+user-data may ask for one. Root's alone, and gone after the proof."""
 UNIT = f"""\
 [Unit]
 Description=First word to the seed, once
@@ -45,22 +44,14 @@ def phone_home(
         "url": url, "token": token, "ca": ca_pem, "kernel_args": list(kernel_args),
         "services": list(services),
     }  # fmt: skip
-    folder = _KEPT if kernel_args else _RUN
-    script = (
+    return (
         "#!/bin/sh\n"
-        f"umask 077\nmkdir -p {folder}\n"
+        f"umask 077\nmkdir -p {_KEPT}\n"
         # Once more: whom a file belongs to may be there only now.
         f"[ ! -e {_KEPT}/early.json ] || python3 {_KEPT}/early.py {_KEPT}/early.json late\n"
-        + _file(f"{folder}/phone-home.json", json.dumps(config))
-        + _file(f"{folder}/phone_home.py", (_HERE / "phone_home.py").read_text())
-    )
-    if not kernel_args:
-        return script + (
-            "systemd-run --quiet --no-block --collect --unit=seed-phone-home"
-            f" python3 {folder}/phone_home.py {folder}/phone-home.json\n"
-        )
-    return script + (
-        _file("/etc/systemd/system/seed-phone-home.service", UNIT)
+        + _file(f"{_KEPT}/phone-home.json", json.dumps(config))
+        + _file(f"{_KEPT}/phone_home.py", (_HERE / "phone_home.py").read_text())
+        + _file("/etc/systemd/system/seed-phone-home.service", UNIT)
         + "systemctl daemon-reload\nsystemctl enable --quiet seed-phone-home.service\n"
         "systemctl start --no-block seed-phone-home.service\n"
     )

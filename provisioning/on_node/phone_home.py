@@ -315,9 +315,9 @@ def forget(path: Path) -> None:
     """Nothing of this is needed again, and the token is a secret."""
     path.unlink(missing_ok=True)
     shutil.rmtree(KEPT, ignore_errors=True)
-    if path.parent == KEPT:
+    if UNIT.exists():
         subprocess.run(["systemctl", "disable", "--quiet", UNIT.name], timeout=60, check=False)
-        UNIT.unlink(missing_ok=True)
+        UNIT.unlink()
         subprocess.run(["systemctl", "daemon-reload"], timeout=60, check=False)
 
 

@@ -130,7 +130,7 @@ def test_the_same_wish_has_the_same_files(parts: Parts) -> None:
         ([{"path": "/etc/x", "content_b64": "not base64!"}], "is not base64"),
         ([{"path": "/etc/../x", "content": "a"}], "no file can be put at"),
         ([{"path": "/proc/x", "content": "a"}], "no file can be put at"),
-        ([{"path": "/run/seed/x", "content": "a"}], "no file can be put at"),
+        ([{"path": "/etc/seed-first-boot/x", "content": "a"}], "no file can be put at"),
         ([{"path": "/etc/x", "content": "a"}] * 2, "two secret files have one path"),
         ([{"path": "/etc/x", "content": "a" * (512 * 1024 + 1)}], "take 524289 bytes"),
     ],

@@ -89,6 +89,8 @@ def script(tmp_path: Path) -> Iterator[dict[str, Any]]:
     of_script = found["nics"].__globals__
     before = of_script["text"]
     of_script["text"] = text
+    of_script["UNIT"] = tmp_path / "seed-phone-home.service"
+    of_script["UNIT"].touch()
     of_script["KEPT"] = tmp_path / "kept"
     of_script["KEPT"].mkdir()
     (tmp_path / "kept" / "parts.json").write_text(
@@ -246,3 +248,4 @@ def test_arguments_are_set_once_and_what_the_first_boot_knew_is_kept(
     assert sent[0]["parts"] == kept["first_boot"]["parts"]
     assert not path.parent.exists(), "nothing secret stays"
     assert ("systemctl", "disable", "--quiet", "seed-phone-home.service") in ran
+    assert not script["UNIT"].exists()
