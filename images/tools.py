@@ -22,7 +22,7 @@ e2fsprogs libarchive13t64 dosfstools mtools fdisk qemu-utils grub-common zstd cp
 """)
 VERSIONS = "versions.json"
 KEPT = 3
-"""Sets that stay, those that were used last: a build of another Seed may be at work with its own."""
+"""Sets that stay, those used last: a build of another Seed may be at work with its own."""
 EPOCH = 1754697600
 """2025-08-09 00:00 UTC, the day trixie was released: the time of all that a build makes."""
 
