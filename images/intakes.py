@@ -151,7 +151,8 @@ class Intakes:
                 half.rename(folder / "disk")
         self._move(intake, IntakeState.FETCHING)
         path, say = folder / "disk", _Pace(lambda done, of: self._say(intake, done, of))
-        receiver = Receiver(self.web, self.most, say, self.stopping)
+        alive = _Alive(self.stopping, lambda: self._check(intake))
+        receiver = Receiver(self.web, self.most, say, self.stopping, alive)
         if intake.kind == "upload":
             return receiver.copy(self.incoming / str(intake.id), path, intake.sha256)
         if intake.kind == "url":
@@ -161,7 +162,7 @@ class Intakes:
     def _from_registry(self, intake: Intake, receiver: Receiver, path: Path) -> ImageFile:
         source = sources.split(intake.source)
         try:
-            blob = Registry(self.web, self.login).find(source)
+            blob = Registry(self.web, self.login, receiver.alive).find(source)
         except Broken as error:
             raise Invalid(
                 f"the registry does not answer: {error}", "Look at it, then add the image again."
@@ -182,6 +183,11 @@ class Intakes:
             raise Ended
         session.add(row)
         return row
+
+    def _check(self, intake: Intake) -> None:
+        """Raises Ended."""
+        with self.store.read() as session:
+            self._row(session, intake)
 
     def _move(self, intake: Intake, state: IntakeState) -> None:
         with self.store.write() as session:
@@ -252,6 +258,20 @@ def refuse(session: Session, row: Intake, error: SeedError, who: str) -> None:
     row.problem, row.remedy = told(error)["problem"], error.remedy
     session.add(row)
     record(session, "image.refused", row.name, str(error), who=who, intake=str(row.id))
+
+
+class _Alive:
+    """Raises Stopped at once, and Ended every second."""
+
+    def __init__(self, stopping: threading.Event, check: Callable[[], None]) -> None:
+        self._stopping, self._check, self._at = stopping, check, 0.0
+
+    def __call__(self) -> None:
+        if self._stopping.is_set():
+            raise Stopped
+        if time.monotonic() >= self._at:
+            self._at = time.monotonic() + SAY_SECONDS
+            self._check()
 
 
 class _Pace:

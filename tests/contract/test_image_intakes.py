@@ -30,7 +30,7 @@ from provisioning.shelf import Intake
 from provisioning.states import ImageState, IntakeState
 from provisioning.store import Store
 from tests.fakes.appliance import until
-from tests.fakes.depot import Depot, a_depot, redirect, reply
+from tests.fakes.depot import Depot, Reply, a_depot, redirect, reply
 from tests.fakes.disks import a_qcow2, a_raw_disk, sha256
 from tests.fakes.store import new_store
 
@@ -297,6 +297,69 @@ def test_what_is_cancelled_while_it_is_checked_is_never_published(
     assert list(site.image_dir.rglob("*")) == []
 
 
+def by_bytes(over: threading.Event, before: bytes = b"") -> Reply:
+    """A byte at a time, never done; `before` at once."""
+
+    def answer(_: Depot, handler: Any, __: Any) -> None:
+        handler.wfile.write(before)
+        while not over.wait(0.05):
+            handler.wfile.write(b"x")
+
+    return answer
+
+
+HEAD = b'HTTP/1.1 200 OK\r\netag: "one"\r\n'
+
+
+@pytest.fixture
+def over() -> Iterator[threading.Event]:
+    """Once set, slow servers end."""
+    over = threading.Event()
+    yield over
+    over.set()
+
+
+@pytest.mark.parametrize("before", [HEAD + b"\r\n", HEAD], ids=["in the file", "in a header"])
+def test_a_server_that_stalls_is_given_up_with_that_reason(
+    site: Site, depot: Depot, over: threading.Event, monkeypatch: pytest.MonkeyPatch, before: bytes
+) -> None:
+    monkeypatch.setattr(receiving, "STALL_SECONDS", 0.5)
+    monkeypatch.setattr(receiving, "TRIES", 2)
+    depot.replies["/disk.img"] = by_bytes(over, before)
+    told = site.refused(identity := site.ask(depot.url()))
+    assert told.startswith("given up after 2 tries, with ")
+    assert "it stalled: less than 1 MiB came in 0 s" in told
+    assert "seed image add NAME FILE" in site.row(identity).remedy
+    assert len(depot.asked) == 2
+
+
+@pytest.mark.parametrize("before", [HEAD + b"\r\n", HEAD, None], ids=["file", "header", "silence"])
+@pytest.mark.parametrize("how", ["stop", "cancel"])
+def test_a_slow_server_keeps_nobody_who_stops_or_cancels(
+    site: Site, depot: Depot, over: threading.Event, before: bytes | None, how: str
+) -> None:
+    silent: Reply = lambda *_: over.wait(60) and None  # noqa: E731
+    depot.replies["/disk.img"] = silent if before is None else by_bytes(over, before)
+    identity, service = site.ask(depot.url()), site.service()
+    thread = threading.Thread(target=service.run)
+    thread.start()
+    try:
+        until(lambda: bool(depot.asked), 20, "the question")
+        if how == "cancel":
+            with site.store.write() as session:
+                row = session.get_one(Intake, identity)
+                row.state, row.ended_at = IntakeState.REFUSED, row.asked_at
+                session.add(row)
+            until(lambda: not service._busy, 5, "the intake's end")
+        service.stopping.set()
+        until(lambda: not thread.is_alive(), 5, "the service's end")
+    finally:
+        over.set()
+        service.stopping.set()
+        thread.join(60)
+    assert (site.row(identity).ended_at is None) == (how == "stop"), "it goes on later"
+
+
 # --- what is refused ------------------------------------------------------------------------------
 
 
@@ -467,12 +530,12 @@ def test_redirects_end(site: Site, depot: Depot) -> None:
 def test_a_name_that_leads_to_this_machine_is_not_asked(site: Site, depot: Depot) -> None:
     rule = surroundings()
     asked = Web(site.allowed, rule, resolve=lambda *_: [ip_address("127.0.0.1")])
-    receiver = Receiver(asked, 1 << 30, lambda *_: None, threading.Event())
+    receiver = Receiver(asked, 1 << 30, lambda *_: None, threading.Event(), lambda: None)
     with pytest.raises(Exception, match=r"images\.test is at 127\.0\.0\.1, which is this machine"):
         receiver.fetch(depot.url(), site.folder / "part", GOOD)
     assert depot.asked == []
     literal = replace(asked, allowed=(f"127.0.0.1:{depot.port}",))  # a person means it
-    receiver = Receiver(literal, 1 << 30, lambda *_: None, threading.Event())
+    receiver = Receiver(literal, 1 << 30, lambda *_: None, threading.Event(), lambda: None)
     receiver.fetch(f"http://127.0.0.1:{depot.port}/disk.img", site.folder / "part", GOOD)
 
 
