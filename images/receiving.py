@@ -44,6 +44,12 @@ class Stopped(Exception):
     """We were told to stop: what came so far stays."""
 
 
+class NoRoom(Conflict):
+    """For now: it is tried again."""
+
+    retryable = True
+
+
 class Stalled(Broken):
     """Too little came for too long."""
 
@@ -69,7 +75,7 @@ class Part:
         self.size += len(chunk)
 
     def append(self, chunk: bytes) -> None:
-        """Raises Conflict when the disk is full, or nearly."""
+        """Raises NoRoom when the disk is full, or nearly."""
         try:
             if self.size // STEP != (self.size + len(chunk)) // STEP:
                 self._check_free()
@@ -108,15 +114,15 @@ def _full(error: OSError, path: Path) -> Exception:
     return _no_space(path) if error.errno in (errno.ENOSPC, errno.EDQUOT) else error
 
 
-def _no_space(path: Path) -> Conflict:
-    return Conflict("the disk became full while the image came in", f"df -h {path.parent}")
+def _no_space(path: Path) -> NoRoom:
+    return NoRoom("the disk became full while the image came in", f"df -h {path.parent}")
 
 
 def check_space(folder: Path, size: int) -> None:
-    """Raises Conflict where `size` more bytes do not fit."""
+    """Raises NoRoom where `size` more bytes do not fit."""
     free = shutil.disk_usage(folder).free
     if free < size + SPARE:
-        raise Conflict(
+        raise NoRoom(
             f"the image needs {size / GIB:.1f} GiB free in {folder}, there are {free / GIB:.1f}",
             f"df -h {folder}",
         )
@@ -234,6 +240,8 @@ class Receiver:
     def copy(self, source: Path, path: Path, sha256: str) -> ImageFile:
         """The same of a file that somebody uploaded, digested as it is copied."""
         path.unlink(missing_ok=True)
+        if not source.exists():
+            raise Invalid("what was uploaded is not here any more", "seed image add NAME FILE")
         total = source.stat().st_size
         self._check_size(total)
         check_space(path.parent, total)
