@@ -147,7 +147,9 @@ class Intakes:
 
     def _later(self, intake: Intake, error: Exception) -> None:
         """It stays as it is, says why, and is taken up again after a pause."""
-        log.warning("intake.later", intake=str(intake.id), exc_info=error)
+        what = str(getattr(error, "orig", error))  # no statement of SQL with what is in it
+        ours = isinstance(error, _OURS)
+        log.warning("intake.later", intake=str(intake.id), error=what, exc_info=not ours)
         self._again[intake.id] = time.monotonic() + AGAIN_SECONDS
         known = error if isinstance(error, SeedError) else _machine(error)
         with suppress(Ended, OperationalError), self.store.write() as session:
@@ -304,7 +306,10 @@ def _machine(error: Exception) -> HostError:
     full = isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
     if full or "disk is full" in str(error):
         return HostError("the disk is full", "df -h")
-    what = error.strerror if isinstance(error, OSError) else "the database is not to be written"
+    if isinstance(error, OperationalError):
+        what = "the database cannot be written"
+    else:
+        what = getattr(error, "strerror", None) or type(error).__name__
     return HostError(f"this machine is at fault: {what}", "seed logs seed-images")
 
 
