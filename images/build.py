@@ -23,7 +23,7 @@ import images.recipes
 from images import layers, sbom
 from images.extras import NO_EXTRAS, Extras
 from images.recipes import Made, Recipe
-from images.workbench import Progress, Workbench, remove
+from images.workbench import Progress, Workbench, keep_newest, remove
 from provisioning import plugins
 from provisioning.errors import HostError, NotFound
 from provisioning.image import Firmware, Format
@@ -34,6 +34,8 @@ CONTENTS = "contents.json"
 SBOM = "sbom.spdx.json"
 LOGS = 20
 """How many logs are kept of each recipe."""
+BUILDS = 3
+"""How many builds are kept of each recipe: those that were asked for last."""
 
 
 class Build(BaseModel):
@@ -141,6 +143,9 @@ def build_recipe(
                 expected=before.phases if before else {},
             )
             _make(recipe, digest, shelf, bench)
+            keep_newest(shelf, BUILD, BUILDS, "work-")
+        else:
+            os.utime(done / BUILD)
         return load(done)
 
 

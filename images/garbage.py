@@ -98,7 +98,7 @@ def sweep(image_dir: Path) -> None:
     old = time.time() - LEFT_SECONDS
     for path in image_dir.glob(f"{GONE}*"):
         shutil.rmtree(path, ignore_errors=True)
-    for path in image_dir.glob(f"*/{NEW}*"):
+    for path in images.there(image_dir, f"*/{NEW}*"):
         with suppress(OSError):
             if path.stat().st_mtime < old:
                 shutil.rmtree(path, ignore_errors=True)
@@ -140,7 +140,7 @@ def _forget(store: Store, image_dir: Path) -> None:
 def orphans(store: Store, *folders: Path) -> None:
     """Parts of intakes that ended or never were; each folder holds them under the intake's id."""
     # Looked at before the rows are: what comes later than that is of a row that we do not see.
-    found = [path for folder in folders if folder.is_dir() for path in folder.iterdir()]
+    found = [path for folder in folders for path in images.there(folder, "*")]
     with store.read() as session:
         rows = session.exec(select(Intake.id).where(col(Intake.ended_at).is_(None))).all()
     living = {str(identity) for identity in rows}

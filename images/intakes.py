@@ -4,6 +4,7 @@ An intake's version is fixed when it is asked for, its part lies under its id, a
 states is written before what it names begins: killed at any line, the next process goes on.
 """
 
+import errno
 import shutil
 import threading
 import time
@@ -17,14 +18,15 @@ from typing import Final
 from uuid import UUID
 
 import structlog
+from sqlalchemy.exc import OperationalError
 from sqlmodel import Session, col, select
 
 from images import catalog, diskfile, garbage
-from images.receiving import Receiver, Stopped
+from images.receiving import NoRoom, Receiver, Stopped
 from images.registry import Registry
 from images.web import Broken, Web
 from provisioning import sources
-from provisioning.errors import Invalid, SeedError, told
+from provisioning.errors import HostError, Invalid, SeedError, told
 from provisioning.image import MANIFEST, Image, ImageFile
 from provisioning.models import now
 from provisioning.shelf import ImageStanding, Intake, version_of
@@ -37,6 +39,9 @@ THREADS: Final = 3
 LOOK_SECONDS: Final = 0.5
 COLLECT_SECONDS: Final = 30.0
 SAY_SECONDS: Final = 1.0
+AGAIN_SECONDS: Final = 60.0
+"""After which an intake is taken up again where this machine was at fault, not the image."""
+_OURS: Final = (OSError, OperationalError, HostError, NoRoom)
 PATIENCE: Final = timedelta(days=1)  # for an upload of which nothing more comes
 _WORKED_ON: Final = (IntakeState.WAITING, IntakeState.FETCHING, IntakeState.CHECKING)
 
@@ -61,6 +66,8 @@ class Intakes:
     kept: int = 3
     stopping: threading.Event = field(default_factory=threading.Event)
     _busy: set[UUID] = field(default_factory=set)
+    _again: dict[UUID, float] = field(default_factory=dict)
+    _verdicts: dict[UUID, SeedError] = field(default_factory=dict)
     _choosing: threading.Lock = field(default_factory=threading.Lock)
 
     def run(self) -> None:
@@ -68,8 +75,9 @@ class Intakes:
         collect_at, seen = 0.0, -1
         with ThreadPoolExecutor(THREADS, "intake") as threads:
             while True:
-                if (version := self.store.version()) != seen:  # costs less than a query
-                    seen = version
+                version, clock = self.store.version(), time.monotonic()
+                if version != seen or any(at <= clock for at in [*self._again.values()]):
+                    seen = version  # costs less than a query
                     for intake in self._due():
                         threads.submit(self._take, intake)
                 if time.monotonic() >= collect_at:
@@ -100,24 +108,54 @@ class Intakes:
         with self._choosing, self.store.read() as session:
             query = select(Intake).where(col(Intake.state).in_(_WORKED_ON))
             rows = session.exec(query.order_by(col(Intake.asked_at))).all()
-            found = [row for row in rows if row.id not in self._busy]
+            found = [row for row in rows if row.id not in self._busy and self._rested(row.id)]
             self._busy |= {row.id for row in found}
+            for identity in set(self._again) - {row.id for row in rows} | {row.id for row in found}:
+                self._again.pop(identity, None)
             return found
+
+    def _rested(self, identity: UUID) -> bool:
+        return self._again.get(identity, 0.0) <= time.monotonic()
 
     def _take(self, intake: Intake) -> None:
         try:
-            image = self._received(intake)
+            self._decide(intake)
         except (Stopped, Ended):
-            pass
-        except SeedError as error:
-            self._end(intake, error)
+            self._verdicts.pop(intake.id, None)
         except Exception as error:
-            log.error("intake.broke", intake=str(intake.id), exc_info=error)
-            self._end(intake, Invalid("something went wrong inside Seed", "seed logs seed-images"))
-        else:
-            self._done(intake, image)
+            self._later(intake, error)
         finally:
             self._busy.discard(intake.id)
+
+    def _decide(self, intake: Intake) -> None:
+        """To its end. Raises Stopped, Ended, and what may be otherwise the next time."""
+        if intake.id not in self._verdicts:
+            try:
+                image = self._received(intake)
+            except (Stopped, Ended, *_OURS):
+                raise
+            except SeedError as error:
+                self._verdicts[intake.id] = error
+            except Exception as error:
+                log.error("intake.broke", intake=str(intake.id), exc_info=error)
+                problem = Invalid("something went wrong inside Seed", "seed logs seed-images")
+                self._verdicts[intake.id] = problem
+            else:
+                return self._done(intake, image)
+        self._end(intake, self._verdicts[intake.id])  # the upload is gone before that is written
+        del self._verdicts[intake.id]
+
+    def _later(self, intake: Intake, error: Exception) -> None:
+        """It stays as it is, says why, and is taken up again after a pause."""
+        what = str(getattr(error, "orig", error))  # no statement of SQL with what is in it
+        ours = isinstance(error, _OURS)
+        log.warning("intake.later", intake=str(intake.id), error=what, exc_info=not ours)
+        self._again[intake.id] = time.monotonic() + AGAIN_SECONDS
+        known = error if isinstance(error, SeedError) else _machine(error)
+        with suppress(Ended, OperationalError), self.store.write() as session:
+            row = self._row(session, intake)
+            row.problem = f"{known}; it is tried again every {AGAIN_SECONDS:.0f} s"
+            row.remedy = known.remedy
 
     # --- one intake -----------------------------------------------------------------------------
 
@@ -151,7 +189,8 @@ class Intakes:
                 half.rename(folder / "disk")
         self._move(intake, IntakeState.FETCHING)
         path, say = folder / "disk", _Pace(lambda done, of: self._say(intake, done, of))
-        receiver = Receiver(self.web, self.most, say, self.stopping)
+        alive = _Alive(self.stopping, lambda: self._check(intake))
+        receiver = Receiver(self.web, self.most, say, self.stopping, alive)
         if intake.kind == "upload":
             return receiver.copy(self.incoming / str(intake.id), path, intake.sha256)
         if intake.kind == "url":
@@ -161,7 +200,7 @@ class Intakes:
     def _from_registry(self, intake: Intake, receiver: Receiver, path: Path) -> ImageFile:
         source = sources.split(intake.source)
         try:
-            blob = Registry(self.web, self.login).find(source)
+            blob = Registry(self.web, self.login, receiver.alive).find(source)
         except Broken as error:
             raise Invalid(
                 f"the registry does not answer: {error}", "Look at it, then add the image again."
@@ -183,12 +222,18 @@ class Intakes:
         session.add(row)
         return row
 
+    def _check(self, intake: Intake) -> None:
+        """Raises Ended."""
+        with self.store.read() as session:
+            self._row(session, intake)
+
     def _move(self, intake: Intake, state: IntakeState) -> None:
         with self.store.write() as session:
-            self._row(session, intake).state = state
+            row = self._row(session, intake)
+            row.state, row.problem, row.remedy = state, "", ""
 
     def _say(self, intake: Intake, done: int, total: int) -> None:
-        with self.store.write() as session:
+        with suppress(OperationalError), self.store.write() as session:  # the next time, then
             row = self._row(session, intake)
             row.bytes_done, row.bytes_total = done, total
 
@@ -213,6 +258,7 @@ class Intakes:
             row = self._row(session, intake)
             row.state, row.version, row.ended_at = IntakeState.DONE, image.version, now()
             row.bytes_done = row.bytes_total = image.files["disk"].size
+            row.problem = row.remedy = ""
             kind = "image.draft" if intake.draft else "image.published"
             record(
                 session, kind, f"{image.name}:{image.version}",
@@ -228,7 +274,8 @@ class Intakes:
 
     def _clear(self, intake: Intake) -> None:
         """Its parts; what a kill leaves here goes with the orphans."""
-        (self.incoming / str(intake.id)).unlink(missing_ok=True)
+        with suppress(OSError):
+            (self.incoming / str(intake.id)).unlink()
         shutil.rmtree(self.image_dir / garbage.WORK / str(intake.id), ignore_errors=True)
         with suppress(OSError):
             (self.image_dir / garbage.WORK).rmdir()
@@ -252,6 +299,32 @@ def refuse(session: Session, row: Intake, error: SeedError, who: str) -> None:
     row.problem, row.remedy = told(error)["problem"], error.remedy
     session.add(row)
     record(session, "image.refused", row.name, str(error), who=who, intake=str(row.id))
+
+
+def _machine(error: Exception) -> HostError:
+    """What the system says of itself, without a statement of SQL."""
+    full = isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
+    if full or "disk is full" in str(error):
+        return HostError("the disk is full", "df -h")
+    if isinstance(error, OperationalError):
+        what = "the database cannot be written"
+    else:
+        what = getattr(error, "strerror", None) or type(error).__name__
+    return HostError(f"this machine is at fault: {what}", "seed logs seed-images")
+
+
+class _Alive:
+    """Raises Stopped at once, and Ended every second."""
+
+    def __init__(self, stopping: threading.Event, check: Callable[[], None]) -> None:
+        self._stopping, self._check, self._at = stopping, check, 0.0
+
+    def __call__(self) -> None:
+        if self._stopping.is_set():
+            raise Stopped
+        if time.monotonic() >= self._at:
+            self._at = time.monotonic() + SAY_SECONDS
+            self._check()
 
 
 class _Pace:

@@ -20,7 +20,7 @@ from typing import Final
 
 import httpx
 
-from images.web import Broken, Login, Web
+from images.web import Broken, Login, Look, Web
 from provisioning.errors import Conflict, Invalid
 from provisioning.image import ImageFile
 from provisioning.sources import told
@@ -34,6 +34,9 @@ STEP: Final = 4 << 20
 TRIES: Final = 5
 PAUSE_SECONDS: Final = 2.0
 TOTAL_SECONDS: Final = 6 * 3600.0
+STALL_SECONDS: Final = 60.0
+STALL_BYTES: Final = 1 << 20
+"""Fewer than this in STALL_SECONDS is a stall."""
 _OK, _PARTIAL, _UNSATISFIABLE = 200, 206, 416
 
 
@@ -41,15 +44,26 @@ class Stopped(Exception):
     """We were told to stop: what came so far stays."""
 
 
-class Part:
-    """A file that grows, with its digests."""
+class NoRoom(Conflict):
+    """For now: it is tried again."""
 
-    def __init__(self, path: Path) -> None:
+    retryable = True
+
+
+class Stalled(Broken):
+    """Too little came for too long."""
+
+
+class Part:
+    """A file that grows, with its digests. alive: asked while what is there already is digested."""
+
+    def __init__(self, path: Path, alive: Look) -> None:
         self.path = path
         self._file = path.open("ab")
         self._start()
         with path.open("rb") as file:
             while chunk := file.read(CHUNK):
+                alive()
                 self._digest(chunk)
 
     def _start(self) -> None:
@@ -61,7 +75,7 @@ class Part:
         self.size += len(chunk)
 
     def append(self, chunk: bytes) -> None:
-        """Raises Conflict when the disk is full, or nearly."""
+        """Raises NoRoom when the disk is full, or nearly."""
         try:
             if self.size // STEP != (self.size + len(chunk)) // STEP:
                 self._check_free()
@@ -100,15 +114,15 @@ def _full(error: OSError, path: Path) -> Exception:
     return _no_space(path) if error.errno in (errno.ENOSPC, errno.EDQUOT) else error
 
 
-def _no_space(path: Path) -> Conflict:
-    return Conflict("the disk became full while the image came in", f"df -h {path.parent}")
+def _no_space(path: Path) -> NoRoom:
+    return NoRoom("the disk became full while the image came in", f"df -h {path.parent}")
 
 
 def check_space(folder: Path, size: int) -> None:
-    """Raises Conflict where `size` more bytes do not fit."""
+    """Raises NoRoom where `size` more bytes do not fit."""
     free = shutil.disk_usage(folder).free
     if free < size + SPARE:
-        raise Conflict(
+        raise NoRoom(
             f"the image needs {size / GIB:.1f} GiB free in {folder}, there are {free / GIB:.1f}",
             f"df -h {folder}",
         )
@@ -116,18 +130,20 @@ def check_space(folder: Path, size: int) -> None:
 
 @dataclass
 class Receiver:
-    """most: bytes of a file. progress: told (bytes so far, of so many or 0); raises to end it."""
+    """most: bytes of a file. progress: told (bytes so far, of so many or 0). alive: raises to end
+    it, and is asked often."""
 
     web: Web
     most: int
     progress: Callable[[int, int], None]
     stopping: threading.Event
+    alive: Look
     _validator: str = field(default="", init=False)
 
     def fetch(self, url: str, path: Path, sha256: str, login: Login | None = None) -> ImageFile:
         """The file at `path`, whole and right. Raises SeedError, Stopped."""
         until, tries = time.monotonic() + TOTAL_SECONDS, 0
-        part = Part(path)
+        part = Part(path, self.alive)
         try:
             if part.facts("disk").sha256 == sha256:  # killed after it was whole
                 return part.facts("disk")
@@ -140,7 +156,8 @@ class Receiver:
                     self._once(url, part, until, login)
                     break
                 except Broken as error:
-                    tries = 1 if part.size > before else tries + 1
+                    little = STALL_BYTES if isinstance(error, Stalled) else 0
+                    tries = 1 if part.size > before + little else tries + 1
                     if tries >= TRIES or time.monotonic() > until:
                         raise _given_up(error, part) from error
                     if self.stopping.wait(PAUSE_SECONDS):
@@ -153,7 +170,7 @@ class Receiver:
         headers = {}
         if part.size and self._validator:
             headers = {"Range": f"bytes={part.size}-", "If-Range": self._validator}
-        with self.web.get(url, headers, login) as answer:
+        with self.web.get(url, headers, login, self._progressing(part)) as answer:
             if answer.status_code == _UNSATISFIABLE:  # it is shorter than what we have
                 part.restart()
                 self._validator = ""
@@ -162,6 +179,22 @@ class Receiver:
             self._receive(answer, part, total, until)
         if total and part.size < total:
             raise Broken(f"it ended after {part.size} of {total} bytes")
+
+    def _progressing(self, part: Part) -> Look:
+        """Raises Stalled, and what `alive` does."""
+        size, at = part.size, time.monotonic()
+
+        def look() -> None:
+            nonlocal size, at
+            self.alive()
+            if not size <= part.size < size + STALL_BYTES:  # less: it was begun anew
+                size, at = part.size, time.monotonic()
+            elif time.monotonic() > at + STALL_SECONDS:
+                raise Stalled(
+                    f"it stalled: less than {STALL_BYTES >> 20} MiB came in {STALL_SECONDS:.0f} s"
+                )
+
+        return look
 
     def _begin(self, url: str, answer: httpx.Response, part: Part) -> int:
         """Where to write, and how much is to come in all; 0: nobody said."""
@@ -193,8 +226,7 @@ class Receiver:
             self._check_size(part.size + len(chunk))
             part.append(chunk)
             self.progress(part.size, total)
-            if self.stopping.is_set():
-                raise Stopped
+            self.alive()
             if time.monotonic() > until:
                 raise Broken(f"it took more than {TOTAL_SECONDS / 3600:.0f} hours")
 
@@ -208,10 +240,12 @@ class Receiver:
     def copy(self, source: Path, path: Path, sha256: str) -> ImageFile:
         """The same of a file that somebody uploaded, digested as it is copied."""
         path.unlink(missing_ok=True)
+        if not source.exists():
+            raise Invalid("what was uploaded is not here any more", "seed image add NAME FILE")
         total = source.stat().st_size
         self._check_size(total)
         check_space(path.parent, total)
-        part = Part(path)
+        part = Part(path, self.alive)
         try:
             with source.open("rb") as file:
                 self._copy(iter(lambda: file.read(CHUNK), b""), part, total)
@@ -223,8 +257,7 @@ class Receiver:
         for chunk in chunks:
             part.append(chunk)
             self.progress(part.size, total)
-            if self.stopping.is_set():
-                raise Stopped
+            self.alive()
 
 
 def _right(part: Part, sha256: str, named: str) -> ImageFile:
@@ -248,7 +281,8 @@ def _refused(url: str, status: int) -> Exception:
 def _given_up(error: Broken, part: Part) -> Conflict:
     return Conflict(
         f"given up after {TRIES} tries, with {part.size} bytes received: {error}",
-        "Look at the server, then add the image again.",
+        "Look at the server, then add the image again, or fetch it by hand: "
+        "seed image add NAME FILE --sha256 DIGEST",
     )
 
 

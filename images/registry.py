@@ -8,6 +8,7 @@ import base64
 import hashlib
 import json
 import re
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Final
@@ -15,7 +16,7 @@ from urllib.parse import urlencode
 
 import httpx
 
-from images.web import Login, Web
+from images.web import Broken, Login, Look, Web
 from provisioning.errors import Forbidden, Invalid
 from provisioning.sources import Source, split
 
@@ -24,6 +25,8 @@ MANIFESTS: Final = (
     "application/vnd.docker.distribution.manifest.v2+json",
 )
 MOST_MANIFEST: Final = 4 << 20  # what registries take themselves
+ANSWER_SECONDS: Final = 60.0
+"""For a whole manifest or token, however slowly it comes."""
 _CHALLENGE: Final = re.compile(r'([a-z]+)="([^"\\]*)"')
 _UNAUTHORIZED, _FORBIDDEN = 401, 403
 
@@ -40,10 +43,12 @@ class Blob:
 
 @dataclass(frozen=True)
 class Registry:
-    """login: authority -> (username, password), where one is kept for exactly this host."""
+    """login: authority -> (username, password), where one is kept for exactly this host. alive:
+    raises once nobody wants the artifact any more."""
 
     web: Web
     login: Callable[[str], tuple[str, str] | None]
+    alive: Look
 
     def find(self, source: Source) -> Blob:
         """The one layer of the artifact. Raises SeedError, web.Broken."""
@@ -96,7 +101,14 @@ class Registry:
         return login, _parsed(source, body)
 
     def _get(self, url: str, login: Login | None) -> tuple[int, httpx.Headers, bytes]:
-        with self.web.get(url, {"Accept": ", ".join(MANIFESTS)}, login) as answer:
+        until = time.monotonic() + ANSWER_SECONDS
+
+        def look() -> None:
+            self.alive()
+            if time.monotonic() > until:
+                raise Broken(f"its answer was not whole after {ANSWER_SECONDS:.0f} s")
+
+        with self.web.get(url, {"Accept": ", ".join(MANIFESTS)}, login, look) as answer:
             body = bytearray()
             for chunk in answer.iter_raw():
                 body += chunk

@@ -8,18 +8,21 @@ same image.
 import fcntl
 import hashlib
 import json
+import os
 import shutil
 import tempfile
 from dataclasses import replace
 from pathlib import Path
 
-from images.workbench import Argv, Tools, Workbench, remove, words
+from images.workbench import Argv, Tools, Workbench, keep_newest, remove, words
 
 SUITE = "trixie"
 PACKAGES = words("""
 e2fsprogs libarchive13t64 dosfstools mtools fdisk qemu-utils grub-common zstd cpio tar
 """)
 VERSIONS = "versions.json"
+KEPT = 3
+"""Sets that stay, those used last: a build of another Seed may be at work with its own."""
 EPOCH = 1754697600
 """2025-08-09 00:00 UTC, the day trixie was released: the time of all that a build makes."""
 
@@ -37,6 +40,8 @@ def equip(bench: Workbench, sources: tuple[str, ...]) -> Workbench:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if not (done / VERSIONS).exists():
             _unpack(bench, done, sources)
+            keep_newest(shelf, VERSIONS, KEPT, "new-")
+        os.utime(done / VERSIONS)
     settings = {"MKE2FS_CONFIG": str(done / "root/etc/mke2fs.conf"), "MTOOLSRC": "/dev/null"}
     return replace(
         bench,

@@ -5,9 +5,11 @@ redirects is followed to allowed hosts only, never from https to http; a login g
 host it is for, over TLS, at no other hop.
 """
 
+import socket
 import ssl
+import threading
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from ipaddress import ip_address
 from typing import Any, Final
@@ -22,11 +24,59 @@ from provisioning.sources import Source, check_allowed, is_literal, split, told
 
 TIMEOUT: Final = httpx.Timeout(30.0, connect=10.0)
 MOST_HOPS: Final = 5
+LOOK_SECONDS: Final = 1.0
 _REDIRECTS: Final = frozenset({301, 302, 303, 307, 308})
+
+
+Look = Callable[[], None]
+"""Asked every second while a server is waited for; raises to end that."""
 
 
 class Broken(Exception):
     """The connection, not the answer: it may be tried again."""
+
+
+class _Watch:
+    """Ends a conversation wherever it is, be it in TLS or in a header, with what `look` raises: the
+    time limit of a read begins anew with each byte."""
+
+    def __init__(self, look: Look) -> None:
+        self._look, self._lines = look, list[socket.socket]()
+        self._over = threading.Event()
+        self._why: Exception | None = None
+
+    def traced(self, event: str, told: dict[str, Any]) -> None:
+        """What httpcore says of its connections (its extension `trace`)."""
+        if event == "connection.connect_tcp.complete":  # its own is no more once TLS begins
+            self._lines.append(told["return_value"].get_extra_info("socket").dup())
+
+    def _watch(self) -> None:
+        while not self._over.wait(LOOK_SECONDS):
+            try:
+                self._look()
+            except Exception as error:
+                self._why = self._why or error
+            if self._why:
+                for line in self._lines:
+                    with suppress(OSError):
+                        line.shutdown(socket.SHUT_RDWR)
+
+    @contextmanager
+    def watching(self) -> Iterator[None]:
+        """Raises what `look` did."""
+        thread = threading.Thread(target=self._watch, name="watch", daemon=True)
+        thread.start()
+        try:
+            yield
+        except Broken as error:
+            raise self._why or error from error
+        finally:
+            self._over.set()
+            thread.join()
+            for line in self._lines:
+                line.close()
+        if self._why:  # without a length, an answer that was cut off looks whole
+            raise self._why
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,18 +99,21 @@ class Web:
 
     @contextmanager
     def get(
-        self, url: str, headers: dict[str, str], login: Login | None = None
+        self, url: str, headers: dict[str, str], login: Login | None, look: Look
     ) -> Iterator[httpx.Response]:
         """The answer at the end of all redirects, its body not read yet.
 
         Raises Forbidden for a host or address that is not allowed, Invalid for a redirect that
-        is none, Broken where nobody answers.
+        is none, Broken where nobody answers, and what `look` raises.
         """
-        source, why = split(url), ""
-        with httpx.Client(verify=self.trust(), timeout=TIMEOUT, trust_env=False) as client:
+        source, why, watch = split(url), "", _Watch(look)
+        with (
+            httpx.Client(verify=self.trust(), timeout=TIMEOUT, trust_env=False) as client,
+            watch.watching(),
+        ):
             for _ in range(MOST_HOPS + 1):
                 check_allowed(source, self.allowed, why)
-                with self._hop(client, source, headers, login) as answer:
+                with self._hop(client, source, headers, login, watch) as answer:
                     if answer.status_code not in _REDIRECTS:
                         yield answer
                         return
@@ -71,14 +124,20 @@ class Web:
 
     @contextmanager
     def _hop(
-        self, client: httpx.Client, source: Source, headers: dict[str, str], login: Login | None
+        self,
+        client: httpx.Client,
+        source: Source,
+        headers: dict[str, str],
+        login: Login | None,
+        watch: _Watch,
     ) -> Iterator[httpx.Response]:
         address = str(self._address(source))
         at = f"[{address}]" if ":" in address else address
         sent = headers | {"Host": source.authority, "Accept-Encoding": "identity"}
         if login and source.scheme == "https" and source.authority == login.authority:
             sent["Authorization"] = login.header
-        more: dict[str, Any] = {} if is_literal(source.host) else {"sni_hostname": source.host}
+        more: dict[str, Any] = {"trace": watch.traced}
+        more |= {} if is_literal(source.host) else {"sni_hostname": source.host}
         url = f"{source.scheme}://{at}:{source.port}{source.path}"
         try:
             with client.stream("GET", url, headers=sent, extensions=more) as answer:

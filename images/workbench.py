@@ -223,3 +223,15 @@ def remove(path: Path) -> None:
     if inside:
         raise HostError(f"something is mounted in {path}", f"umount {' '.join(inside[::-1])}")
     shutil.rmtree(path)
+
+
+def keep_newest(shelf: Path, mark: str, kept: int, going: str) -> None:
+    """Delete the folders of `shelf` with a file `mark`, but the `kept` whose mark is the newest.
+
+    going: begins the name of what goes, so that a kill leaves nothing that looks whole. What cannot
+    go stays: the build that looks has succeeded.
+    """
+    marks = sorted(shelf.glob(f"*/{mark}"), key=lambda path: path.stat().st_mtime)
+    for path in marks[:-kept]:
+        with suppress(OSError, HostError):
+            remove(path.parent.rename(shelf / f"{going}{path.parent.name}"))

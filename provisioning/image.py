@@ -8,6 +8,7 @@ a symlink to the version in use, replaced atomically. Whether a version may be u
 import re
 from collections.abc import Callable, Iterable
 from datetime import datetime
+from glob import glob
 from pathlib import Path
 from typing import Annotated, Literal, NoReturn
 
@@ -116,7 +117,7 @@ def published(image_dir: Path) -> list[Image]:
 
 def names(image_dir: Path) -> list[str]:
     """Of all images that have a version, in order."""
-    found = {path.parent.parent.name for path in image_dir.glob(f"*/*/{MANIFEST}")}
+    found = {path.parent.parent.name for path in there(image_dir, f"*/*/{MANIFEST}")}
     return sorted(name for name in found if re.match(NAME_PATTERN, name))
 
 
@@ -126,10 +127,16 @@ def versions(image_dir: Path, name: str) -> list[Image]:
         return []
     manifests = [
         path
-        for path in (image_dir / name).glob(f"*/{MANIFEST}")
+        for path in there(image_dir / name, f"*/{MANIFEST}")
         if re.match(NAME_PATTERN, path.parent.name) and path.parent.name != CURRENT
     ]
     return _all(sorted(manifests, key=lambda p: (_age(p), p.parent.name), reverse=True))
+
+
+def there(folder: Path, pattern: str) -> list[Path]:
+    """As folder.glob(pattern), but what vanishes while it looks, be it `folder`, is not there."""
+    found = glob(pattern, root_dir=folder, include_hidden=True)  # noqa: PTH207 (Path.glob raises)
+    return [folder / name for name in found]
 
 
 def _age(path: Path) -> float:

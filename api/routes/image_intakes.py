@@ -44,7 +44,7 @@ _FILE: Final = {
 
 class IntakeOut(BaseModel):
     """bytes_done, bytes_total: received, and of how many; 0: not known. version: what it became,
-    set right before it is published. problem, remedy: why it was refused."""
+    set right before it is published. problem, remedy: why it was refused, or waits."""
 
     id: UUID
     name: str

@@ -1,5 +1,6 @@
 """Images: their versions, and whether these may be used. Recipes are built on the host."""
 
+from contextlib import suppress
 from typing import Annotated
 
 from fastapi import APIRouter, Query
@@ -218,7 +219,7 @@ def _versions(session: Session, parts: Parts, caller: Caller, name: str) -> list
     found = [_out(session, image) for image in images.versions(parts.image_dir, name)]
     if not caller.sees_all:
         found = [image for image in found if image.state is ImageState.PUBLISHED]
-    if any(image.state is ImageState.PUBLISHED for image in found):
+    with suppress(NotFound):  # none is published, or the last such was removed meanwhile
         meant = images.find(parts.image_dir, name, lambda *named: standing.of(session, *named))
         found.sort(key=lambda image: image.version != meant.version)
     return found

@@ -79,8 +79,15 @@ def follow(api: Seed, identity: str, seconds: float) -> dict[str, Any]:
                 raise TooLong(f"the image is not in after {seconds:.0f} s", "`seed image intakes`")
             if intake:
                 done = _of(intake["bytes_done"], intake["bytes_total"])
-                progress.update(f"{show.cell(intake['name'])} {intake['state']}: {done}")
+                progress.update(
+                    f"{show.cell(intake['name'])} {intake['state']}: {done}{_why(intake)}"
+                )
             time.sleep(LOOK_SECONDS)
+
+
+def _why(intake: dict[str, Any]) -> str:
+    """Why it does not get on, if it does not."""
+    return f"; {show.cell(intake['problem'])}" if intake["problem"] else ""
 
 
 def flat(intake: dict[str, Any]) -> dict[str, Any]:

@@ -2,10 +2,12 @@
 
 import json
 import os
+import shutil
 import threading
 import time
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 from sqlmodel import select
@@ -242,6 +244,29 @@ def test_leftovers_of_the_killed_go(store: Store, shelf: Path, tmp_path: Path) -
     assert [path.name for path in (shelf / garbage.WORK).iterdir()] == [str(living.id)]
     assert sorted(p.name for p in (shelf / "debian").iterdir()) == [".new-young", "1", "current"]
     assert not (shelf / f"{garbage.GONE}debian-0").exists()
+
+
+def test_a_folder_that_goes_while_it_is_looked_at_is_not_there(
+    store: Store, shelf: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    look = os.scandir
+
+    def late(path: Any) -> Any:
+        if Path(str(path)) == shelf / "aaa":
+            shutil.rmtree(path, ignore_errors=True)
+        return look(path)
+
+    put(shelf, "1")
+    monkeypatch.setattr(os, "scandir", late)
+    for work in (
+        lambda: images.names(shelf) == ["debian"],
+        lambda: images.versions(shelf, "aaa") == [],
+        lambda: garbage.sweep(shelf) is None,
+        lambda: garbage.orphans(store, shelf / "aaa") is None,
+    ):
+        put(shelf, "1", name="aaa")
+        assert work()
+        shutil.rmtree(shelf / "aaa", ignore_errors=True)
 
 
 def test_a_damaged_manifest_keeps_its_neighbours(store: Store, shelf: Path) -> None:

@@ -1,8 +1,10 @@
 """Disk images come in: fetched, uploaded, cut off, killed, and refused for what they are."""
 
+import errno
 import gzip
 import multiprocessing
 import os
+import sqlite3
 import ssl
 import subprocess
 import threading
@@ -15,7 +17,7 @@ from typing import Any
 from uuid import UUID
 
 import pytest
-from sqlmodel import select
+from sqlmodel import Session, select
 
 from images import diskfile, intakes, receiving, web
 from images.intakes import Intakes
@@ -23,6 +25,7 @@ from images.receiving import Receiver
 from images.web import Web
 from provisioning import image as images
 from provisioning import standing
+from provisioning import store as stores
 from provisioning.errors import NotFound
 from provisioning.hook_delivery import surroundings
 from provisioning.models import Event
@@ -30,7 +33,7 @@ from provisioning.shelf import Intake
 from provisioning.states import ImageState, IntakeState
 from provisioning.store import Store
 from tests.fakes.appliance import until
-from tests.fakes.depot import Depot, a_depot, redirect, reply
+from tests.fakes.depot import Depot, Reply, a_depot, redirect, reply
 from tests.fakes.disks import a_qcow2, a_raw_disk, sha256
 from tests.fakes.store import new_store
 
@@ -94,6 +97,14 @@ class Site:
         assert row.version == ""
         assert list(self.image_dir.rglob("*")) == []
         assert list((self.folder / "incoming").iterdir()) == []
+        return row.problem
+
+    def waits(self, identity: UUID) -> str:
+        """The sentence; it is no image's fault, so the intake stays."""
+        self.service().once()
+        row = self.row(identity)
+        assert row.state in (IntakeState.WAITING, IntakeState.FETCHING, IntakeState.CHECKING)
+        assert row.ended_at is None
         return row.problem
 
 
@@ -297,6 +308,69 @@ def test_what_is_cancelled_while_it_is_checked_is_never_published(
     assert list(site.image_dir.rglob("*")) == []
 
 
+def by_bytes(over: threading.Event, before: bytes = b"") -> Reply:
+    """A byte at a time, never done; `before` at once."""
+
+    def answer(_: Depot, handler: Any, __: Any) -> None:
+        handler.wfile.write(before)
+        while not over.wait(0.05):
+            handler.wfile.write(b"x")
+
+    return answer
+
+
+HEAD = b'HTTP/1.1 200 OK\r\netag: "one"\r\n'
+
+
+@pytest.fixture
+def over() -> Iterator[threading.Event]:
+    """Once set, slow servers end."""
+    over = threading.Event()
+    yield over
+    over.set()
+
+
+@pytest.mark.parametrize("before", [HEAD + b"\r\n", HEAD], ids=["in the file", "in a header"])
+def test_a_server_that_stalls_is_given_up_with_that_reason(
+    site: Site, depot: Depot, over: threading.Event, monkeypatch: pytest.MonkeyPatch, before: bytes
+) -> None:
+    monkeypatch.setattr(receiving, "STALL_SECONDS", 0.5)
+    monkeypatch.setattr(receiving, "TRIES", 2)
+    depot.replies["/disk.img"] = by_bytes(over, before)
+    told = site.refused(identity := site.ask(depot.url()))
+    assert told.startswith("given up after 2 tries, with ")
+    assert "it stalled: less than 1 MiB came in 0 s" in told
+    assert "seed image add NAME FILE" in site.row(identity).remedy
+    assert len(depot.asked) == 2
+
+
+@pytest.mark.parametrize("before", [HEAD + b"\r\n", HEAD, None], ids=["file", "header", "silence"])
+@pytest.mark.parametrize("how", ["stop", "cancel"])
+def test_a_slow_server_keeps_nobody_who_stops_or_cancels(
+    site: Site, depot: Depot, over: threading.Event, before: bytes | None, how: str
+) -> None:
+    silent: Reply = lambda *_: over.wait(60) and None  # noqa: E731
+    depot.replies["/disk.img"] = silent if before is None else by_bytes(over, before)
+    identity, service = site.ask(depot.url()), site.service()
+    thread = threading.Thread(target=service.run)
+    thread.start()
+    try:
+        until(lambda: bool(depot.asked), 20, "the question")
+        if how == "cancel":
+            with site.store.write() as session:
+                row = session.get_one(Intake, identity)
+                row.state, row.ended_at = IntakeState.REFUSED, row.asked_at
+                session.add(row)
+            until(lambda: not service._busy, 5, "the intake's end")
+        service.stopping.set()
+        until(lambda: not thread.is_alive(), 5, "the service's end")
+    finally:
+        over.set()
+        service.stopping.set()
+        thread.join(60)
+    assert (site.row(identity).ended_at is None) == (how == "stop"), "it goes on later"
+
+
 # --- what is refused ------------------------------------------------------------------------------
 
 
@@ -390,19 +464,22 @@ def a_small_disk(at: Path, size: str) -> Iterator[None]:
         subprocess.run(["umount", str(at)], check=True, timeout=30)
 
 
-def test_an_image_that_does_not_fit_is_refused(site: Site, depot: Depot) -> None:
+def test_an_image_that_does_not_fit_waits_for_room(site: Site, depot: Depot) -> None:
     with a_small_disk(site.image_dir, "8m"):
-        told = site.refused(site.ask(depot.url()))
+        told = site.waits(identity := site.ask(depot.url()))
     assert told.startswith("the image needs 0.0 GiB free in ")
+    assert site.row(identity).remedy.startswith("df -h ")
+    site.done(identity)
 
 
-def test_a_disk_that_becomes_full_is_said(
+def test_a_disk_that_becomes_full_is_said_and_waited_for(
     site: Site, depot: Depot, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(receiving, "SPARE", -(1 << 30))  # somebody else filled it meanwhile
     with a_small_disk(site.image_dir, "600k"):
-        told = site.refused(site.ask(depot.url()))
-    assert told == "the disk became full while the image came in"
+        told = site.waits(identity := site.ask(depot.url()))
+    assert told == "the disk became full while the image came in; it is tried again every 60 s"
+    site.done(identity)
 
 
 def test_room_is_looked_for_while_a_file_without_a_size_comes(
@@ -412,8 +489,9 @@ def test_room_is_looked_for_while_a_file_without_a_size_comes(
     monkeypatch.setattr(receiving, "STEP", 1 << 16)
     depot.length = False
     with a_small_disk(site.image_dir, "1600k"):
-        told = site.refused(site.ask(depot.url()))
-    assert told == "the disk became full while the image came in"
+        told = site.waits(identity := site.ask(depot.url()))
+    assert told == "the disk became full while the image came in; it is tried again every 60 s"
+    site.done(identity)
 
 
 def test_the_parts_are_gone_before_a_refusal_is_written(
@@ -430,6 +508,95 @@ def test_the_parts_are_gone_before_a_refusal_is_written(
     identity = site.upload(DISK, "0" * 64)
     site.refused(identity)
     assert left == []
+
+
+# --- what is this machine's fault -----------------------------------------------------------------
+
+
+class Contended(Store):
+    """Somebody else holds the database at one of our writes; number: which one, from 1 on."""
+
+    number = 0
+
+    @contextmanager
+    def write(self) -> Iterator[Session]:
+        self.number -= 1
+        other = sqlite3.connect(str(self.engine.url.database), isolation_level=None)
+        try:
+            if self.number == 0:
+                other.execute("BEGIN IMMEDIATE")
+            with super().write() as session:
+                yield session
+        finally:
+            other.close()
+
+
+def _run_until_ended(site: Site, identity: UUID) -> Intake:
+    service = site.service()
+    thread = threading.Thread(target=service.run)
+    thread.start()
+    try:
+        until(lambda: site.row(identity).ended_at is not None, 20, "the intake's end")
+    finally:
+        service.stopping.set()
+        thread.join(20)
+    return site.row(identity)
+
+
+@pytest.mark.parametrize("number", [1, 2, 3, 4, 5])
+def test_a_locked_database_refuses_nothing(
+    site: Site, depot: Depot, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    """At the beginning, while it says how far it is, before the check, the shelf and the end."""
+    monkeypatch.setattr(stores, "BUSY_SECONDS", 0.1)
+    monkeypatch.setattr(intakes, "AGAIN_SECONDS", 0.1)
+    identity = site.ask(depot.url())
+    site.store = contended = Contended(f"sqlite:///{site.folder}/seed.db")
+    contended.number = number
+    row = _run_until_ended(site, identity)
+    assert contended.number < 1, "it was locked"
+    assert (row.state, row.problem, row.remedy) == (IntakeState.DONE, "", "")
+    assert len(depot.asked) == 1, "what came is not fetched again"
+
+
+def test_a_refusal_that_cannot_be_written_is_written_later(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(stores, "BUSY_SECONDS", 0.1)
+    monkeypatch.setattr(intakes, "AGAIN_SECONDS", 0.1)
+    identity = site.upload(DISK, "0" * 64)
+    site.store = contended = Contended(f"sqlite:///{site.folder}/seed.db")
+    contended.number = 3  # fetching, how far, the end
+    row = _run_until_ended(site, identity)
+    assert contended.number < 1, "it was locked"
+    assert row.state is IntakeState.REFUSED
+    assert row.problem.startswith("what was uploaded is not the file asked for")
+
+
+def test_a_folder_that_cannot_be_made_is_waited_for(site: Site) -> None:
+    identity, way = site.upload(DISK), site.image_dir / ".intake"
+    way.write_text("in the way")
+    assert "this machine is at fault: Not a directory" in site.waits(identity)
+    way.unlink()
+    site.done(identity)
+
+
+def test_an_upload_that_cannot_be_removed_is_published(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    remove = Path.unlink
+
+    def unlink(path: Path, missing_ok: bool = False) -> None:
+        if path.parent.name == "incoming":
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+        remove(path, missing_ok)
+
+    monkeypatch.setattr(Path, "unlink", unlink)
+    site.done(site.upload(DISK))
+
+
+def test_an_upload_that_is_gone_is_refused(site: Site) -> None:
+    assert site.refused(site.ask()) == "what was uploaded is not here any more"
 
 
 # --- where it may come from -----------------------------------------------------------------------
@@ -467,12 +634,12 @@ def test_redirects_end(site: Site, depot: Depot) -> None:
 def test_a_name_that_leads_to_this_machine_is_not_asked(site: Site, depot: Depot) -> None:
     rule = surroundings()
     asked = Web(site.allowed, rule, resolve=lambda *_: [ip_address("127.0.0.1")])
-    receiver = Receiver(asked, 1 << 30, lambda *_: None, threading.Event())
+    receiver = Receiver(asked, 1 << 30, lambda *_: None, threading.Event(), lambda: None)
     with pytest.raises(Exception, match=r"images\.test is at 127\.0\.0\.1, which is this machine"):
         receiver.fetch(depot.url(), site.folder / "part", GOOD)
     assert depot.asked == []
     literal = replace(asked, allowed=(f"127.0.0.1:{depot.port}",))  # a person means it
-    receiver = Receiver(literal, 1 << 30, lambda *_: None, threading.Event())
+    receiver = Receiver(literal, 1 << 30, lambda *_: None, threading.Event(), lambda: None)
     receiver.fetch(f"http://127.0.0.1:{depot.port}/disk.img", site.folder / "part", GOOD)
 
 

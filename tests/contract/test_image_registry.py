@@ -7,16 +7,18 @@ import base64
 import json
 import ssl
 from collections.abc import Iterator
+from threading import Event
 from typing import Any
 
 import pytest
 
+from images import registry as module
 from provisioning import image as images
-from tests.contract.test_image_intakes import DISK, GOOD, Site, site
+from tests.contract.test_image_intakes import DISK, GOOD, HEAD, Site, by_bytes, over, site
 from tests.fakes.depot import Depot, a_depot, redirect, reply
 from tests.fakes.disks import sha256
 
-__all__ = ["site"]
+__all__ = ["over", "site"]
 BASE = "/v2/os/debian"
 LOGIN = "Basic " + base64.b64encode(b"seed:word").decode()
 
@@ -99,6 +101,17 @@ def test_a_layer_that_is_not_what_its_digest_says_is_refused(site: Site, registr
 def test_what_is_no_disk_is_refused(site: Site, registry: Depot, body: bytes, why: str) -> None:
     registry.replies[f"{BASE}/manifests/12"] = reply(200, body)
     assert why in site.refused(site.ask(oci(registry)))
+
+
+@pytest.mark.parametrize("before", [HEAD + b"\r\n", HEAD], ids=["in it", "in a header"])
+def test_a_manifest_that_comes_byte_by_byte_is_not_waited_for(
+    site: Site, registry: Depot, over: Event, monkeypatch: pytest.MonkeyPatch, before: bytes
+) -> None:
+    assert module.ANSWER_SECONDS == 60
+    monkeypatch.setattr(module, "ANSWER_SECONDS", 0.5)
+    registry.replies[f"{BASE}/manifests/12"] = by_bytes(over, before)
+    told = site.refused(site.ask(oci(registry)))
+    assert told == "the registry does not answer: its answer was not whole after 0 s"
 
 
 # --- logins ---------------------------------------------------------------------------------------

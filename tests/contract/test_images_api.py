@@ -1,6 +1,7 @@
 """Images by HTTP and by their verbs: who sees which version, uploads, logins of registries."""
 
 import json
+import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -83,6 +84,25 @@ def put(parts: Parts, *versions: str) -> None:
         folder.mkdir(parents=True)
         (folder / "manifest.json").write_text(json.dumps(IMAGE | {"version": version}))
         catalog.switch(folder)
+
+
+def test_a_version_that_goes_while_images_are_listed_fails_nobody(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    put(site.parts, "1")
+    folder, read = site.parts.image_dir / "debian" / "1", Path.read_bytes
+
+    def last_look(path: Path) -> bytes:
+        content = read(path)
+        if path == folder / "manifest.json":
+            shutil.rmtree(folder)
+        return content
+
+    monkeypatch.setattr(Path, "read_bytes", last_look)
+    assert [image["version"] for image in site.get("/images")] == ["1"], "it was there then"
+    assert site.get("/images") == []
+    for path in ("/images/debian", "/images/debian/versions", "/images/debian/versions/1"):
+        assert site.get(path, 404)["remedy"]
 
 
 # --- versions -------------------------------------------------------------------------------------

@@ -111,6 +111,29 @@ def test_two_builds_at_once_make_one(tmp_path: Path) -> None:
     assert results[0] == results[1]
 
 
+def test_the_builds_asked_for_last_stay_and_older_ones_go(tmp_path: Path) -> None:
+    recipe = Tiny(tmp_path, ["echo", "disk"])
+    (tmp_path / "cache/tiny/base").mkdir(parents=True)  # no build: not counted, never goes
+
+    def asked(content: str) -> builder.Build:
+        recipe.inputs[0].write_text(content)
+        build = run(recipe, tmp_path)
+        for mark in (tmp_path / "cache/tiny").glob("*/build.json"):  # time passes
+            os.utime(mark, (mark.stat().st_mtime - 100,) * 2)
+        return build
+
+    built = {content: asked(content) for content in ("one", "two", "three")}
+    assert asked("one") == built["one"], "it is found, and has been used"
+    built["four"] = asked("four")
+
+    there = {path.name for path in (tmp_path / "cache/tiny").iterdir()}
+    assert there == {built[name].digest for name in ("one", "three", "four")} | {"lock", "base"}
+    recipe.command = ["false"]
+    with pytest.raises(HostError):
+        asked("five")
+    assert {path.name for path in (tmp_path / "cache/tiny").iterdir()} == there
+
+
 def test_an_unknown_recipe_names_the_known(tmp_path: Path) -> None:
     with pytest.raises(NotFound, match=r"debian, .*, ramdisk, "):
         builder.build("windows", tmp_path, (), print, tmp_path)
