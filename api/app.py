@@ -52,6 +52,7 @@ from api.routes import (
 from api.traffic import Measured
 
 ROUTERS: Final[tuple[APIRouter, ...]] = (
+    claims.router,  # first, as routes are tried in their order and these are asked most
     health.router,
     metrics.router,
     ca.router,
@@ -76,7 +77,6 @@ ROUTERS: Final[tuple[APIRouter, ...]] = (
     networks.router,
     layouts.router,
     adoptions.router,
-    claims.router,
     previews.router,
     inventory.router,
     racks.router,
