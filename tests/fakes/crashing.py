@@ -21,6 +21,7 @@ from typing import Any
 from pydantic import SecretStr
 from sqlmodel import Session, col, select
 
+from provisioning import parts as module_parts
 from provisioning import reconcile
 from provisioning.authority import Authority
 from provisioning.bmc import Access, Contact, Identity, Survey
@@ -199,5 +200,5 @@ def until_told(maker: Callable[[Path], Reconciler], folder: Path) -> None:
 
 
 if __name__ == "__main__":
-    reconcile.THREADS = 1  # so that no other step's death hides a point
+    reconcile.THREADS = module_parts.GANG = 1  # so that no other death hides a point
     reborn(lambda: until_told(make, Path(sys.argv[1])), Path(sys.argv[1]) / "deaths")
