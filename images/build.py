@@ -182,8 +182,8 @@ def digest_of(recipe: Recipe, extras: Extras = NO_EXTRAS) -> str:
 
 def _last(shelf: Path) -> Build | None:
     """The newest build of a recipe; None if there is none, or one of another Seed's making."""
-    found = sorted(shelf.glob(f"*/{BUILD}"), key=lambda path: path.stat().st_mtime)
     try:
+        found = sorted(shelf.glob(f"*/{BUILD}"), key=lambda path: path.stat().st_mtime)
         return load(found[-1].parent) if found else None
     except (OSError, ValueError):  # pydantic's is one
         return None

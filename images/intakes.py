@@ -22,7 +22,7 @@ from sqlalchemy.exc import OperationalError
 from sqlmodel import Session, col, select
 
 from images import catalog, diskfile, garbage
-from images.receiving import NoRoom, Receiver, Stopped
+from images.receiving import Receiver, Stopped
 from images.registry import Registry
 from images.web import Broken, Web
 from provisioning import sources
@@ -41,7 +41,7 @@ COLLECT_SECONDS: Final = 30.0
 SAY_SECONDS: Final = 1.0
 AGAIN_SECONDS: Final = 60.0
 """After which an intake is taken up again where this machine was at fault, not the image."""
-_OURS: Final = (OSError, OperationalError, HostError, NoRoom)
+_OURS: Final = (OSError, OperationalError, HostError)
 PATIENCE: Final = timedelta(days=1)  # for an upload of which nothing more comes
 _WORKED_ON: Final = (IntakeState.WAITING, IntakeState.FETCHING, IntakeState.CHECKING)
 

@@ -90,7 +90,8 @@ class Releasing(Seats):
     def _clean_or_wait(self, claim: Claim, hold: Hold, bmc: Bmc, seen: Node) -> Outcome:
         """Whoever acts asks Ironic once more."""
         order = self._order_of(hold)
-        if seen.provision_state in WORKING and not (order and order.alarm):
+        begun = order and order.kind is OrderKind.CLEAN and seen.provision_state in UNDEPLOY_FROM
+        if seen.provision_state in WORKING and not (begun or (order and order.alarm)):
             return Wait(waiting_for(seen, order))
         return self._clean_one(claim, hold, bmc)
 

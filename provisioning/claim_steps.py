@@ -38,8 +38,6 @@ from provisioning.store import record
 from provisioning.targets.plain import PLUGIN as PLAIN
 
 PROOF_SECONDS = 3600  # a first boot with firmware updates and a slow disk takes half of this
-AT_ONCE = 50
-"""Orders of one transaction: a thousand would keep the API waiting for seconds."""
 
 
 @dataclass(frozen=True)
@@ -133,7 +131,7 @@ class Claiming(Seats):
         return Move(ClaimState.DEPLOYING)
 
     def _deploy_these(self, claim: Claim, seats: list[tuple[Hold, Bmc]]) -> None:
-        """Look at each server, write all orders, then begin them all."""
+        """Look at each server, write all orders at once, then begin them all."""
         if not seats:
             return
         macs = self.parts.each(seats, self._verified)
@@ -160,21 +158,20 @@ class Claiming(Seats):
     def _open_orders(
         self, claim: Claim, image: Image, seats: list[tuple[tuple[Hold, Bmc], list[str]]]
     ) -> list[Deployment]:
-        """What each node is to be told. Who lost his node is left out."""
-        ready: list[Deployment] = []
+        """All in one transaction: what each node is to be told. Who lost his node is left out."""
+        ready = []
         ca = self.parts.gateway_ca.read_text()
         with self.parts.store.read() as session:  # what takes long, before anybody waits for us
             nics = layouts.nics_of_all(session, [bmc for (_hold, bmc), _macs in seats])
             secret = secret_files.specs(session, self.parts.unseal, claim)
-        for first in range(0, len(seats), AT_ONCE):
-            with self.parts.store.write() as session:
-                nets = networks(session)
-                fitter = Fitter(self.parts, session, claim, image, nets, ca, nics, secret)
-                for (hold, bmc), macs in seats[first : first + AT_ONCE]:
-                    if not self._ours(session, hold):
-                        continue
-                    order = orders.open_order(session, bmc, OrderKind.DEPLOY, hold.generation, macs)
-                    ready.append(fitter.fit(hold, bmc, order))
+        with self.parts.store.write() as session:
+            nets = networks(session)
+            fitter = Fitter(self.parts, session, claim, image, nets, ca, nics, secret)
+            for (hold, bmc), macs in seats:
+                if not self._ours(session, hold):
+                    continue
+                order = orders.open_order(session, bmc, OrderKind.DEPLOY, hold.generation, macs)
+                ready.append(fitter.fit(hold, bmc, order))
         return ready
 
     def _deploy_one(self, claim: Claim, image: Image, one: Deployment) -> None:
@@ -212,10 +209,19 @@ class Claiming(Seats):
         nodes = self.parts.seen_all([hold.node_uuid for hold, _bmc in seats])
         orders_of = self._orders_of(seats)
         details, again, done = [], [], []
-        for (hold, bmc), node in zip(seats, nodes, strict=True):
+        pairs = list(zip(seats, nodes, strict=True))
+        alarmed = [
+            (seat, node, order)
+            for seat, node in pairs
+            if (order := orders_of.get(seat[0].node_uuid)) and order.alarm
+            and node.provision_state in WORKING
+        ]  # fmt: skip
+        if alarmed:
+            _seat, node, order = alarmed[0]
+            off = self.parts.each(alarmed, lambda one: self._off(*one[0]))
+            return self._failed(claim, node, order) if all(off) else _stopping(order)
+        for (hold, bmc), node in pairs:
             order = orders_of.get(hold.node_uuid)
-            if order and order.alarm and node.provision_state in WORKING:
-                return self._stopped(claim, order, self.parts.ironic.node(hold.node_uuid))
             if node.provision_state == "active":
                 done.append(hold)
                 continue
@@ -228,13 +234,18 @@ class Claiming(Seats):
         self._deploy_these(claim, again)
         return Wait(some(details), 1.0) if details else Move(ClaimState.PROVING)
 
-    def _stopped(self, claim: Claim, order: Order, node: Node) -> Outcome:
+    def _off(self, hold: Hold, bmc: Bmc) -> bool:
         """Off as soon as Ironic lets go of it. What is on it is erased under an order of its own,
         when the claim is released."""
+        node = self.parts.ironic.node(hold.node_uuid)
         if node.provision_state in WORKING and node.provision_state != "wait call-back":
-            return Wait(f"stopping: {order.alarm}", 1.0)
-        off = switched_off(self.parts, node)
-        return self._failed(claim, node, order) if off else Wait(f"stopping: {order.alarm}", 1.0)
+            return False
+        if node.power_state == "power on":
+            self.parts.verify_identity(bmc, [])  # a stranger is not even switched off
+        try:
+            return switched_off(self.parts, node)
+        except Conflict:  # locked since we looked
+            return False
 
     def _failed(self, claim: Claim, node: Node, order: Order | None) -> Stuck:
         why = (order.alarm if order else "") or node.last_error or node.provision_state
@@ -284,6 +295,10 @@ class Claiming(Seats):
                 "Look at its console: did it boot from disk, did cloud-init run?",
             )
         return None
+
+
+def _stopping(order: Order) -> Wait:
+    return Wait(f"stopping: {order.alarm}", 1.0)
 
 
 def _older(order: Order, seconds: float) -> bool:

@@ -46,8 +46,9 @@ def wish(session: Session, claim: Claim, seen: Pool, parts: Inventories) -> Wish
     if _had_its_turn(claim) or not seen.waited_for:
         return plain
     ahead = [c for c in waiting(session) if _goes_first(c, claim)]
-    ahead = [c for c in (*_late(session, seen.at), *ahead) if not _lacking(session, c)]
-    keep = choosing.kept_for(seen, ahead, lambda c: plain_wish(session, c, seen, parts))
+    ahead = [*_late(session, seen.at), *ahead]
+    helped = _helped(session, seen, ahead)
+    keep = choosing.kept_for(seen, helped, lambda c: plain_wish(session, c, seen, parts))
     if not plain.now:
         keep |= choosing.kept_later(
             seen, ahead, lambda c: plain_wish(session, c, seen, parts), plain
@@ -154,8 +155,23 @@ def _enough_addresses(session: Session, claim: Claim, w: Wish, chosen: list[Cand
         raise Short(Choice([], told, 0), of_addresses=True)
 
 
+def _helped(session: Session, seen: Pool, claims: list[Claim]) -> list[Claim]:
+    """Without those that lack addresses now: nodes kept for them would not help them."""
+    told: dict[tuple[str, int], str] = {}
+
+    def lacking(claim: Claim) -> str:
+        if claim.starts_at and claim.starts_at > seen.at:
+            return ""  # its addresses are given then
+        key = (repr(claim.layout_document), claim.count)
+        if key not in told:
+            told[key] = _lacking(session, claim)
+        return told[key]
+
+    return [claim for claim in claims if not lacking(claim)]
+
+
 def _lacking(session: Session, claim: Claim) -> str:
-    """Why its nodes cannot have their addresses now: nodes kept for it would not help it."""
+    """Why its nodes cannot have their addresses now; empty: they can."""
     layout = of_claim(claim)
     if layout is None:
         return ""
@@ -232,9 +248,8 @@ def _next_served(session: Session, turnaround: timedelta) -> tuple[Claim, Pool, 
     if not queue:
         return None
     seen, parts = pool.look(session, now(), turnaround), INVENTORIES
-    kept = choosing.kept_for(
-        seen, _late(session, seen.at), lambda c: plain_wish(session, c, seen, parts)
-    )
+    late = _helped(session, seen, _late(session, seen.at))
+    kept = choosing.kept_for(seen, late, lambda c: plain_wish(session, c, seen, parts))
     for claim in queue:
         plain = plain_wish(session, claim, seen, parts)
         w = replace(plain, kept=kept) if plain.now else wish(session, claim, seen, parts)

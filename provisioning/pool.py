@@ -95,7 +95,7 @@ class Candidate:
 class Pool:
     """As of one moment. at: that moment.
 
-    waited_for: a claim is in the queue, or late for its reservation. keeps: some disk is kept.
+    waited_for: a claim is in the queue, or reserved. keeps: some disk is kept.
     """
 
     at: datetime

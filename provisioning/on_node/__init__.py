@@ -52,7 +52,8 @@ def phone_home(
         + _file(f"{_KEPT}/phone-home.json", json.dumps(config))
         + _file(f"{_KEPT}/phone_home.py", (_HERE / "phone_home.py").read_text())
         + _file("/etc/systemd/system/seed-phone-home.service", UNIT)
-        + "systemctl daemon-reload\nsystemctl enable --quiet seed-phone-home.service\n"
+        + f"cat /proc/sys/kernel/random/boot_id >{_KEPT}/boot\nsync\n"
+        "systemctl daemon-reload\nsystemctl enable --quiet seed-phone-home.service\n"
         "systemctl start --no-block seed-phone-home.service\n"
     )
 
@@ -96,7 +97,7 @@ def _early(seat: Seat) -> str:
         f"umask 077\nmkdir -p {_KEPT}\n"
         + _file(f"{_KEPT}/early.json", json.dumps(config))
         + _file(f"{_KEPT}/early.py", (_HERE / "early.py").read_text())
-        + f"python3 {_KEPT}/early.py {_KEPT}/early.json\nmkdir -p ${{done%/*}}\n: >$done\n"
+        + f"python3 {_KEPT}/early.py {_KEPT}/early.json\nmkdir -p ${{done%/*}}\nsync\n: >$done\n"
     )
 
 

@@ -196,6 +196,8 @@ def root(found: list[dict[str, Any]]) -> dict[str, Any]:
 
 
 def cloud_init() -> dict[str, Any]:
+    if read(f"{KEPT}/boot") != read("/proc/sys/kernel/random/boot_id"):
+        return {"status": "not known: it restarted before that was kept", "errors": []}
     told = run("cloud-init", "status", "--wait", "--format", "json") or {}
     return {"status": told.get("status", ""), "errors": [str(e) for e in told.get("errors", [])]}
 
@@ -233,12 +235,11 @@ def first_boot() -> dict[str, Any]:
 
 
 def proof(config: dict[str, Any]) -> dict[str, Any]:
-    before = config.get("first_boot") or first_boot()
     keys = sorted(Path("/etc/ssh").glob("ssh_host_*_key.pub"))
     found = block_devices()
     return {
         "token": config["token"],
-        **before,
+        **(config.get("first_boot") or first_boot()),
         "services": services(config.get("services", [])),  # first: NTP's daemon may be one
         "hostname": socket.gethostname(),
         "nics": nics(),
@@ -276,8 +277,8 @@ def set_args(args: list[str]) -> None:
         subprocess.run(argv, timeout=600, check=False)
 
 
-def restart_for_args(path: Path, config: dict[str, Any]) -> None:
-    """Once: what they come to then is in the proof, whatever it is."""
+def keep(path: Path, config: dict[str, Any]) -> None:
+    """What the first boot knew, before anything can restart it."""
     config["first_boot"] = first_boot()
     new = path.with_suffix(".new")
     with os.fdopen(os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
@@ -285,6 +286,11 @@ def restart_for_args(path: Path, config: dict[str, Any]) -> None:
         file.flush()
         os.fsync(file.fileno())
     new.replace(path)
+    os.sync()
+
+
+def restart_for_args(config: dict[str, Any]) -> None:
+    """Once: what they come to then is in the proof, whatever it is."""
     set_args(config["kernel_args"])
     os.sync()
     subprocess.run(["systemctl", "reboot"], timeout=60, check=False)
@@ -323,9 +329,11 @@ def forget(path: Path) -> None:
 
 def main(path: Path) -> None:
     config = json.loads(path.read_text())
-    if lacks_args(config) and "first_boot" not in config:
-        restart_for_args(path, config)
-        return
+    if "first_boot" not in config:
+        keep(path, config)
+        if lacks_args(config):
+            restart_for_args(config)
+            return
     try:
         send(config, json.dumps(proof(config)).encode())
     finally:

@@ -93,6 +93,8 @@ def script(tmp_path: Path) -> Iterator[dict[str, Any]]:
     of_script["UNIT"].touch()
     of_script["KEPT"] = tmp_path / "kept"
     of_script["KEPT"].mkdir()
+    boot = Path("/proc/sys/kernel/random/boot_id").read_text()
+    (tmp_path / "kept" / "boot").write_text(boot)
     (tmp_path / "kept" / "parts.json").write_text(
         json.dumps({"join": {"path": "/etc/join", "fetched": True, "problem": ""}})
     )
@@ -215,6 +217,33 @@ def test_a_service_has_time_to_start(
 
 
 # --- kernel arguments ---------------------------------------------------------------------------
+
+
+def test_a_restart_before_cloud_inits_end_is_told_and_the_claim_does_not_pass(
+    script: dict[str, Any], tmp_path: Path
+) -> None:
+    """A second boot's "done" says nothing of what failed in the first."""
+    (tmp_path / "kept" / "boot").write_text("another boot\n")
+    assert "restarted" in script["first_boot"]()["cloud_init"]["status"]
+
+
+def test_what_the_first_boot_knew_is_kept_before_the_proof_waits_for_anything(
+    script: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "kept" / "phone-home.json"
+    path.write_text(json.dumps({"token": "t", "ca": "", "url": ""}))
+
+    kept: list[dict[str, Any]] = []
+
+    def proof(_config: object) -> dict[str, Any]:
+        kept.append(json.loads(path.read_text()))
+        return {}
+
+    monkeypatch.setitem(script["main"].__globals__, "proof", proof)
+    monkeypatch.setitem(script["main"].__globals__, "send", lambda _config, _body: None)
+    monkeypatch.setattr(script["subprocess"], "run", lambda _argv, **_: None)
+    script["main"](path)
+    assert kept[0]["first_boot"]["cloud_init"]["status"] == "done"
 
 
 def test_arguments_are_set_once_and_what_the_first_boot_knew_is_kept(
