@@ -44,12 +44,6 @@ class Stopped(Exception):
     """We were told to stop: what came so far stays."""
 
 
-class NoRoom(Conflict):
-    """For now: it is tried again."""
-
-    retryable = True
-
-
 class Stalled(Broken):
     """Too little came for too long."""
 
@@ -75,7 +69,7 @@ class Part:
         self.size += len(chunk)
 
     def append(self, chunk: bytes) -> None:
-        """Raises NoRoom when the disk is full, or nearly."""
+        """Raises Conflict when the disk is full, or nearly."""
         try:
             if self.size // STEP != (self.size + len(chunk)) // STEP:
                 self._check_free()
@@ -114,15 +108,15 @@ def _full(error: OSError, path: Path) -> Exception:
     return _no_space(path) if error.errno in (errno.ENOSPC, errno.EDQUOT) else error
 
 
-def _no_space(path: Path) -> NoRoom:
-    return NoRoom("the disk became full while the image came in", f"df -h {path.parent}")
+def _no_space(path: Path) -> Conflict:
+    return Conflict("the disk became full while the image came in", f"df -h {path.parent}")
 
 
 def check_space(folder: Path, size: int) -> None:
-    """Raises NoRoom where `size` more bytes do not fit."""
+    """Raises Conflict where `size` more bytes do not fit."""
     free = shutil.disk_usage(folder).free
     if free < size + SPARE:
-        raise NoRoom(
+        raise Conflict(
             f"the image needs {size / GIB:.1f} GiB free in {folder}, there are {free / GIB:.1f}",
             f"df -h {folder}",
         )

@@ -464,22 +464,19 @@ def a_small_disk(at: Path, size: str) -> Iterator[None]:
         subprocess.run(["umount", str(at)], check=True, timeout=30)
 
 
-def test_an_image_that_does_not_fit_waits_for_room(site: Site, depot: Depot) -> None:
+def test_an_image_that_does_not_fit_is_refused(site: Site, depot: Depot) -> None:
     with a_small_disk(site.image_dir, "8m"):
-        told = site.waits(identity := site.ask(depot.url()))
+        told = site.refused(site.ask(depot.url()))
     assert told.startswith("the image needs 0.0 GiB free in ")
-    assert site.row(identity).remedy.startswith("df -h ")
-    site.done(identity)
 
 
-def test_a_disk_that_becomes_full_is_said_and_waited_for(
+def test_a_disk_that_becomes_full_is_said(
     site: Site, depot: Depot, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(receiving, "SPARE", -(1 << 30))  # somebody else filled it meanwhile
     with a_small_disk(site.image_dir, "600k"):
-        told = site.waits(identity := site.ask(depot.url()))
-    assert told == "the disk became full while the image came in; it is tried again every 60 s"
-    site.done(identity)
+        told = site.refused(site.ask(depot.url()))
+    assert told == "the disk became full while the image came in"
 
 
 def test_room_is_looked_for_while_a_file_without_a_size_comes(
@@ -489,9 +486,8 @@ def test_room_is_looked_for_while_a_file_without_a_size_comes(
     monkeypatch.setattr(receiving, "STEP", 1 << 16)
     depot.length = False
     with a_small_disk(site.image_dir, "1600k"):
-        told = site.waits(identity := site.ask(depot.url()))
-    assert told == "the disk became full while the image came in; it is tried again every 60 s"
-    site.done(identity)
+        told = site.refused(site.ask(depot.url()))
+    assert told == "the disk became full while the image came in"
 
 
 def test_the_parts_are_gone_before_a_refusal_is_written(
