@@ -219,7 +219,9 @@ class Claiming(Seats):
         if alarmed:
             _seat, node, order = alarmed[0]
             off = self.parts.each(alarmed, lambda one: self._off(*one[0]))
-            return self._failed(claim, node, order) if all(off) else _stopping(order)
+            if not all(off):
+                return Wait(f"stopping: {order.alarm}", 1.0)
+            return self._failed(claim, node, order)
         for (hold, bmc), node in pairs:
             order = orders_of.get(hold.node_uuid)
             if node.provision_state == "active":
@@ -295,10 +297,6 @@ class Claiming(Seats):
                 "Look at its console: did it boot from disk, did cloud-init run?",
             )
         return None
-
-
-def _stopping(order: Order) -> Wait:
-    return Wait(f"stopping: {order.alarm}", 1.0)
 
 
 def _older(order: Order, seconds: float) -> bool:
