@@ -25,7 +25,8 @@ log = structlog.get_logger()
 GONE: Final = ".gone-"
 NEW: Final = ".new-"
 WORK: Final = ".intake"
-"""In the image folder: one folder per intake that is being worked on. nginx shows no such names."""
+"""In the image folder: one folder per intake that is being worked on. nginx shows no such names.
+It stays: who removes it takes it from a thread that is about to make its own folder there."""
 LEFT_SECONDS: Final = 24 * 3600.0
 """After which a half-made folder is nobody's: no publication takes that long."""
 
@@ -151,5 +152,3 @@ def orphans(store: Store, *folders: Path) -> None:
             shutil.rmtree(path, ignore_errors=True)
         else:
             path.unlink(missing_ok=True)
-    with suppress(OSError, StopIteration):  # no empty folder stays among the images
-        next(folder for folder in folders if folder.name == WORK).rmdir()

@@ -277,8 +277,6 @@ class Intakes:
         with suppress(OSError):
             (self.incoming / str(intake.id)).unlink()
         shutil.rmtree(self.image_dir / garbage.WORK / str(intake.id), ignore_errors=True)
-        with suppress(OSError):
-            (self.image_dir / garbage.WORK).rmdir()
 
     def _give_up_idle(self) -> None:
         """Uploads of which nothing came for a day."""

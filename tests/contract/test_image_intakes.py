@@ -19,7 +19,7 @@ from uuid import UUID
 import pytest
 from sqlmodel import Session, select
 
-from images import diskfile, intakes, receiving, web
+from images import diskfile, garbage, intakes, receiving, web
 from images.intakes import Intakes
 from images.receiving import Receiver
 from images.web import Web
@@ -87,6 +87,10 @@ class Site:
         assert row.state is IntakeState.DONE, row.problem
         return row
 
+    def left(self) -> list[Path]:
+        """All among the images, but the empty folder where intakes do their work."""
+        return [path for path in self.image_dir.rglob("*") if path != self.image_dir / garbage.WORK]
+
     def refused(self, identity: UUID) -> str:
         """The sentence; nothing of it stays, neither in a folder nor as a half row."""
         self.service().once()
@@ -95,7 +99,7 @@ class Site:
         assert row.remedy
         assert row.ended_at
         assert row.version == ""
-        assert list(self.image_dir.rglob("*")) == []
+        assert self.left() == []
         assert list((self.folder / "incoming").iterdir()) == []
         return row.problem
 
@@ -246,7 +250,7 @@ def test_an_intake_whose_process_is_killed_goes_on(site: Site, depot: Depot, whe
     image = images.find(site.image_dir, "fedora")
     assert image.version == row.version
     assert image.path(site.image_dir, "disk").read_bytes() == DISK
-    assert sorted(path.name for path in site.image_dir.iterdir()) == ["fedora"]
+    assert sorted(path.name for path in site.image_dir.iterdir()) == [garbage.WORK, "fedora"]
     if where == "receiving":
         assert depot.asked[1].headers["range"].startswith("bytes=")
         assert depot.asked[1].headers["range"] != "bytes=0-"
@@ -284,7 +288,7 @@ def test_a_cancelled_intake_stops_at_once(site: Site, depot: Depot) -> None:
         service.stopping.set()
         thread.join(20)
     assert site.row(identity).problem == "cancelled by me"
-    assert list(site.image_dir.rglob("*")) == []
+    assert site.left() == []
 
 
 def test_what_is_cancelled_while_it_is_checked_is_never_published(
@@ -305,7 +309,7 @@ def test_what_is_cancelled_while_it_is_checked_is_never_published(
     service.once()
     service.tidy()
     assert site.row(identity).version == ""
-    assert list(site.image_dir.rglob("*")) == []
+    assert site.left() == []
 
 
 def by_bytes(over: threading.Event, before: bytes = b"") -> Reply:
@@ -575,6 +579,20 @@ def test_a_folder_that_cannot_be_made_is_waited_for(site: Site) -> None:
     assert "this machine is at fault: Not a directory" in site.waits(identity)
     way.unlink()
     site.done(identity)
+
+
+def test_nobody_takes_the_folder_away_where_others_are_about_to_work(site: Site) -> None:
+    identity, make = site.upload(DISK), Path.mkdir
+
+    def tidied_meanwhile(path: Path, *told: Any, **more: Any) -> None:
+        """The service tidies right when one of its threads made the folder of all intakes."""
+        make(path, *told, **more)
+        if path.name == garbage.WORK:
+            site.service().tidy()
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Path, "mkdir", tidied_meanwhile)
+        site.done(identity)
 
 
 def test_an_upload_that_cannot_be_removed_is_published(
