@@ -20,6 +20,12 @@ from images.workbench import Argv, Workbench, remove, size_of, words
 from provisioning.image import Firmware, Format
 
 LOCK = Path(__file__).with_name("recipes") / "agent.lock.txt"
+ARRAYS = Path(__file__).with_name("in_ramdisk") / "seed_arrays.py"
+# The agent finds its hardware managers by what is installed beside it.
+ARRAYS_INSTALLED = {
+    "METADATA": "Metadata-Version: 2.1\nName: seed-arrays\nVersion: 1\n",
+    "entry_points.txt": "[ironic_python_agent.hardware_managers]\nseed = seed_arrays:Arrays\n",
+}
 AGENT = "opt/ironic-python-agent"
 PYTHON = "3.13"  # of Debian trixie; the lock is made for it
 
@@ -252,11 +258,11 @@ class Ramdisk:
     def inputs(self) -> tuple[Path, ...]:
         modules = (bootstrap, drivers, layers, mirror, reproducible, tools, workbench)
         helpers = (inspect.getfile(module) for module in modules)
-        return (self.file, Path(__file__), LOCK, *(Path(file) for file in helpers))
+        return (self.file, Path(__file__), LOCK, ARRAYS, *(Path(file) for file in helpers))
 
     def make(self, bench: Workbench) -> Made:
         bench = tools.equip(bench, mirror.of_suite(bench.sources, tools.SUITE))
-        agent = bootstrap.After(_agent, LOCK.read_text())
+        agent = bootstrap.After(_agent, LOCK.read_text() + ARRAYS.read_text())
         bootstrap.base(bench, self.packages, suite=self.suite, late=FETCH, after=agent)
         since = time.time()
         (bench.root / "extra").rename(bench.work / "extra")
@@ -336,6 +342,8 @@ def _agent(bench: Workbench) -> None:
     bench.run(pip, 900)
     for folder in [*target.rglob("tests"), target / "bin"]:
         remove(folder)
+    shutil.copyfile(ARRAYS, target / ARRAYS.name)
+    write(target, {f"seed_arrays-1.dist-info/{n}": text for n, text in ARRAYS_INSTALLED.items()})
     argv: Argv = ["chroot", bench.root, "python3", "-m", "compileall", "-q", "-j0", f"/{AGENT}"]
     bench.run(argv, 600)
 

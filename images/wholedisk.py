@@ -5,7 +5,7 @@ import inspect
 import json
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from images import bootstrap, disk, drivers, layers, mirror, reproducible, tools, workbench
@@ -167,6 +167,7 @@ class WholeDisk:
 
     def make(self, bench: Workbench) -> Made:
         bench = tools.equip(bench, mirror.of_suite(bench.sources, tools.SUITE))
+        bench = replace(bench, sources=mirror.of_suite(bench.sources, self.suite))
         base = self.packages
         bootstrap.base(bench, base, suite=self.suite, early=EARLY, late=self.late)
         since = time.time()

@@ -157,12 +157,15 @@ class Demo:
             out.print(self.seed(*words, stdin=self.lab_dir / "bmc-password"))
 
     def take_in(self) -> None:
-        """Accept, enroll and inspect; then clean and offer."""
+        """Accept, enroll and inspect."""
         for server in self.scenario.servers:
             words = ("bmc", "accept", str(server.bmc.address), "--name", server.name)
             self.seed(*words)
         with self.phase("inspect"):
             self.follow_nodes("manageable")
+
+    def offer(self) -> None:
+        """Clean, and free for claims."""
         names = [s.name for s in self.scenario.servers]
         self.seed("node", "provide", *names, "--yes")
         with self.phase("clean"):
@@ -299,6 +302,7 @@ def run(demo: Demo) -> None:
     demo.start("ramdisk", "debian")
     demo.find()
     demo.take_in()
+    demo.offer()
     demo.claim()
     out.print()
     out.print(demo.table())

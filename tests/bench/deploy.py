@@ -167,6 +167,7 @@ def rows() -> list[Row]:
 def _measured(demo: Demo, lab: Lab, power: Power) -> list[Row]:
     demo.find()
     demo.take_in()
+    demo.offer()
     ramdisk = _first(demo, HEARTBEAT, power.on[-1]) - power.on[-1]
     offs = len(power.off)
     begin = time.time()

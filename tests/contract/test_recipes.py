@@ -12,12 +12,13 @@ from pathlib import Path
 
 import pytest
 
+from images import bootstrap, mirror, tools
 from images import build as builder
-from images import mirror
 from images.build import CONTENTS, Build
 from images.dib import Dib
 from images.drivers import REQUIRED
 from images.recipes import Recipe
+from images.workbench import Workbench
 from provisioning.image import NAME_PATTERN
 
 CACHE = Path("/var/cache/seed/images")
@@ -39,6 +40,10 @@ FIRMWARE = (
 )
 WIRE_LIMIT = 200 << 20
 """Bytes of kernel and initramfs that each boot of a ramdisk may fetch."""
+
+
+class Enough(Exception):
+    """No more of the build is needed."""
 
 
 class Apt:
@@ -110,6 +115,33 @@ def test_the_mirror_has_what_a_recipe_asks_for(name: str, archives: dict[str, Ap
     said = archives[recipe.suite]("-s", "install", *recipe.packages)
     installed = {line.split()[1] for line in said.splitlines() if line.startswith("Inst ")}
     assert set(recipe.packages) <= installed
+
+
+@pytest.mark.parametrize("name", OF_DEBIAN)
+def test_packages_come_from_the_recipes_own_release(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recipe, asked = builder.recipes()[name], []
+
+    def base(bench: Workbench, *_: object, suite: str, **__: object) -> None:
+        asked.append((suite, bench.sources))
+        raise Enough
+
+    monkeypatch.setattr(tools, "equip", lambda bench, _: bench)
+    monkeypatch.setattr(bootstrap, "base", base)
+    bench = Workbench(
+        name,
+        tmp_path,
+        tmp_path,
+        mirror.sources("http://mirror.test/debian"),
+        tmp_path / "log",
+        print,
+    )
+    with pytest.raises(Enough):
+        recipe.make(bench)
+    ((suite, lines),) = asked
+    assert suite == recipe.suite
+    assert [line.split()[3] for line in lines] == [suite, f"{suite}-updates"]
 
 
 def test_a_package_that_is_not_there_is_noticed(archives: dict[str, Apt]) -> None:

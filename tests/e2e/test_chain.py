@@ -18,10 +18,13 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from seed.lab.demo import Demo
 from tests.fakes.desk import Follower, Person
+from tests.fakes.disks import a_raw_disk, sha256
 from tests.fakes.estate import (
     BONDED,
+    KEPT,
     RACKS,
     ROOT_DISKS,
+    SCRATCH,
     SERVER,
     STORAGE,
     Estate,
@@ -41,6 +44,7 @@ from tests.fakes.estate import (
     url_of_a_part,
     words_of_bmcs,
 )
+from tests.fakes.filled import fill, has_gpt, is_as_it_was
 from tests.fakes.machine import traces, until
 
 NAMESPACE = "seed-e2e"
@@ -48,12 +52,13 @@ HOME = Path("/var/tmp/seed-e2e")  # noqa: S108  the services' own users must be 
 WISH: dict[str, Any] = {
     "name": "quinces", "image": "debian", "count": 2, "cpus": 1, "memory_gib": 2, "disk_gib": 10,
     "root_device": {"size": ">= 10"}, "pack": "rack", "hostnames": "quince-{n:02}",
-    "layout": "bonded",
+    "layout": "bonded", "disks": [{"role": "scratch", "size": "<= 6"}],
+    "kernel_args": ["quince.row=7"],
 }  # fmt: skip
 WORDS = (
     "--image", "debian", "--count", "2", "--cpus", "1", "--memory", "2", "--disk", "10",
     "--root-device", "size=>= 10", "--pack", "rack", "--hostnames", "quince-{n:02}", "--for", "2h",
-    "--layout", "bonded",
+    "--layout", "bonded", "--data-disk", "scratch,size=<= 6", "--kernel-arg", "quince.row=7",
 )  # fmt: skip
 """The same, typed."""
 BOTH = {"server1", "server2"}
@@ -83,6 +88,8 @@ def people(chain: Demo) -> Iterator[Estate]:
 
 def test_lab_images_and_appliance_come_up(chain: Demo) -> None:
     chain.start("ramdisk", "debian")
+    for serial in (ROOT_DISKS["server1"], SCRATCH["server1"], KEPT):
+        fill(chain, serial)
     states = {s["name"]: s["state"] for s in chain.ask("status")}
     assert set(states.values()) == {"RUNNING"}, states
     memory = sum(s["memory_mb"] for s in chain.ask("status"))
@@ -104,6 +111,14 @@ def test_a_wrong_password_is_tried_once(chain: Demo, tmp_path: Path) -> None:
 def test_discovered_accepted_inspected_and_cleaned(chain: Demo) -> None:
     chain.find()
     chain.take_in()
+    chain.seed("node", "keep-disk", "server1", KEPT, "--why", "its data is needed")
+    assert is_as_it_was(chain, KEPT), "inspected"
+    chain.offer()
+    written = {
+        serial: has_gpt(chain, serial) for serial in (ROOT_DISKS["server1"], SCRATCH["server1"])
+    }
+    assert set(written.values()) == {False}, "cleaned, the others"
+    assert is_as_it_was(chain, KEPT), "neither erased nor its array started"
     nodes = {n["name"]: n for n in chain.ask("node", "list")}
     assert {n["provision_state"] for n in nodes.values()} == {"available"}
     assert (nodes["server1"]["protocol"], nodes["server1"]["firmware"]) == ("redfish", "uefi")
@@ -160,6 +175,23 @@ def test_break_glass_opens_raw_ironic_for_one_person_and_is_recorded(
     assert told[0]["why"] == "server1 needs a trait, ticket 4711"
     calls = [e["message"] for e in told[1:-1] if not e["message"].startswith("GET ")]
     assert calls == ["PUT /v1/nodes/server1/traits/CUSTOM_QUINCES"], told
+
+
+def test_an_image_comes_in_through_the_web_door_and_an_altered_one_does_not(
+    chain: Demo, people: Estate
+) -> None:
+    """In pieces through nginx, checked by seed-images, each as the user that it is."""
+    made = chain.ask("token", "create", "imager", "--role", "operator", "--directory", str(HOME))
+    imager = people.desk.person("imager", Path(made["token"]))
+    disk, file = a_raw_disk(40 * 2**20, b"quince"), HOME / "tiny.img"
+    file.write_bytes(disk)
+    done = imager.ask("image", "add", "tiny", str(file), "--sha256", sha256(disk))
+    assert (done["state"], done["bytes_done"]) == ("done", len(disk))
+    refused = imager.seed("image", "add", "other", str(file), "--sha256", "0" * 64, code=1)
+    assert "is not the file asked for" in " ".join(refused.split())
+    listed = {image["name"]: image["files"]["disk"] for image in chain.ask("image", "list")}
+    assert listed["tiny"]["sha256"] == sha256(disk)
+    assert "other" not in listed
 
 
 def test_a_plan_that_cannot_be_is_refused_before_any_server_is_touched(chain: Demo) -> None:
@@ -293,24 +325,32 @@ def test_the_printed_ssh_lines_log_in_and_the_hint_chose_the_disk(
     for line in lines:
         assert line.startswith(f"ip netns exec {NAMESPACE} ssh ")
         assert "StrictHostKeyChecking" not in line
-        script = "hostname; cloud-init status; df --output=size -BG / | tail -1; lsblk -Jo NAME,TYPE,SERIAL,MOUNTPOINT"  # noqa: E501
+        script = (
+            "hostname; cloud-init status; df --output=size -BG / | tail -1; cat /proc/cmdline; "
+            "lsblk -Jo NAME,TYPE,SERIAL,MOUNTPOINT"
+        )
         done = subprocess.run(
             [*shlex.split(line), "-o", "BatchMode=yes", script], capture_output=True, text=True,
             timeout=120, check=False,
         )  # fmt: skip
         assert done.returncode == 0, done.stderr
-        told = done.stdout.split("\n", 3)
+        *told, arguments, blocks = done.stdout.split("\n", 4)
         names.add(told[0])
         assert told[1] == "status: done"
         assert int(told[2].strip().rstrip("G")) >= 10, "the root did not grow to the whole disk"
-        disks = [d for d in json.loads(told[3])["blockdevices"] if d["type"] == "disk"]
+        disks = [d for d in json.loads(blocks)["blockdevices"] if d["type"] == "disk"]
         mounts = {d["serial"]: [p["mountpoint"] for p in d.get("children", [])] for d in disks}
         right = ROOT_DISKS[handed[told[0]]["node_name"]]
         assert "/" in mounts.pop(right), disks
-        assert list(mounts.values()) == [[]], "the other disk is empty"
-        root = [d["serial"] for d in handed[told[0]]["disks"] if d["role"] == "root"]
-        assert root == [right]
+        scratch = SCRATCH[handed[told[0]]["node_name"]]
+        assert mounts.pop(scratch) == [], "the data disk is empty"
+        assert set(mounts) <= {KEPT}, disks
+        roles = {d["role"]: d["serial"] for d in handed[told[0]]["disks"]}
+        assert roles == {"root": right, "scratch": scratch}
+        assert "quince.row=7" in arguments.split()
     assert names == set(handed)
+    assert has_gpt(chain, ROOT_DISKS["server1"])
+    assert is_as_it_was(chain, KEPT), "deployed beside it, and booted"
 
 
 def test_the_bond_its_vlan_and_their_addresses_came_up_as_asked(
@@ -449,6 +489,8 @@ def test_the_first_of_the_queue_gets_a_node_that_became_free(chain: Demo, people
     assert kinds[:2] == ["claim.requested", "claim.held"], kinds
     assert states(chain) == ["available", "available"]
     assert all(not n["claim"] for n in chain.ask("node", "list"))
+    assert not has_gpt(chain, ROOT_DISKS["server1"])
+    assert is_as_it_was(chain, KEPT), "through all of it"
     told = lambda: {n["detail"] for n in chain.ask("node", "list")}  # noqa: E731
     until(lambda: told() == {"available"}, 20, "the list does not speak of the old claim")
 

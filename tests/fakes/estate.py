@@ -31,6 +31,10 @@ DESK = "172.22.2.50"
 ROOT_DISKS = {"server1": "LAB-0001-D0", "server2": "LAB-0002-D1"}
 """Where an image of a claim with a root device hint `size: ">= 10"` goes. Without one the agent
 would take the other disk, which is the smallest."""
+SCRATCH = {"server1": "LAB-0001-D1", "server2": "LAB-0002-D0"}
+"""The data disk of a claim that wants one of at most 6 GiB."""
+KEPT = "LAB-0001-D2"
+"""The smallest of all: the agent would take it for the root if nobody said which."""
 STORAGE = """\
 name: storage
 role: storage
@@ -55,7 +59,8 @@ r1,2,LAB-0002,leaf1:Ethernet2
 
 
 def demo(home: Path, namespace: str) -> Demo:
-    """Of the usual lab, but two disks per server: the bigger one is the first, or the second."""
+    """Of the usual lab, but two disks per server: the bigger one is the first, or the second. And
+    one that is to be kept."""
     scenario = home / "lab.yaml"
     if scenario.exists():  # an earlier run was killed
         Demo(home, scenario).end()
@@ -65,6 +70,7 @@ def demo(home: Path, namespace: str) -> Demo:
     room["namespace"] = namespace
     first, second = room["servers"]
     first["disks"].append({**first["disks"][0], "size_gib": 6, "serial": "LAB-0001-D1"})
+    first["disks"].append({**first["disks"][0], "size_gib": 5, "serial": KEPT})
     second["disks"].append({**second["disks"][0], "serial": "LAB-0002-D1"})
     second["disks"][0]["size_gib"] = 6
     for number, server in enumerate(room["servers"], 3):

@@ -1,0 +1,64 @@
+"""A hardware manager of ironic-python-agent 13: arrays without a part on a kept disk are forgotten.
+
+The agent erases no disk that is, or has a partition that is, a member of an md array; it leaves
+those to `raid.delete_configuration`, which asks nobody what is kept and so is off where a disk is.
+Runs in the ramdisk only, before `erase_devices_metadata`. Its errors fail the clean.
+"""
+
+from pathlib import Path
+from typing import Any, ClassVar
+
+from ironic_python_agent import errors, hardware, utils
+
+BLOCK = Path("/sys/block")
+STEP: dict[str, Any] = {
+    "step": "forget_arrays",
+    "priority": 15,  # delete_configuration has 20, erase_devices_metadata 10 (ironic.conf)
+    "interface": "deploy",
+    "reboot_requested": False,
+    "abortable": True,
+}
+
+
+class Arrays(hardware.HardwareManager):  # type: ignore[misc]  # the agent has no types
+    HARDWARE_MANAGER_NAME: ClassVar[str] = "SeedArrays"
+    HARDWARE_MANAGER_VERSION: ClassVar[str] = "1"
+
+    def evaluate_hardware_support(self) -> int:
+        return int(hardware.HardwareSupport.MAINLINE)
+
+    def get_clean_steps(self, node: Any, ports: Any) -> list[dict[str, Any]]:  # noqa: ANN401
+        return [STEP]
+
+    def forget_arrays(self, node: Any, ports: Any) -> None:  # noqa: ANN401
+        """Of disks that may be erased: arrays are stopped, then their superblocks zeroed.
+
+        Raises CleaningError for an array of which a kept disk has one part and another the other.
+        """
+        listed = hardware.dispatch_to_managers(
+            "list_block_devices_check_skip_list", node, include_partitions=True
+        )
+        free = {device.name for device in listed}
+        for array, members in _arrays().items():
+            if members <= free:
+                utils.execute("mdadm", "--stop", array)
+            elif members & free:
+                raise errors.CleaningError(
+                    f"the array {array} is on {', '.join(sorted(members))}, and "
+                    f"{', '.join(sorted(members - free))} is to be kept, the rest is not"
+                )
+        utils.execute("udevadm", "settle")
+        for name in sorted(free):
+            told, _ = utils.execute("lsblk", "--nodeps", "--noheadings", "-o", "FSTYPE", name)
+            if told.strip() == "linux_raid_member":
+                utils.execute("mdadm", "--zero-superblock", name)
+        utils.execute("udevadm", "settle")
+
+
+def _arrays() -> dict[str, set[str]]:
+    """/dev/md127 -> the devices that it is on, whether it runs or lacks some."""
+    return {
+        f"/dev/{path.name}": {f"/dev/{member.name}" for member in (path / "slaves").iterdir()}
+        for path in sorted(BLOCK.glob("md*"))
+        if (path / "slaves").is_dir()
+    }
