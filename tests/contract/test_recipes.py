@@ -139,9 +139,9 @@ def test_packages_come_from_the_recipes_own_release(
     )
     with pytest.raises(Enough):
         recipe.make(bench)
-    ((suite, lines),) = asked
+    ((suite, given),) = asked
     assert suite == recipe.suite
-    assert [line.split()[3] for line in lines] == [suite, f"{suite}-updates"]
+    assert [line.split()[3] for line in given] == [suite, f"{suite}-updates"]
 
 
 def test_a_package_that_is_not_there_is_noticed(archives: dict[str, Apt]) -> None:
