@@ -189,8 +189,8 @@ def test_an_image_comes_in_through_the_web_door_and_an_altered_one_does_not(
     assert (done["state"], done["bytes_done"]) == ("done", len(disk))
     refused = imager.seed("image", "add", "other", str(file), "--sha256", "0" * 64, code=1)
     assert "is not the file asked for" in " ".join(refused.split())
-    listed = {image["name"]: image["files"]["disk"] for image in chain.ask("image", "list")}
-    assert listed["tiny"]["sha256"] == sha256(disk)
+    listed = {image["name"]: image["files"] for image in chain.ask("image", "list")}
+    assert listed["tiny"]["disk"]["sha256"] == sha256(disk)
     assert "other" not in listed
 
 
