@@ -203,3 +203,12 @@ def test_the_ramdisk_travels_light() -> None:
     build = built("ramdisk")
     sizes = [(build.directory / name).stat().st_size for name in build.files.values()]
     assert sum(sizes) <= WIRE_LIMIT
+
+
+@pytest.mark.timeout(1500)
+def test_a_disk_is_written_in_large_pieces() -> None:
+    """The agent's qemu-img waits for the disk after each cluster of a compressed image."""
+    argv = ["qemu-img", "info", "--output=json", str(built("debian").directory / "disk.qcow2")]
+    told = json.loads(subprocess.check_output(argv, timeout=60))
+    assert told["cluster-size"] == 1 << 20
+    assert told["format-specific"]["data"]["compression-type"] == "zstd"
