@@ -192,8 +192,8 @@ def compress(bench: Workbench, raw: Path, name: str) -> None:
     """raw -> compressed qcow2 in out/; the raw file goes.
 
     In order: written out of order (-W) it is another file each time, and with zstd not faster.
-    The agent writes a compressed image cluster by cluster, and waits for the disk after each: of the
-    usual 64 KiB those are 7,397 times for `debian`, of 1 MiB 587, and it is a twentieth smaller
+    The agent writes a compressed image cluster by cluster, and waits for the disk after each: for
+    `debian` 7,397 times with the usual 64 KiB, 587 with 1 MiB, and that is a twentieth smaller
     (2 MiB: 339, and larger again).
     """
     options = ["-c", "-o", "compression_type=zstd,cluster_size=1M", "-m", "8"]
