@@ -305,10 +305,12 @@ def _machine(error: Exception) -> HostError:
     if full or "disk is full" in str(error):
         return HostError("the disk is full", "df -h")
     if isinstance(error, OperationalError):
-        what = "the database cannot be written"
+        what = "this machine is at fault: the database cannot be written"
+    elif isinstance(error, OSError):
+        what = f"this machine is at fault: {error.strerror or type(error).__name__}"
     else:
-        what = getattr(error, "strerror", None) or type(error).__name__
-    return HostError(f"this machine is at fault: {what}", "seed logs seed-images")
+        what = "something went wrong inside Seed"
+    return HostError(what, "seed logs seed-images")
 
 
 class _Alive:

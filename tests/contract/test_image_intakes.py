@@ -581,6 +581,19 @@ def test_a_folder_that_cannot_be_made_is_waited_for(site: Site) -> None:
     site.done(identity)
 
 
+def test_what_nobody_foresaw_at_the_end_is_told_as_ours(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*_: object) -> None:
+        raise KeyError("no such thing")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(intakes.catalog, "switch", broken)
+        identity = site.upload(DISK)
+        assert site.waits(identity).startswith("something went wrong inside Seed; it is tried")
+    site.done(identity)
+
+
 def test_nobody_takes_the_folder_away_where_others_are_about_to_work(site: Site) -> None:
     identity, make = site.upload(DISK), Path.mkdir
 
