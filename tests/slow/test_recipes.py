@@ -52,6 +52,9 @@ def boots(made: Build, log: Log, folder: Path) -> None:
 
 
 DROP_IN = 'GRUB_CMDLINE_LINUX="$GRUB_CMDLINE_LINUX seed.slow=1"'
+PODMAN = """\
+python3 -c 'import podman, dbus, docker
+print(podman.PodmanClient(base_url="unix:///run/podman/podman.sock").ping())'"""
 CHECKS = {
     "kubernetes-node": {
         "sysctl -n net.ipv4.ip_forward net.bridge.bridge-nf-call-iptables": r"^1\n1$",
@@ -62,7 +65,7 @@ CHECKS = {
         "systemctl start docker && docker info --format '{{.Driver}} {{.CgroupVersion}}'": r" 2$",
     },
     "overcloud-node": {
-        "python3 -c 'import podman, dbus, docker; print(podman.PodmanClient().ping())'": "True",
+        PODMAN: "True",  # the socket of root's that Kolla's own module names
         "chronyc -n sources >/dev/null && echo ok": "ok",
     },
     "openstack-node": {
