@@ -1,0 +1,98 @@
+"""Kinds of clusters: what makes its claimed nodes one cluster. One module, one PLUGIN.
+
+A kind is pure: it is given facts and answers with files and steps; it calls nobody. What the
+members do with them is provisioning/on_node/member.py's work.
+"""
+
+from dataclasses import dataclass, field
+from typing import Any, Literal, Protocol
+
+from provisioning.targets import PartSpec
+
+Role = Literal["control", "worker"]
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """What cannot be in a cluster's spec. field: as the caller wrote it, e.g. "control.count"."""
+
+    field: str
+    sentence: str
+    remedy: str
+
+
+@dataclass(frozen=True, slots=True)
+class MemberFacts:
+    """One node of a cluster. name: its host name. first: the one that begins.
+
+    address: in the network of role `api`, with its prefix length; interface: what has it there.
+    labels: of the cluster's nodes (rack, unit, class), values as Kubernetes allows them.
+    """
+
+    name: str
+    role: Role
+    first: bool
+    node_uuid: str
+    address: str
+    interface: str
+    labels: dict[str, str] = field(default_factory=dict)
+    taints: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class ClusterFacts:
+    """What all members have in common.
+
+    vip: of the API, bare; api_port: where clients reach it. gateway_url: the node gateway's,
+    https://ADDRESS. bundle_url: of its files; empty: none is used. options: the kind's own, checked.
+    """
+
+    id: str
+    name: str
+    version: str
+    vip: str
+    api_port: int
+    pod_cidr: str
+    service_cidr: str
+    dns_domain: str
+    members: tuple[MemberFacts, ...]
+    gateway_url: str = ""
+    bundle_url: str = ""
+    registry: str = ""
+    options: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One thing that a member does, in order; each may be repeated after a restart.
+
+    wants: paths that must be there before it, else the step fails with the missing one's name.
+    done: a path; where it is, the step is over. Tried again every `pause_seconds` until
+    `patience_seconds` are over; each try is ended after `try_seconds`.
+    """
+
+    name: str
+    argv: tuple[str, ...]
+    wants: tuple[str, ...] = ()
+    done: str = ""
+    try_seconds: int = 120
+    pause_seconds: int = 5
+    patience_seconds: int = 1800
+
+
+class Kind(Protocol):
+    name: str
+
+    def faults(self, facts: ClusterFacts) -> list[Fault]:
+        """What this kind cannot do with these facts; empty: nothing."""
+
+    def secrets(self, facts: ClusterFacts) -> dict[str, str]:
+        """Made once per cluster, sealed, and given back to `files` each time."""
+
+    def files(
+        self, facts: ClusterFacts, member: MemberFacts, secrets: dict[str, str]
+    ) -> list[PartSpec]:
+        """What this member needs, once and in secret."""
+
+    def steps(self, facts: ClusterFacts, member: MemberFacts) -> list[Step]:
+        """From a booted node to a member."""
