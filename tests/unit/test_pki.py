@@ -48,9 +48,16 @@ def public_of(key: str) -> str:
     return openssl("pkey", "-pubout", given=key)
 
 
+class Hidden(dict[str, str]):
+    """What pytest does not print where a test fails."""
+
+    def __repr__(self) -> str:
+        return f"<{len(self)} secrets>"
+
+
 @pytest.fixture(scope="module")
 def made() -> dict[str, str]:
-    return pki.certificates(NOW)
+    return Hidden(pki.certificates(NOW))
 
 
 @pytest.fixture(scope="module")
