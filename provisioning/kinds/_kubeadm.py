@@ -53,6 +53,7 @@ KUBELET: Final = """\
 Description=The node agent of Kubernetes
 Wants=network-online.target
 After=network-online.target containerd.service
+StartLimitIntervalSec=0
 
 [Service]
 Environment="PATH={path}"
@@ -64,7 +65,6 @@ ExecStart={programs}/kubelet $KUBELET_KUBECONFIG_ARGS --config=/var/lib/kubelet/
 $KUBELET_KUBEADM_ARGS $KUBELET_EXTRA_ARGS
 Restart=always
 RestartSec=5
-StartLimitIntervalSec=0
 
 [Install]
 WantedBy=multi-user.target

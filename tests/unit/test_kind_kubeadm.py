@@ -3,6 +3,7 @@
 import hashlib
 import http.server
 import re
+import shutil
 import subprocess
 import threading
 from collections.abc import Iterator
@@ -251,6 +252,12 @@ def test_the_address_goes_to_the_next_in_order(secrets: dict[str, str]) -> None:
     assert len({re.findall(r"virtual_router_id (\d+)", one)[0] for one in told}) == 1
 
 
+def test_who_is_alone_asks_everybody(secrets: dict[str, str]) -> None:
+    alone = text(FIRST, secrets, "/etc/keepalived/keepalived.conf", members=MEMBERS[:1])
+    assert "unicast" not in alone
+    assert "    mcast_src_ip 10.30.0.2\n" in alone
+
+
 def test_workers_know_nobody_but_the_address(secrets: dict[str, str]) -> None:
     own = files(WORKER, secrets)
     assert not [path for path in own if "haproxy" in path or "keepalived" in path]
@@ -339,6 +346,19 @@ def test_each_shell_text_is_one(member: MemberFacts) -> None:
         assert one.argv[0].startswith("/"), "a unit's PATH is not a person's"
         if one.argv[0].endswith("sh"):
             subprocess.run([one.argv[0], "-nc", one.argv[2]], check=True, timeout=10)
+
+
+@pytest.mark.skipif(not shutil.which("systemd-analyze"), reason="NOT CHECKED: no systemd here")
+@pytest.mark.parametrize("role", ROLES)
+def test_systemd_knows_all_that_stands_in_the_units(role: str) -> None:
+    units = sorted((GOLDEN / role / "etc/systemd/system").iterdir())
+    assert len(units) == 2
+    done = subprocess.run(
+        ["systemd-analyze", "verify", "--man=no", *units],
+        capture_output=True, text=True, timeout=30, check=False,
+    )  # fmt: skip
+    said = (done.stdout + done.stderr).splitlines()
+    assert [line for line in said if "is not executable" not in line] == []
 
 
 class Folder(http.server.SimpleHTTPRequestHandler):
