@@ -1,19 +1,24 @@
 """What the kind kubeadm writes, read and done by the programs that it is for: haproxy, keepalived,
-Debian's CNI plugins, nft and iproute2, between servers that are namespaces of this machine.
+Debian's CNI plugins, nft, iproute2 and kubectl. The servers are namespaces of this machine.
 """
 
 import json
 import os
 import re
 import socket
+import ssl
 import subprocess
+import threading
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from provisioning import pki
 from provisioning.kinds import ClusterFacts, MemberFacts
 from provisioning.kinds.kubeadm import PLUGIN
 from seed.host import netns
@@ -31,6 +36,7 @@ FACTS = ClusterFacts(
     "id", "web", "1.36.2", VIP, PORT, "10.244.0.0/20", "10.96.0.0/16", "cluster.local", MEMBERS
 )
 CLIENT = "10.30.0.13"
+PACKAGES = ("haproxy", "keepalived", "nftables", "containernetworking-plugins", "kubernetes-client")
 ROUTES, CONFLIST = "/etc/seed/pods/routes", "/etc/cni/net.d/10-seed.conflist"
 MASQUERADE = "/etc/seed/pods/masquerade.nft"
 HAPROXY, KEEPALIVED = "/etc/haproxy/haproxy.cfg", "/etc/keepalived/keepalived.conf"
@@ -290,3 +296,86 @@ def test_routes_may_be_set_again(rack: Rack) -> None:
         done = own.run("/usr/sbin/ip", "-batch", str(own.path(ROUTES)))
         assert done.returncode == 0, done.stderr
     assert own.run("ip", "route").stdout.count("10.244.") == 13
+
+
+# --- people ---------------------------------------------------------------------------------------
+
+
+def trusting(folder: Path, secrets: dict[str, str]) -> ssl.SSLContext:
+    """As kube-apiserver: a certificate of the cluster's CA for 127.0.0.1, and clients of it."""
+    ca, ca_key, key, request = (folder / name for name in ("ca.crt", "ca.key", "key", "csr"))
+    ca.write_text(secrets["ca.crt"])
+    ca_key.write_text(secrets["ca.key"])
+    (folder / "san").write_text("subjectAltName=IP:127.0.0.1")
+    for argv in (
+        ["req", "-new", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-subj",
+         "/CN=kube-apiserver", "-keyout", key, "-out", request],
+        ["x509", "-req", "-in", request, "-CA", ca, "-CAkey", ca_key, "-CAcreateserial", "-days",
+         "1", "-extfile", folder / "san", "-out", folder / "crt"],
+    ):  # fmt: skip
+        subprocess.run(["openssl", *argv], check=True, timeout=20, capture_output=True)
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH, cafile=str(ca))
+    context.verify_mode = ssl.CERT_REQUIRED
+    context.load_cert_chain(folder / "crt", key)
+    return context
+
+
+@contextmanager
+def an_api(context: ssl.SSLContext) -> Iterator[tuple[int, list[Any]]]:
+    """Its port, and the subjects of the clients that came in."""
+    seen: list[Any] = []
+    server = socket.create_server(("127.0.0.1", 0))
+
+    def serve() -> None:
+        while True:
+            try:
+                line, _ = server.accept()
+            except OSError:
+                return
+            with line, suppress(OSError), context.wrap_socket(line, server_side=True) as inside:
+                inside.recv(65536)
+                seen.append(inside.getpeercert())
+                inside.sendall(
+                    b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nConnection: close\r\n\r\nok"
+                )
+
+    thread = threading.Thread(target=serve, daemon=True)
+    thread.start()
+    yield server.getsockname()[1], seen
+    server.shutdown(socket.SHUT_RDWR)
+    server.close()
+    thread.join(10)
+
+
+def kubectl(programs: Unpacked, folder: Path, text: str) -> subprocess.CompletedProcess[str]:
+    config = folder / "kubeconfig"
+    config.write_text(text)
+    return subprocess.run(
+        [programs.program("usr/bin/kubectl"), "--kubeconfig", config, "--request-timeout", "5s",
+         "get", "--raw", "/readyz"],
+        capture_output=True, text=True, timeout=30, check=False, env={"HOME": str(folder)},
+    )  # fmt: skip
+
+
+def test_kubectl_gets_in_with_a_kubeconfig_and_with_no_other(
+    programs: Unpacked, tmp_path: Path
+) -> None:
+    secrets, other = PLUGIN.secrets(FACTS), PLUGIN.secrets(FACTS)
+    ada, now = pki.Person("ada", ("seed:lab",)), datetime.now(UTC)
+    with an_api(trusting(tmp_path, secrets)) as (port, seen):
+        server = f"https://127.0.0.1:{port}"
+
+        def tried(ca: str, key: str, at: datetime) -> subprocess.CompletedProcess[str]:
+            pair = pki.Pair(ca, key)
+            return kubectl(programs, tmp_path, pki.kubeconfig(pair, "web", server, ada, at))
+
+        good = tried(secrets["ca.crt"], secrets["ca.key"], now)
+        assert (good.returncode, good.stdout) == (0, "ok"), good.stderr
+        came = len(seen)
+        late = tried(secrets["ca.crt"], secrets["ca.key"], now - timedelta(hours=13))
+        stranger = tried(other["ca.crt"], other["ca.key"], now)
+    assert late.returncode != 0
+    assert "unknown authority" in stranger.stderr
+    assert len(seen) == came, "nobody else"
+    subject = [name for (name,) in seen[0]["subject"]]
+    assert subject == [("organizationName", "seed:lab"), ("commonName", "ada")]
