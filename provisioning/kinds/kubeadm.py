@@ -60,12 +60,8 @@ class Kubeadm:
         self, facts: ClusterFacts, member: MemberFacts, secrets: dict[str, str]
     ) -> list[PartSpec]:
         options = Options.model_validate(facts.options)
-        config = _kubeadm.configuration(facts, member, secrets)
-        found = [
-            _part(_kubeadm_steps.CONFIG, config, 0o600),
-            _part(_kubeadm_steps.CA, secrets["ca.crt"]),
-            *_common(facts, member, options),
-        ]
+        found = [*_configuration(facts, member, secrets), *_common(facts, member, options)]
+        found.append(_part(_kubeadm_steps.CA, secrets["ca.crt"]))
         if options.cni == "bridge":
             found += _bridge.parts(facts, member)
         if member.role == "control":
@@ -78,6 +74,10 @@ class Kubeadm:
     def steps(self, facts: ClusterFacts, member: MemberFacts) -> list[Step]:
         return _kubeadm_steps.steps(facts, member, Options.model_validate(facts.options))
 
+    def check(self, facts: ClusterFacts, member: MemberFacts) -> tuple[str, ...]:
+        """For on_node/member.py; whether nodes are Ready only the API knows."""
+        return _kubeadm_steps.check()
+
 
 PLUGIN = Kubeadm()
 
@@ -87,6 +87,18 @@ PLUGIN = Kubeadm()
 
 def _part(path: str, text: str, mode: int = 0o644) -> PartSpec:
     return PartSpec(path, path, mode, text.encode())
+
+
+def _configuration(
+    facts: ClusterFacts, member: MemberFacts, secrets: dict[str, str]
+) -> Iterator[PartSpec]:
+    join = _kubeadm.to_join(facts, member, secrets)
+    if not member.first:
+        yield _part(_kubeadm_steps.CONFIG, join, 0o600)
+        return
+    begin = _kubeadm.to_begin(facts, member, secrets["token"])
+    yield _part(_kubeadm_steps.CONFIG, begin, 0o600)
+    yield _part(_kubeadm_steps.JOIN, join, 0o600)
 
 
 def _common(facts: ClusterFacts, member: MemberFacts, options: Options) -> Iterator[PartSpec]:
@@ -126,11 +138,20 @@ def _about_members(facts: ClusterFacts) -> Iterator[Fault]:
         says = f"{count} control planes cannot outvote each other: etcd wants an odd number"
         yield Fault("control.count", says, f"Take {max(1, count - 1)} or {count + 1}.")
     for member in facts.members:
-        for taint in member.taints:
-            if not _kubeadm.TAINT.fullmatch(taint):
-                says = f"{taint!r} of {member.name} is no taint"
-                remedy = "Write KEY=VALUE:NoSchedule, or PreferNoSchedule, or NoExecute."
-                yield Fault(f"{member.role}.taints", says, remedy)
+        yield from _about_words(member)
+
+
+def _about_words(member: MemberFacts) -> Iterator[Fault]:
+    group = "control" if member.role == "control" else "workers"
+    for taint in member.taints:
+        if not _kubeadm.TAINT.fullmatch(taint):
+            says = f"{taint!r} of {member.name} is no taint"
+            remedy = "Write KEY=VALUE:NoSchedule, or PreferNoSchedule, or NoExecute."
+            yield Fault(f"{group}.node_taints", says, remedy)
+    for label in member.labels:
+        if _kubeadm.THEIRS.fullmatch(label) and not _kubeadm.ALLOWED.fullmatch(label):
+            says = f"the label {label} of {member.name} is none that a kubelet may give itself"
+            yield Fault(f"{group}.node_labels", says, "Take a name outside of kubernetes.io.")
 
 
 def _about_options(facts: ClusterFacts) -> Iterator[Fault]:

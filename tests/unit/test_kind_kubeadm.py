@@ -168,6 +168,12 @@ def test_only_a_control_plane_joins_as_one(secrets: dict[str, str]) -> None:
     assert config(WORKER, secrets)["JoinConfiguration"].controlPlane is None
 
 
+def test_the_first_could_join_as_well(secrets: dict[str, str]) -> None:
+    read = kubeadm_v1beta4.read(text(FIRST, secrets, "/etc/kubernetes/seed-kubeadm-join.yaml"))
+    assert read["JoinConfiguration"].nodeRegistration.name == FIRST.name
+    assert read["JoinConfiguration"].controlPlane.localAPIEndpoint.bindPort == 6444
+
+
 @pytest.mark.parametrize("member", MEMBERS, ids=lambda m: m.name)
 def test_each_node_says_where_it_is(member: MemberFacts, secrets: dict[str, str]) -> None:
     (registration,) = (
@@ -185,6 +191,16 @@ def test_each_node_says_where_it_is(member: MemberFacts, secrets: dict[str, str]
         "seed.unit": member.labels["unit"],
         "seed.node-uuid": member.node_uuid,
     }
+
+
+def test_peoples_own_labels_keep_their_names(secrets: dict[str, str]) -> None:
+    own = replace(WORKER, labels={"example.org/tier": "gold", "topology.kubernetes.io/zone": "z"})
+    read = config(own, secrets)["JoinConfiguration"].nodeRegistration.kubeletExtraArgs
+    (labels,) = (arg.value for arg in read if arg.name == "node-labels")
+    assert labels == (
+        f"example.org/tier=gold,seed.node-uuid={WORKER.node_uuid},topology.kubernetes.io/zone=z"
+    )
+    assert faults(members=(*MEMBERS[:3], own)) == []
 
 
 def taints(member: MemberFacts, secrets: dict[str, str], **changes: Any) -> list[Any]:
@@ -457,13 +473,18 @@ esac
 """
 
 
-def last_step(member: MemberFacts, root: Path, fails: int) -> list[int]:
-    """Exit codes of its last step, tried until it is over, with a kubeadm that fails at first."""
+def last_step(member: MemberFacts, root: Path, fails: int, *, cluster: bool = False) -> list[int]:
+    """Exit codes of its last step, tried until it is over, with a kubeadm that fails at first.
+
+    cluster: whether there is one already at the address.
+    """
     facts = replace(FACTS, options={"files": FILES, "programs": f"{root}/bin"})
     (root / "bin").mkdir()
-    program = root / "bin/kubeadm"
-    program.write_text(KUBEADM.format(root=root, pki="yes" if member.role == "control" else ""))
-    program.chmod(0o755)
+    kubeadm = KUBEADM.format(root=root, pki="yes" if member.role == "control" else "")
+    curl = f"#!/bin/sh\nexit {0 if cluster else 7}\n"
+    for name, program in {"kubeadm": kubeadm, "curl": curl}.items():
+        (root / "bin" / name).write_text(program)
+        (root / "bin" / name).chmod(0o755)
     (root / "etc/kubernetes/pki").mkdir(parents=True)
     (root / "etc/kubernetes/pki/ca.key").write_text("key\n")
     (root / "fails").write_text("x\n" * fails)
@@ -478,22 +499,35 @@ def last_step(member: MemberFacts, root: Path, fails: int) -> list[int]:
 
 
 @pytest.mark.parametrize(
-    ("member", "calls"),
+    ("member", "cluster", "calls"),
     [
-        (FIRST, ["init", "init", "init"]),
-        (CONTROL, ["join", "reset", "join", "reset", "join"]),
-        (WORKER, ["join", "join", "join"]),
+        pytest.param(FIRST, False, ["init", "init", "init"], id="the first goes on"),
+        pytest.param(FIRST, True, ["join", "reset", "join", "reset", "join"],
+                     id="a first that was imaged anew begins no second cluster"),
+        pytest.param(CONTROL, True, ["join", "reset", "join", "reset", "join"],
+                     id="a control plane begins anew"),
+        pytest.param(WORKER, True, ["join", "join", "join"], id="a worker goes on"),
     ],
-    ids=ROLES,
-)
+)  # fmt: skip
 def test_a_try_that_failed_is_followed_by_one_that_can_succeed(
-    member: MemberFacts, calls: list[str], tmp_path: Path
+    member: MemberFacts, cluster: bool, calls: list[str], tmp_path: Path
 ) -> None:
-    assert last_step(member, tmp_path, fails=2) == [1, 1, 0]
+    assert last_step(member, tmp_path, 2, cluster=cluster) == [1, 1, 0]
     told = (tmp_path / "calls").read_text().splitlines()
     assert [line.split()[0] for line in told] == calls
     if member.role == "control":
         assert (tmp_path / "seen").read_text() == "key\n" * 3, "the CAs are there at each try"
+
+
+def test_what_the_first_began_it_ends_though_its_cluster_is_there(tmp_path: Path) -> None:
+    (tmp_path / "var/lib/seed/kubeadm").mkdir(parents=True)
+    (tmp_path / "var/lib/seed/kubeadm/begun").touch()
+    assert last_step(FIRST, tmp_path, 0, cluster=True) == [0]
+    assert (tmp_path / "calls").read_text().split()[0] == "init"
+
+
+def test_a_member_is_well_when_its_kubelet_says_so() -> None:
+    assert PLUGIN.check(FACTS, WORKER)[-1] == "http://127.0.0.1:10248/healthz"
 
 
 def test_the_token_is_not_printed() -> None:
@@ -556,7 +590,9 @@ WIDE = tuple(replace(m, address=f"10.30.{n}.9/16") for n, m in enumerate(MEMBERS
         ({"members": (*MEMBERS[:4], replace(MEMBERS[4], address="fd00::5/64"))},
          "networks", "no IPv4 address"),
         ({"members": (*MEMBERS[:4], replace(MEMBERS[4], taints=("gpu=yes",)))},
-         "worker.taints", "'gpu=yes' of web-worker-4"),
+         "workers.node_taints", "'gpu=yes' of web-worker-4"),
+        ({"members": (replace(FIRST, labels={"node-role.kubernetes.io/x": ""}), *MEMBERS[1:])},
+         "control.node_labels", "node-role.kubernetes.io/x of web-control-0"),
         ({"dns_domain": "Cluster_Local"}, "dns_domain", "no domain name"),
         ({"options": {"files": FILES, "cni": "kuryr"}}, "options.cni", "bridge"),
         ({"options": {"files": FILES, "cnii": "bridge"}}, "options.cnii", "not as it must be"),
