@@ -53,6 +53,7 @@ _INIT = """\
 mkdir -p -m 700 {state}
 if [ -e {state}/begun ] || ! {ask}; then
   touch {state}/begun
+  sync -f {state}/begun
   kubeadm init --config {config} --skip-token-print
   touch {state}/joined
   exit
@@ -76,6 +77,7 @@ if [ -e {state}/tried ]; then
   cp -a {state}/pki/. {pki}
 fi
 touch {state}/tried
+sync -f {state}/tried
 kubeadm join --config {join}
 touch {state}/joined
 """
