@@ -1,6 +1,7 @@
 """What each member of a kubeadm cluster does, in order, and where its files are."""
 
 from collections.abc import Iterator
+from shlex import quote
 from typing import Final
 
 from provisioning.kinds import ClusterFacts, MemberFacts, Step, _bridge, _vip
@@ -25,7 +26,7 @@ while read -r digest path; do
   echo "$digest  $path" | sha256sum --check --status 2>/dev/null && continue
   mkdir -p "${{path%/*}}"
   curl --fail --silent --show-error --connect-timeout 20 --speed-limit 10000 --speed-time 60 \
---output "$path.new" "{url}/$path"
+--output "$path.new" {url}"/$path"
   if ! echo "$digest  $path.new" | sha256sum --check --status; then
     echo "$path of the bundle is not what it should be: run seed bundle verify"; exit 1
   fi
@@ -114,7 +115,8 @@ def _shell(text: str) -> tuple[str, ...]:
 def _programs(facts: ClusterFacts, options: Options) -> Iterator[Step]:
     programs = tuple(f"{options.programs}/{name}" for name in PROGRAMS)
     if facts.bundle_url:
-        text = _FETCH.format(folder=BUNDLE, url=facts.bundle_url.rstrip("/"), listed=LISTED)
+        url = quote(facts.bundle_url.rstrip("/"))
+        text = _FETCH.format(folder=BUNDLE, url=url, listed=LISTED)
         yield Step("bundle", _shell(text), ("/usr/bin/curl", LISTED), try_seconds=3600)
         files = tuple(f"{BUNDLE}/{file.path}" for file in options.binaries())
         install = ("/usr/bin/install", "-D", "-m", "755", "-t", options.programs, *files)

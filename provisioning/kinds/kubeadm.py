@@ -30,6 +30,7 @@ from provisioning.targets import PartSpec
 
 VERSIONS: Final = re.compile(r"1\.(34|35|36)\.(0|[1-9][0-9]*)")
 DOMAIN: Final = re.compile(r"(?=.{1,253}$)[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?(\.[a-z0-9-]{1,63})*")
+REGISTRY: Final = re.compile(r"(https?://)?[A-Za-z0-9.-]+(:[0-9]{1,5})?/?")
 TAKEN: Final = {
     22: "sshd's", 2379: "etcd's", 2380: "etcd's", 2381: "etcd's", 10248: "kubelet's",
     10249: "kube-proxy's", 10250: "kubelet's", 10256: "kube-proxy's",
@@ -106,7 +107,8 @@ def _common(facts: ClusterFacts, member: MemberFacts, options: Options) -> Itera
     yield _part(_kubeadm_steps.KUBELET, kubelet)
     yield _part(_kubeadm_steps.CONTAINERD, _kubeadm.CONTAINERD)
     if facts.registry:
-        url = facts.registry if "://" in facts.registry else f"https://{facts.registry}"
+        url = facts.registry.rstrip("/")
+        url = url if "://" in url else f"https://{url}"
         yield _part(MIRROR, _kubeadm.MIRROR.format(registry=url))
     if facts.bundle_url:
         taken = [*options.binaries(), *options.images(member)]
@@ -158,6 +160,9 @@ def _about_options(facts: ClusterFacts) -> Iterator[Fault]:
     if not DOMAIN.fullmatch(facts.dns_domain):
         says = f"dns_domain {facts.dns_domain!r} is no domain name"
         yield Fault("dns_domain", says, "Take cluster.local, or another in small letters.")
+    if facts.registry and not REGISTRY.fullmatch(facts.registry):
+        says = f"{facts.registry!r} is no registry that can be a mirror: those have no path"
+        yield Fault("registry", says, "Write https://HOST:PORT.")
     try:
         options = Options.model_validate(facts.options)
     except ValidationError as problem:

@@ -319,6 +319,7 @@ WIDE = tuple(replace(m, address=f"10.30.{n}.9/16") for n, m in enumerate(MEMBERS
          "workers.node_taints", "'gpu=yes' of web-worker-4"),
         ({"members": (replace(FIRST, labels={"node-role.kubernetes.io/x": ""}), *MEMBERS[1:])},
          "control.node_labels", "node-role.kubernetes.io/x of web-control-0"),
+        ({"registry": 'https://x:5000"]\nskip_verify = true'}, "registry", "be a mirror"),
         ({"dns_domain": "Cluster_Local"}, "dns_domain", "no domain name"),
         ({"options": {"files": FILES, "cni": "kuryr"}}, "options.cni", "bridge"),
         ({"options": {"files": FILES, "cnii": "bridge"}}, "options.cnii", "not as it must be"),
