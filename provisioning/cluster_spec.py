@@ -3,7 +3,7 @@ the networks and the bundle have their say in clusters.py.
 """
 
 from ipaddress import ip_network
-from typing import Annotated, Any, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, Field, StringConstraints, model_validator
 
@@ -39,7 +39,7 @@ class Group(Strict):
     """
 
     count: Annotated[int, Field(ge=0, strict=True)]
-    image: ImageRef = ""
+    image: ImageRef | Literal[""] = ""
     resource_class: Name = "baremetal"
     traits: tuple[str, ...] = ()
     labels: dict[str, str] = Field(default={})

@@ -62,6 +62,26 @@ TRANSITIONS: Final[frozenset[tuple[ClaimState, ClaimState]]] = frozenset(
 )
 
 
+class ClusterState(StrEnum):
+    """How far a cluster is."""
+
+    CLAIMING = "claiming"  # its claims are there; what they need is being made
+    DEPLOYING = "deploying"  # its nodes get their disks, and prove themselves
+    BOOTSTRAPPING = "bootstrapping"  # its members take their steps
+    READY = "ready"
+    DEGRADED = "degraded"  # a member is not what it should be
+    UPGRADING = "upgrading"
+    RELEASING = "releasing"
+    RELEASED = "released"
+
+
+class MemberGoal(StrEnum):
+    """What becomes of a member."""
+
+    JOINED = "joined"
+    GONE = "gone"
+
+
 class BmcGoal(StrEnum):
     """How far a BMC's server shall be taken. Written by the API only."""
 

@@ -3,7 +3,7 @@
 from alembic import context
 from sqlmodel import SQLModel
 
-from provisioning import fabric, hooks, models, one_time, room, shelf, sight, tenants
+from provisioning import cluster_rows, fabric, hooks, models, one_time, room, shelf, sight, tenants
 
 context.configure(
     connection=context.config.attributes["connection"],
@@ -12,6 +12,7 @@ context.configure(
     user_module_prefix="models.",
 )
 for known in (
+    cluster_rows,
     models,
     room,
     tenants,

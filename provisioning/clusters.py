@@ -1,0 +1,257 @@
+"""Clusters: asked for, shown and given back. The API's half; cluster_steps.py is the reconciler's.
+
+A cluster is claims of one node each (ADR 0043). All of them are written in one transaction with the
+cluster, or none.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cache
+from ipaddress import ip_address, ip_network
+from typing import Any, NoReturn
+
+from sqlmodel import Session, col, select
+
+from provisioning import addressing, fabric_rules, holders, kinds, plugins, seats
+from provisioning.claims import Desk
+from provisioning.cluster_rows import Cluster, Member
+from provisioning.cluster_spec import ClusterSpec, Group
+from provisioning.errors import Conflict, Invalid, NotFound
+from provisioning.kinds import ClusterFacts, Fault, Kind, MemberFacts
+from provisioning.layout_doc import layout_of, tagged, vlan_name
+from provisioning.models import Bmc, Claim, Hold
+from provisioning.network_doc import WIRE, NetworkDoc
+from provisioning.networks import networks
+from provisioning.store import Store, record
+
+RULES = {
+    "vip": "api.vip", "api_port": "api.port", "pod_cidr": "pods", "service_cidr": "services",
+    "networks": "api.network",
+}  # fmt: skip
+"""What a kind calls it -> what the spec does."""
+
+
+@cache
+def known() -> dict[str, Kind]:
+    return plugins.load(kinds)
+
+
+@dataclass(frozen=True)
+class Clusters:
+    """Where clusters are asked for. desk: where their claims are."""
+
+    store: Store
+    desk: Desk
+
+    def create(
+        self, spec: ClusterSpec, project: str, who: str, insider: bool = False
+    ) -> tuple[Cluster, bool]:
+        """Cluster, claims and holds in one transaction, or nothing; (cluster, was it new).
+
+        Raises Invalid for what its kind cannot do, naming the field; NotFound (image, network),
+        Conflict (name, quota, VIP), NoCapacity. No server is touched by it.
+        """
+        with self.store.write() as session:
+            same = living(session, project, spec.name)
+            if same is not None:
+                return _same_spec(same, spec), False
+            cluster, _ = self._write(session, spec, project, who, insider)
+            return cluster, True
+
+    def plan(
+        self, spec: ClusterSpec, project: str, who: str, insider: bool = False
+    ) -> ClusterFacts:
+        """What `create` would make of it now. Nothing is written; raises as `create` does."""
+        with self.store.write() as session:
+            _, facts = self._write(session, spec, project, who, insider)
+            session.rollback()
+        return facts
+
+    def _write(
+        self, session: Session, spec: ClusterSpec, project: str, who: str, insider: bool
+    ) -> tuple[Cluster, ClusterFacts]:
+        kind = _kind(spec)
+        _check_network(session, spec)
+        vip = holders.vip(session, spec.api.network, spec.api.vip or spec.name, "", who)
+        cluster = Cluster(
+            name=spec.name, project=project, asked_by=who, spec=spec.model_dump(mode="json"),
+            network=spec.api.network, vip=vip.address,
+        )  # fmt: skip
+        session.add(cluster)
+        session.flush()
+        for role, group in (("control", spec.control), ("worker", spec.workers)):
+            self._members(session, cluster, spec, role, group, who, insider)
+        facts = facts_of(session, cluster)
+        if faults := kind.faults(facts):
+            _refuse(faults)
+        record(
+            session, "cluster.requested", cluster.id,
+            f"{spec.name}: {spec.kind}, {spec.control.count} + {spec.workers.count}",
+            who=who, project=project,
+        )  # fmt: skip
+        return cluster, facts
+
+    def _members(
+        self, session: Session, cluster: Cluster, spec: ClusterSpec, role: str, group: Group,
+        who: str, insider: bool,
+    ) -> None:  # fmt: skip
+        if not group.count:
+            return
+        numbers = range(group.count)
+        names = [f"{spec.name}-{role}-{n}" for n in numbers]
+        wish = group.wish(f"{spec.name}-{role}", spec.image, spec.ssh_keys)
+        claims = self.desk.request_each(session, wish, names, cluster.project, who, insider)
+        for number, claim in zip(numbers, claims, strict=True):
+            session.add(
+                Member(
+                    cluster_id=cluster.id, claim_id=claim.id, role=role, number=number,
+                    name=claim.name,
+                )
+            )  # fmt: skip
+        session.flush()
+
+
+# --- looks ----------------------------------------------------------------------------------------
+
+
+def living(session: Session, project: str, name: str) -> Cluster | None:
+    query = select(Cluster).where(Cluster.project == project, Cluster.name == name)
+    return session.exec(query.where(col(Cluster.ended_at).is_(None))).first()
+
+
+def find(session: Session, project: str | None, name: str) -> Cluster:
+    """By name, the living one first. project None sees all."""
+    query = select(Cluster).where(Cluster.name == name)
+    if project is not None:
+        query = query.where(Cluster.project == project)
+    rows = session.exec(query.order_by(col(Cluster.created_at).desc())).all()
+    rows = [row for row in rows if row.ended_at is None] or list(rows)
+    if not rows:
+        raise NotFound(f"there is no cluster {name!r}", "See yours: `seed claim list`.")
+    return rows[0]
+
+
+def members(session: Session, cluster: Cluster) -> list[Member]:
+    """Those that live, control planes first."""
+    query = select(Member).where(Member.cluster_id == cluster.id, col(Member.ended_at).is_(None))
+    return sorted(session.exec(query).all(), key=lambda m: (m.role != "control", m.number))
+
+
+def facts_of(session: Session, cluster: Cluster) -> ClusterFacts:
+    """What its kind is told, as far as it is known: addresses are, from the moment of the hold."""
+    spec = ClusterSpec.model_validate(cluster.spec)
+    nets = networks(session)
+    rows = members(session, cluster)
+    return ClusterFacts(
+        id=str(cluster.id), name=cluster.name, version=cluster.version or spec.version,
+        vip=cluster.vip, api_port=spec.api.port, pod_cidr=spec.pods, service_cidr=spec.services,
+        dns_domain=spec.dns_domain, options=dict(spec.options),
+        members=tuple(_facts(session, spec, row, rows, nets) for row in rows),
+    )  # fmt: skip
+
+
+def _facts(
+    session: Session,
+    spec: ClusterSpec,
+    row: Member,
+    rows: Sequence[Member],
+    nets: dict[str, NetworkDoc],
+) -> MemberFacts:
+    claim = session.get_one(Claim, row.claim_id)
+    hold = session.exec(select(Hold).where(Hold.claim_id == claim.id)).one()
+    bmc = session.exec(select(Bmc).where(Bmc.node_uuid == hold.node_uuid)).one()
+    group = spec.control if row.role == "control" else spec.workers
+    address = next(
+        (
+            a.address
+            for a in addressing.of_node(session, hold.node_uuid)
+            if a.network == spec.api.network and a.claim_id == claim.id
+        ),
+        "",
+    )
+    place = seats.places(session, [bmc]).get(hold.node_uuid)
+    labels = {"class": claim.resource_class} | dict(group.node_labels)
+    if place:
+        labels |= {"rack": place.rack.rack, "unit": str(place.unit)}
+    return MemberFacts(
+        name=row.name,
+        role="control" if row.role == "control" else "worker",
+        first=row.id == rows[0].id,
+        node_uuid=str(hold.node_uuid),
+        address=_with_prefix(address, nets[spec.api.network]),
+        interface=_interface(claim, spec.api.network, nets[spec.api.network]),
+        labels=labels,
+        taints=group.node_taints,
+    )
+
+
+def _with_prefix(address: str, net: NetworkDoc) -> str:
+    for subnet in net.subnets:
+        if address and ip_address(address) in subnet.net:
+            return f"{address}/{ip_network(subnet.cidr).prefixlen}"
+    return address
+
+
+def _interface(claim: Claim, network: str, net: NetworkDoc) -> str:
+    layout = layout_of(claim.layout_document)
+    one = next(a for a in layout.networks if a.network == network)
+    if one.bridge:
+        return one.bridge
+    return vlan_name(layout, one, net) if tagged(one, net) else layout.links[one.link]
+
+
+# --- refusals -------------------------------------------------------------------------------------
+
+
+def _kind(spec: ClusterSpec) -> Kind:
+    if spec.kind not in known():
+        there = ", ".join(sorted(known()))
+        raise Invalid(f"kind: there is no kind {spec.kind}", f"Take one of these: {there}.")
+    return known()[spec.kind]
+
+
+def _check_network(session: Session, spec: ClusterSpec) -> None:
+    """Each member has an address of Seed's in the network of the API."""
+    name = spec.api.network
+    if name == WIRE:
+        raise Invalid(
+            "api.network: servers boot from this wire, and no address of it moves between nodes",
+            "Take a network that you put: `seed network list`.",
+        )
+    net = networks(session).get(name)
+    if net is None:
+        raise NotFound(f"api.network: there is no network {name!r}", "`seed network list`")
+    if not any(subnet.addresses == "static" for subnet in net.subnets):
+        raise Invalid(
+            f"api.network: Seed gives no addresses in {name}",
+            f"Take one with pools: `seed network show {name}`.",
+        )
+    for field, group in (("control", spec.control), ("workers", spec.workers)):
+        if group.count and not _is_on(session, group.layout, name):
+            raise Invalid(
+                f"{field}.layout: nodes with layout {group.layout or '(none)'} are not in {name}",
+                "Take a layout that has this network: `seed layout list`.",
+            )
+
+
+def _is_on(session: Session, layout: str, network: str) -> bool:
+    if not layout:
+        return False
+    found = layout_of(fabric_rules.find_layout(session, layout).document)
+    return any(one.network == network for one in found.networks)
+
+
+def _refuse(faults: list[Fault]) -> NoReturn:
+    told = [f"{RULES.get(f.field, f.field)}: {f.sentence}" for f in faults]
+    raise Invalid("; ".join(told), faults[0].remedy)
+
+
+def _same_spec(cluster: Cluster, spec: ClusterSpec) -> Cluster:
+    asked: dict[str, Any] = spec.model_dump(mode="json")
+    differs = [field for field, value in asked.items() if cluster.spec.get(field) != value]
+    if differs:
+        raise Conflict(
+            f"a cluster named {cluster.name} lives already and differs in {', '.join(differs)}",
+            "Choose another name.",
+        )
+    return cluster

@@ -1,0 +1,72 @@
+"""Clusters and their members"""
+
+import sqlalchemy as sa
+from alembic import op
+
+from provisioning import models
+
+revision = "0005"
+down_revision = "0004"
+
+STATES = (
+    "CLAIMING", "DEPLOYING", "BOOTSTRAPPING", "READY", "DEGRADED", "UPGRADING", "RELEASING",
+    "RELEASED",
+)  # fmt: skip
+
+
+def upgrade() -> None:
+    op.create_table(
+        "cluster",
+        sa.Column("id", sa.Uuid(), nullable=False),
+        sa.Column("name", sa.String(), nullable=False),
+        sa.Column("project", sa.String(), nullable=False),
+        sa.Column("asked_by", sa.String(), nullable=False),
+        sa.Column("spec", sa.JSON(), nullable=False),
+        sa.Column("released", sa.Boolean(), nullable=False),
+        sa.Column("network", sa.String(), nullable=False),
+        sa.Column("vip", sa.String(), nullable=False),
+        sa.Column("version", sa.String(), nullable=False),
+        sa.Column("sealed", sa.LargeBinary(), nullable=False),
+        sa.Column("created_at", models.Utc(), nullable=False),
+        sa.Column("state", sa.Enum(*STATES, name="clusterstate"), nullable=False),
+        sa.Column("since", models.Utc(), nullable=False),
+        sa.Column("detail", sa.String(), nullable=False),
+        sa.Column("problem", sa.String(), nullable=False),
+        sa.Column("remedy", sa.String(), nullable=False),
+        sa.Column("ended_at", models.Utc(), nullable=True),
+        sa.PrimaryKeyConstraint("id"),
+    )
+    op.create_index("ix_cluster_project", "cluster", ["project"])
+    op.create_index(
+        "living_cluster", "cluster", ["project", "name"], unique=True,
+        sqlite_where=sa.text("ended_at IS NULL"),
+    )  # fmt: skip
+    op.create_table(
+        "member",
+        sa.Column("id", sa.Uuid(), nullable=False),
+        sa.Column("cluster_id", sa.Uuid(), nullable=False),
+        sa.Column("claim_id", sa.Uuid(), nullable=False),
+        sa.Column("role", sa.String(), nullable=False),
+        sa.Column("number", sa.Integer(), nullable=False),
+        sa.Column("name", sa.String(), nullable=False),
+        sa.Column("goal", sa.Enum("JOINED", "GONE", name="membergoal"), nullable=False),
+        sa.Column("token_hash", sa.String(), nullable=False),
+        sa.Column("step", sa.String(), nullable=False),
+        sa.Column("step_state", sa.String(), nullable=False),
+        sa.Column("step_detail", sa.String(), nullable=False),
+        sa.Column("missing", sa.String(), nullable=False),
+        sa.Column("told_at", models.Utc(), nullable=True),
+        sa.Column("joined_at", models.Utc(), nullable=True),
+        sa.Column("ended_at", models.Utc(), nullable=True),
+        sa.ForeignKeyConstraint(["cluster_id"], ["cluster.id"]),
+        sa.ForeignKeyConstraint(["claim_id"], ["claim.id"]),
+        sa.PrimaryKeyConstraint("id"),
+        sa.UniqueConstraint("claim_id"),
+    )
+    op.create_index("ix_member_cluster_id", "member", ["cluster_id"])
+    op.create_index("member_name", "member", ["cluster_id", "name"], unique=True)
+
+
+def downgrade() -> None:
+    op.drop_table("member")
+    op.drop_table("cluster")
