@@ -22,7 +22,7 @@ LabelKey = Annotated[str, StringConstraints(pattern=r"^[a-z0-9]([a-z0-9./-]{0,61
 LabelValue = Annotated[
     str, StringConstraints(pattern=r"^([A-Za-z0-9]([A-Za-z0-9._-]{0,61}[A-Za-z0-9])?)?$")
 ]
-"""Kubernetes, "Labels and Selectors": at most 63 signs, letters or digits at both ends; or empty."""
+"""Kubernetes, "Labels and Selectors": at most 63 signs, a letter or digit at each end; or empty."""
 Taint = Annotated[
     str,
     StringConstraints(
