@@ -20,7 +20,7 @@ from api.limits import Limits
 from api.parts import Door, Here, Parts, Raw
 from api.problems import Safety, install
 from api.traffic import Measured
-from provisioning import parts_once, unknown
+from provisioning import members, parts_once, unknown
 from provisioning.errors import Forbidden, NotFound, SeedError
 
 LARGER = {"/v1/continue_inspection": 2 * 1024 * 1024}
@@ -153,6 +153,36 @@ def part(token: str, source: Source, parts: Here) -> Response:
     told = parts_once.read(parts.store, token, source)
     headers = {"Cache-Control": "no-store"}
     return Response(told.content, media_type="application/octet-stream", headers=headers)
+
+
+def _token(request: Request) -> str:
+    scheme, _, token = request.headers.get("authorization", "").partition(" ")
+    return token.strip() if scheme.lower() == "bearer" else ""
+
+
+Token = Annotated[str, Depends(_token)]
+
+
+@router.post("/v1/members", status_code=204)
+def member(
+    told: Annotated[members.Report, Body()], token: Token, source: Source, parts: Here
+) -> None:
+    """How far a cluster's member is, with the token that it was deployed with."""
+    members.report(parts.store, token, source, told)
+
+
+@router.put("/v1/members/values/{name}", status_code=204)
+def give(name: str, token: Token, source: Source, parts: Here, body: Raw) -> None:
+    """What a member gives its cluster's other members; encrypted, and at most 64 KiB."""
+    members.put(parts.store, token, source, name, body)
+
+
+@router.get("/v1/members/values/{name}", response_class=Response)
+def given(name: str, token: Token, source: Source, parts: Here) -> Response:
+    """What another member gave; 404 while there is none."""
+    content = members.get(parts.store, token, source, name)
+    headers = {"Cache-Control": "no-store"}
+    return Response(content, media_type="application/octet-stream", headers=headers)
 
 
 def create_gateway(parts: Parts) -> FastAPI:

@@ -63,3 +63,14 @@ class Member(SQLModel, table=True):
     told_at: datetime | None = stored_time(default=None)
     joined_at: datetime | None = stored_time(default=None)
     ended_at: datetime | None = stored_time(default=None)
+
+
+class MemberValue(SQLModel, table=True):
+    """What a member gave its cluster's other members; encrypted by them, so that nobody else reads
+    it."""
+
+    cluster_id: UUID = Field(primary_key=True, foreign_key="cluster.id")
+    name: str = Field(primary_key=True)
+    content: bytes = Field(sa_column=Column(LargeBinary, nullable=False))
+    put_by: str
+    put_at: datetime = stored_time(default_factory=now)

@@ -65,8 +65,19 @@ def upgrade() -> None:
     )
     op.create_index("ix_member_cluster_id", "member", ["cluster_id"])
     op.create_index("member_name", "member", ["cluster_id", "name"], unique=True)
+    op.create_table(
+        "membervalue",
+        sa.Column("cluster_id", sa.Uuid(), nullable=False),
+        sa.Column("name", sa.String(), nullable=False),
+        sa.Column("content", sa.LargeBinary(), nullable=False),
+        sa.Column("put_by", sa.String(), nullable=False),
+        sa.Column("put_at", models.Utc(), nullable=False),
+        sa.ForeignKeyConstraint(["cluster_id"], ["cluster.id"]),
+        sa.PrimaryKeyConstraint("cluster_id", "name"),
+    )
 
 
 def downgrade() -> None:
+    op.drop_table("membervalue")
     op.drop_table("member")
     op.drop_table("cluster")
