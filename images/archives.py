@@ -171,6 +171,7 @@ def stage(root: Path, kept: str = "") -> Iterator[Path]:
     try:
         with ExitStack() as held:
             root.mkdir(parents=True, exist_ok=True)
+            root.chmod(0o755)  # whatever the umask is
             _sweep(root)
             place = _hold(root, kept, held)
             try:

@@ -322,8 +322,9 @@ def publish(folder: Path, bundle: Bundle, root: Path) -> Bundle:
     _settle(folder, bundle)
     done = root / bundle.name / bundle.version
     while True:
-        done.parent.mkdir(mode=0o755, exist_ok=True)
+        done.parent.mkdir(exist_ok=True)
         try:
+            done.parent.chmod(0o755)
             folder.rename(done)
         except FileNotFoundError:  # the last other version went, and its folder
             if not folder.exists():

@@ -49,9 +49,9 @@ KUBEADM: Final = {
     # Images seen with kubeadm 1.36.2; crictl and the CNI plugins are their releases of that time.
     "1.36.2": Kubeadm("3.6.8-0", "v1.14.2", "3.10.2", crictl="v1.36.0", cni="v1.9.1"),
 }
-_RELEASES: Final = "https://dl.k8s.io/release"
-_CRICTL: Final = "https://github.com/kubernetes-sigs/cri-tools/releases/download"
-_CNI: Final = "https://github.com/containernetworking/plugins/releases/download"
+RELEASES: Final = "https://dl.k8s.io/release"
+CRICTL: Final = "https://github.com/kubernetes-sigs/cri-tools/releases/download"
+CNI: Final = "https://github.com/containernetworking/plugins/releases/download"
 _PROGRAMS: Final = ("kubeadm", "kubectl", "kubelet")
 _OWN: Final = ("apiserver", "controller-manager", "proxy", "scheduler")
 
@@ -69,9 +69,9 @@ def _kubeadm(wanted: "Wanted") -> list[Item]:
             f"{', '.join(KUBEADM)}",
             f"seed bundle make {wanted.name} --version {max(KUBEADM)}",
         )
-    own = f"{_RELEASES}/v{version}/bin/linux/{arch}"
-    crictl = f"{_CRICTL}/{told.crictl}/crictl-{told.crictl}-linux-{arch}.tar.gz"
-    cni = f"{_CNI}/{told.cni}/cni-plugins-linux-{arch}-{told.cni}.tgz"
+    own = f"{RELEASES}/v{version}/bin/linux/{arch}"
+    crictl = f"{CRICTL}/{told.crictl}/crictl-{told.crictl}-linux-{arch}.tar.gz"
+    cni = f"{CNI}/{told.cni}/cni-plugins-linux-{arch}-{told.cni}.tgz"
     images = [f"kube-{name}:v{version}" for name in _OWN]
     images += [f"coredns/coredns:{told.coredns}", f"etcd:{told.etcd}", f"pause:{told.pause}"]
     return [

@@ -58,7 +58,9 @@ def made(
     with _faults(), _progress() as say:
         locked = parse(_content(lock), str(lock)) if lock else None
         if architecture not in ("amd64", "arm64"):
-            raise Invalid(f"architecture: {architecture!r} is neither amd64 nor arm64", "amd64")
+            raise Invalid(
+                f"architecture: {architecture!r} is neither amd64 nor arm64", "--architecture amd64"
+            )
         at = datetime.now(UTC) if made_at is None else datetime.fromtimestamp(made_at, UTC)
         wanted = Wanted(
             name=name, version=version, kind=kind, registry=registry, lock=locked,
