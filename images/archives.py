@@ -28,7 +28,7 @@ MOST_PADDING: Final = 1 << 20
 """Zeros behind the last file; GNU tar's own are 10 KiB."""
 Say = Callable[[str], None]
 """Told one short line, often: how far a file is."""
-AGAIN: Final = "Copy it again; `sha256sum` of it is what `seed bundle make --archive` told."
+AGAIN: Final = "Copy it again; `sha256sum` of it is what was told where it was made."
 NEW: Final = ".new-"
 MAKING: Final = ".make-"
 KEPT_SECONDS: Final = 7 * 86400.0

@@ -258,7 +258,7 @@ def load(archive: Path, root: Path, say: Say = quiet, sha256: str = "") -> Bundl
             if sha256 and reader.sha256() != sha256:
                 raise Invalid(
                     f"{archive} is not the archive asked for: its SHA-256 is {reader.sha256()}",
-                    "Compare the digest with what `seed bundle make --archive` told.",
+                    "Compare the digest with what was told where it was made.",
                 )
             return publish(place / "bundle", bundle, root)
 

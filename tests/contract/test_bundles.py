@@ -5,6 +5,7 @@ import hashlib
 import io
 import json
 import os
+import shutil
 import signal
 import ssl
 import subprocess
@@ -666,6 +667,23 @@ def test_of_two_bundles_of_a_name_at_once_one_is_refused(
     ended = at_once(lambda: load(archive, there, say), lambda: load(tmp_path / "2.tar", there, say))
     assert sorted(type(one).__name__ for one in ended) == ["Bundle", "Conflict"]
     assert verify(find(there, REF)) == []
+    assert hidden(there) == []
+
+
+def test_a_folder_that_is_swept_before_it_is_locked_is_made_anew(
+    made: Bundle, archive: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    there, flock, swept = tmp_path / "elsewhere", archives.fcntl.flock, list[Path]()
+
+    def late(fd: int, how: int) -> None:
+        if not swept:
+            swept.extend(there.glob(".new-*"))
+            shutil.rmtree(swept[0])
+        flock(fd, how)
+
+    monkeypatch.setattr(archives.fcntl, "flock", late)
+    assert load(archive, there) == made
+    assert len(swept) == 1
     assert hidden(there) == []
 
 
