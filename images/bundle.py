@@ -14,12 +14,12 @@ import re
 import stat
 from collections.abc import Callable, Iterator
 from contextlib import suppress
-from datetime import datetime
 from itertools import pairwise
 from pathlib import Path
 from typing import IO, Annotated, Final, Literal, Self, cast
 
 from pydantic import (
+    AwareDatetime,
     BaseModel,
     ConfigDict,
     Field,
@@ -56,8 +56,8 @@ class BundleFile(BaseModel):
     sha256: Digest256
     size: int = Field(ge=0, le=MOST_FILE)
     mode: Literal["0644", "0755"] = "0644"
-    source: Annotated[str, StringConstraints(max_length=2048)] = ""
-    license: Annotated[str, StringConstraints(max_length=100)] = ""
+    source: Annotated[str, StringConstraints(pattern=r"^[!-~]{0,2048}$")] = ""
+    license: Annotated[str, StringConstraints(pattern=r"^[ -~]{0,100}$")] = ""
 
 
 class Bundle(BaseModel):
@@ -70,7 +70,7 @@ class Bundle(BaseModel):
     kind: Name
     version: Name
     architecture: Architecture
-    made_at: datetime
+    made_at: AwareDatetime
     files: tuple[BundleFile, ...] = Field(min_length=1, max_length=MOST_FILES)
 
     @model_validator(mode="after")
@@ -126,19 +126,25 @@ def unreadable(told: str, error: ValidationError) -> Invalid:
     said = first["msg"].removeprefix("Value error, ")
     return Invalid(
         f"{told} is not as it must be: {f'{where}: ' if where else ''}{said}",
-        "docs/bundles.md has its format; make or load the bundle anew.",
+        "docs/bundles.md has its format.",
     )
 
 
 def read(folder: Path) -> Bundle:
-    """What a folder's bundle.json says. Raises NotFound, Invalid."""
+    """What a folder's bundle.json says. Raises NotFound, Invalid for a folder that is broken."""
+    ref = f"{folder.parent.name}:{folder.name}"
+    anew = f"seed bundle remove {ref}, then make or load it anew"
+    if not folder.is_dir():
+        raise NotFound(f"there is no bundle {ref}", "seed bundle list")
     try:
         with (folder / BUNDLE).open("rb") as file:
             bundle = parse(file.read(MOST_BUNDLE + 1), f"{folder / BUNDLE}")
     except OSError as error:
-        raise NotFound(f"there is no bundle in {folder}", "seed bundle list") from error
-    if (bundle.name, bundle.version) != (folder.parent.name, folder.name):
-        raise Invalid(f"{folder} holds {bundle.ref}", "seed bundle load FILE, from where it came")
+        raise Invalid(f"{folder / BUNDLE} cannot be read: {error.strerror}", anew) from error
+    except Invalid as error:
+        raise Invalid(str(error), anew) from error
+    if bundle.ref != ref:
+        raise Invalid(f"{folder} holds {bundle.ref}", anew)
     return bundle
 
 
@@ -156,7 +162,7 @@ def find(root: Path, ref: str) -> Path:
     name, _, version = ref.partition(":")
     if not re.match(NAME_PATTERN, name) or (version and not re.match(NAME_PATTERN, version)):
         raise Invalid(f"{ref[:130]!r} is no bundle: NAME, or NAME:VERSION", "seed bundle list")
-    found = sorted(path.parent for path in root.glob(f"{name}/{version or '*'}/{BUNDLE}"))
+    found = sorted(path for path in root.glob(f"{name}/{version or '*'}") if path.is_dir())
     if len(found) == 1:
         return found[0]
     there = ", ".join(f"{path.parent.name}:{path.name}" for path in found)
@@ -373,6 +379,7 @@ def remove(folder: Path, root: Path, in_use: Callable[[str, str], str]) -> None:
         try:
             folder.rename(place / "gone")
         except FileNotFoundError as error:
-            raise NotFound(f"there is no bundle in {folder}", "seed bundle list") from error
+            ref = f"{folder.parent.name}:{folder.name}"
+            raise NotFound(f"there is no bundle {ref}", "seed bundle list") from error
         with suppress(OSError):  # other versions are there
             folder.parent.rmdir()

@@ -15,6 +15,7 @@ from seed.config import settings
 from seed.host.paths import Paths
 
 if TYPE_CHECKING:
+    from images.archives import Say
     from images.bundle import Bundle
     from images.needs import Wanted
 
@@ -75,13 +76,13 @@ def made(
     _one(bundle, output, {"lock": str(folder / BUNDLE), **more})
 
 
-def _taken(wanted: "Wanted", directory: Path, say: Any) -> "Bundle":  # noqa: ANN401
+def _taken(wanted: "Wanted", directory: Path, say: "Say") -> "Bundle":
     from images.collecting import make_from
 
     return make_from(wanted, directory, _root(), say)
 
 
-def _fetched(wanted: "Wanted", say: Any) -> "Bundle":  # noqa: ANN401
+def _fetched(wanted: "Wanted", say: "Say") -> "Bundle":
     """By the hosts, CAs and logins that disk images come with."""
     from threading import Event
 
@@ -181,7 +182,7 @@ def _content(path: Path) -> bytes:
 
 
 @contextmanager
-def _progress() -> Iterator[Any]:
+def _progress() -> "Iterator[Say]":
     """A line that lives on a terminal, none elsewhere."""
     with err.status("...") as status:
         yield lambda line: status.update(show.cell(line))

@@ -454,6 +454,12 @@ REWRITTEN: dict[str, tuple[Callable[[list[Entry]], list[Entry]], str]] = {
         told_anew(lambda d: d["files"][0].update(mode="4755")), "files.0.mode: Input should be",
     ),
     "a newer format": (told_anew(lambda d: d.update(format=2)), "format: Input should be 1"),
+    "a source that moves a terminal": (
+        told_anew(lambda d: d["files"][0].update(source="\x1b[2J")), "files.0.source: String",
+    ),
+    "a time without a zone": (
+        told_anew(lambda d: d.update(made_at="2026-11-29T00:00:00")), "made_at: Input should have",
+    ),
     "a size beyond all": (
         told_anew(lambda d: d["files"][0].update(size=1 << 60)), "files.0.size: Input should be",
     ),
@@ -580,6 +586,19 @@ def test_verify_names_every_file_that_is_not_as_it_was(made: Bundle, root: Path)
     assert "bundle.json is not as it must be" in verify(folder)[0]
     with pytest.raises(Faulty):
         pack(folder, root.parent / "x.tar")
+
+
+def test_a_bundle_that_is_broken_can_be_removed_and_loaded_anew(
+    made: Bundle, archive: Path, root: Path
+) -> None:
+    folder = find(root, REF)
+    (folder / "bundle.json").unlink()
+    assert listed(root) == []
+    with pytest.raises(Invalid, match=r"bundle\.json cannot be read") as refused:
+        load(archive, root)
+    assert refused.value.remedy == f"seed bundle remove {REF}, then make or load it anew"
+    remove(find(root, REF), root, lambda *_: "")
+    assert load(archive, root) == made
 
 
 def test_a_bundle_is_found_by_its_name(made: Bundle, by_hand: Path, root: Path) -> None:
