@@ -1,6 +1,8 @@
 """Bundles from upstream: a double with TLS stands for all makers' servers and the registry."""
 
 import json
+import os
+import signal
 import ssl
 import threading
 from collections.abc import Callable, Iterator
@@ -126,6 +128,31 @@ def test_what_came_before_a_failure_is_not_fetched_again(
     depot.asked.clear()
     fetch()
     assert [asked.path for asked in depot.asked] == [f"{path}.sha256", path]
+    assert hidden(root) == []
+
+
+def test_a_make_that_is_killed_is_gone_on_with(
+    fetch: Callable[..., Bundle], depot: Depot, root: Path
+) -> None:
+    def say(line: str) -> None:
+        if line.startswith("kubectl"):
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    child = os.fork()
+    if child == 0:
+        try:
+            fetch(say=say)
+        finally:
+            os._exit(0)
+    assert os.WIFSIGNALED(os.waitpid(child, 0)[1])
+    assert listed(root) == []
+    assert len(hidden(root)) == 1
+    depot.asked.clear()
+    fetch()
+    own = "/RELEASES/v1.36.2/bin/linux/amd64"
+    asked = {asked.path for asked in depot.asked if not asked.path.endswith(".sha256")}
+    assert asked == {f"{own}/kubectl", f"{own}/kubelet"}
+    assert verify(find(root, REF)) == []
     assert hidden(root) == []
 
 

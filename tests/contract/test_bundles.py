@@ -66,6 +66,17 @@ def test_a_bundle_goes_through_its_archive_and_is_the_same(
     assert f"oci://{HOST}/coredns/coredns:v1.14.2" in sources
 
 
+def test_everybody_may_read_a_bundle_whatever_the_umask_is(archive: Path, tmp_path: Path) -> None:
+    before = os.umask(0o077)
+    try:
+        load(archive, tmp_path / "elsewhere")
+    finally:
+        os.umask(before)
+    for path in [tmp_path / "elsewhere", *(tmp_path / "elsewhere").rglob("*")]:
+        assert path.stat().st_mode & 0o044 == 0o044, path
+        assert path.is_file() or path.stat().st_mode & 0o011 == 0o011, path
+
+
 @pytest.mark.parametrize("name", ["a.tar", "a.tar.gz"])
 def test_the_same_files_are_the_same_bytes(by_hand: Path, tmp_path: Path, name: str) -> None:
     told = []
