@@ -354,31 +354,39 @@ def test_a_folder_that_is_swept_before_it_is_locked_is_made_anew(
 
 
 OURS = {str(Path(module.__file__)) for module in (archives, bundle, collecting)}
+CHANGES = {"open", "os.mkdir", "os.remove", "os.rename", "os.rmdir", "os.chmod", "os.utime"}
+"""Audit events, of whichever library: so a tree that is removed is killed between two files."""
 
 
-def killed_at(line: int, work: Callable[[], Any]) -> bool:
-    """In a process of its own, by SIGKILL before that line of ours runs for the first time; False:
-    it ended before."""
+def killed_at(point: int, work: Callable[[], Any]) -> bool:
+    """In a process of its own, by SIGKILL before that line of ours runs for the first time, or that
+    change of the disk is made; False: it ended before."""
     child = os.fork()
-    if child == 0:
-        seen: set[tuple[str, int]] = set()
+    if child:
+        return os.WIFSIGNALED(os.waitpid(child, 0)[1])
+    lines, reached = set[tuple[str, int]](), 0
 
-        def trace(frame: FrameType, event: str, _: object) -> Any:
-            if frame.f_code.co_filename not in OURS:
-                return None
-            if event == "line":
-                seen.add((frame.f_code.co_filename, frame.f_lineno))
-                if len(seen) == line:
-                    os.kill(os.getpid(), signal.SIGKILL)
-            return trace
+    def reach() -> None:
+        nonlocal reached
+        reached += 1
+        if reached == point:
+            os.kill(os.getpid(), signal.SIGKILL)
 
-        sys.settrace(trace)
-        try:
-            work()
-        finally:
-            os._exit(0)
-    _, status = os.waitpid(child, 0)
-    return os.WIFSIGNALED(status)
+    def trace(frame: FrameType, event: str, _: object) -> Any:
+        if frame.f_code.co_filename not in OURS:
+            return None
+        at = (frame.f_code.co_filename, frame.f_lineno)
+        if event == "line" and at not in lines:
+            lines.add(at)
+            reach()
+        return trace
+
+    sys.addaudithook(lambda event, _: reach() if event in CHANGES else None)
+    sys.settrace(trace)
+    try:
+        work()
+    finally:
+        os._exit(0)
 
 
 def whole_or_nothing(root: Path) -> bool:
