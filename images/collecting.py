@@ -19,7 +19,7 @@ from provisioning.errors import Conflict, Invalid, SeedError
 
 
 def make(
-    wanted: Wanted, root: Path, receiver: Receiver, registry: "Containers", say: Say = quiet
+    wanted: Wanted, root: Path, receiver: Receiver, registry: Containers, say: Say = quiet
 ) -> Bundle:
     """Fetch all of it and publish it below `root`. Raises SeedError, receiving.Stopped.
 
