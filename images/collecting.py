@@ -69,9 +69,10 @@ def _check_sources(wanted: Wanted, items: list[Item]) -> None:
     for item in items:
         try:
             scheme = sources.split(item.source).scheme
+            sources.split(wanted.mirrored(item.source))
         except Invalid as error:
-            what = item.path if wanted.lock else "registry"
-            said = f"{what}: {sources.told(item.source)} is no place to fetch from"
+            what = "mirror" if wanted.mirror else item.path if wanted.lock else "registry"
+            said = f"{what}: {sources.told(wanted.mirrored(item.source))} is no place to fetch from"
             raise Invalid(said, f"{again} --registry HOST[:PORT][/PATH]") from error
         if scheme == "oci" and item.role != "image":
             raise Invalid(f"{item.path}: a {item.role} does not come from a registry", again)
@@ -104,9 +105,10 @@ class _Fetching:
         return part
 
     def _image(self, item: Item) -> Path:
-        part, source = self._part(item), sources.split(item.source)
+        part, named = self._part(item), sources.split(item.source)
+        source = sources.split(self.wanted.mirrored(item.source))
         blobs, receiver = self.place / "blobs", self._receiver(item)
-        self.registry.pull(source, self.wanted.architecture, receiver, blobs, part)
+        self.registry.pull(source, self.wanted.architecture, receiver, blobs, part, named)
         return part
 
     def _part(self, item: Item) -> Path:

@@ -167,9 +167,16 @@ class Containers(Registry):
     """Container images of a registry (distribution specification 1.1, pull)."""
 
     def pull(
-        self, source: Source, architecture: str, receiver: Receiver, work: Path, target: Path
+        self,
+        source: Source,
+        architecture: str,
+        receiver: Receiver,
+        work: Path,
+        target: Path,
+        named: Source,
     ) -> None:
-        """Write the archive of one image. work: where its blobs come in, and stay.
+        """Write the archive of one image. named: what it is called there; of a mirror's another
+        registry's. work: where its blobs come in, and stay.
 
         Raises SeedError, web.Broken. The same image is the same bytes each time.
         """
@@ -193,7 +200,7 @@ class Containers(Registry):
                 ("oci-layout", b'{"imageLayoutVersion":"1.0.0"}'),
                 *sorted(contents, key=itemgetter(0)),
             ]
-            write(out, [(*e, 0o644) for e in [("index.json", _index(source, body)), *entries]])
+            write(out, [(*e, 0o644) for e in [("index.json", _index(named, body)), *entries]])
 
     def _document(self, source: Source) -> tuple[Login | None, bytes, Document]:
         url = f"https://{source.authority}/v2/{source.path}/manifests/{source.reference}"

@@ -90,16 +90,24 @@ KINDS: Final[dict[str, Callable[["Wanted"], list[Item]]]] = {"kubeadm": _kubeadm
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """registry: HOST[:PORT][/PATH] of the images; needed where they are fetched. lock: nothing but
-    what it names is taken, each file with its digest."""
+    """registry: HOST[:PORT][/PATH] of the images, and so their names; needed to fetch them. mirror:
+    where they are fetched from instead of its HOST. lock: nothing but what it names is taken, each
+    file with its digest."""
 
     name: str
     version: str
     kind: str = "kubeadm"
     architecture: Architecture = "amd64"
     registry: str = ""
+    mirror: str = ""
     lock: Bundle | None = None
     made_at: datetime = field(default_factory=lambda: datetime.now(UTC).replace(microsecond=0))
+
+    def mirrored(self, source: str) -> str:
+        """Where an image is fetched; what is none stays where it is."""
+        if not self.mirror or not source.startswith("oci://"):
+            return source
+        return f"oci://{self.mirror}/{source.removeprefix('oci://').partition('/')[2]}"
 
     def check(self) -> None:
         """Raises Invalid for a name or a version that is none."""

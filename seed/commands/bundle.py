@@ -37,6 +37,9 @@ def made(
         Path | None, typer.Option("--from", help="A folder with the files; see docs/bundles.md.")
     ] = None,
     registry: Annotated[str, typer.Option(help="Of the images: HOST[:PORT][/PATH].")] = "",
+    mirror: Annotated[
+        str, typer.Option(help="Where they are fetched instead, keeping their names.")
+    ] = "",
     lock: Annotated[
         Path | None, typer.Option(help="An earlier bundle.json: the very same files again.")
     ] = None,
@@ -64,7 +67,7 @@ def made(
             )
         at = datetime.now(UTC) if made_at is None else datetime.fromtimestamp(made_at, UTC)
         wanted = Wanted(
-            name=name, version=version, kind=kind, registry=registry, lock=locked,
+            name=name, version=version, kind=kind, registry=registry, mirror=mirror, lock=locked,
             architecture="arm64" if architecture == "arm64" else "amd64",
             made_at=at.replace(microsecond=0),
         )  # fmt: skip

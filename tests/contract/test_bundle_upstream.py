@@ -16,7 +16,7 @@ import pytest
 from images import archives, needs, receiving
 from images.bundle import Bundle, Faulty, find, listed, verify
 from images.collecting import make
-from images.containers import Containers
+from images.containers import Containers, look
 from images.receiving import Receiver
 from images.web import Web
 from provisioning.errors import Conflict, Forbidden, Invalid
@@ -205,6 +205,20 @@ def test_a_registry_is_named_or_it_is_asked_for(fetch: Callable[..., Bundle]) ->
         fetch(registry="")
     with pytest.raises(Invalid, match=r"registry: .* is no place to fetch from"):
         fetch(registry="user:word@images.test")
+
+
+def test_from_a_mirror_images_keep_their_names(
+    fetch: Callable[..., Bundle], depot: Depot, root: Path
+) -> None:
+    made = fetch(registry="elsewhere.test/k8s", mirror=depot.authority)
+    sources = {file.path: file.source for file in made.files}
+    pause = "files/images/pause_3.10.2.tar"
+    assert sources[pause] == "oci://elsewhere.test/k8s/pause:3.10.2"
+    found = look(find(root, REF) / pause)
+    assert found.names == {"elsewhere.test/k8s/pause:3.10.2"}
+    assert fetch(root.parent / "2", lock=made, mirror=depot.authority) == made
+    with pytest.raises(Invalid, match=r"mirror: .* is no place to fetch from"):
+        fetch(root.parent / "3", mirror="https://x.test")
 
 
 def test_a_registry_that_wants_a_token_gives_one(
