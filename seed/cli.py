@@ -11,6 +11,7 @@ from seed.commands import (
     adopt,
     bmc,
     break_glass,
+    bundle,
     claim,
     discover,
     disk,
@@ -80,6 +81,7 @@ app.add_typer(claim.app, name="claim")
 app.command("inventory")(inventory.inventory)
 app.add_typer(image.app, name="image")
 app.add_typer(registry.app, name="registry")
+app.add_typer(bundle.app, name="bundle")
 app.add_typer(token.app, name="token")
 app.add_typer(event.app, name="event")
 app.add_typer(webhook.app, name="webhook")

@@ -79,6 +79,11 @@ class Paths:
         return self.settings.http_dir / "boot"
 
     @property
+    def bundles(self) -> Path:
+        """<name>/<version>/ of what installers need, root's (images/bundle.py)."""
+        return self.settings.http_dir / "bundles"
+
+    @property
     def hosts(self) -> Path:
         """One DHCP reservation per file."""
         return self.state / "dnsmasq" / "hosts.d"
