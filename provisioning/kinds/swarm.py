@@ -39,14 +39,10 @@ def _count(facts: ClusterFacts) -> list[Fault]:
     count = len(_managers(facts))
     if count % 2:
         return []
-    return [
-        Fault(
-            "control.count",
-            f"{count} managers: a swarm decides by majority, and an even number bears no more"
-            f" losses than {max(1, count - 1)}",
-            f"Ask for {max(1, count - 1)} or {count + 1}.",
-        )
-    ]
+    if not count:
+        return [Fault("control.count", "a swarm needs a manager", "Ask for 1 or 3.")]
+    problem = f"a majority of {count} managers bears no more losses than one of {count - 1}"
+    return [Fault("control.count", problem, f"Ask for {count - 1} or {count + 1}.")]
 
 
 def _pool(field: str, text: str) -> list[Fault]:
@@ -170,14 +166,14 @@ class Swarm:
     ) -> list[PartSpec]:
         script = Path(on_node.__file__).with_name("swarm.py").read_bytes()
         found = [
-            PartSpec("swarm-key", _KEY, 0o600, f"{secrets['key']}\n".encode()),
-            PartSpec("swarm-daemon", _DAEMON, 0o644, _daemon(facts, member).encode()),
-            PartSpec("swarm-facts", _FACTS, 0o644, _swarm(facts, member).encode()),
-            PartSpec("swarm-script", _SWARM, 0o755, script),
+            PartSpec(_KEY, _KEY, 0o600, f"{secrets['key']}\n".encode()),
+            PartSpec(_DAEMON, _DAEMON, 0o644, _daemon(facts, member).encode()),
+            PartSpec(_FACTS, _FACTS, 0o644, _swarm(facts, member).encode()),
+            PartSpec(_SWARM, _SWARM, 0o755, script),
         ]
         if member.role == "control":
             content = f"{secrets['manager-key']}\n".encode()
-            found.append(PartSpec("swarm-manager-key", _MANAGER_KEY, 0o600, content))
+            found.append(PartSpec(_MANAGER_KEY, _MANAGER_KEY, 0o600, content))
         return found
 
     def steps(self, facts: ClusterFacts, member: MemberFacts) -> list[Step]:
@@ -196,7 +192,7 @@ class Swarm:
         return begun
 
     def check(self, facts: ClusterFacts, member: MemberFacts) -> tuple[str, ...]:
-        """For on_node.member: run every 30 s. The leader's also labels nodes and names lost ones."""
+        """For on_node.member, every 30 s. The leader's also labels nodes and names lost ones."""
         return _call("swarm.py", "check")
 
 

@@ -100,11 +100,11 @@ def member(
         + "systemctl daemon-reload\nsystemctl enable --quiet seed-member.service\n"
         "systemctl start --no-block seed-member.service\n"
     )
-    script = (_HERE / "member.py").read_bytes()
-    return shell, [
-        PartSpec("seed-member", f"{MEMBER}/member.py", 0o755, script),
-        PartSpec("seed-member-config", f"{MEMBER}/member.json", 0o600, json.dumps(config).encode()),
-    ]
+    files = {
+        f"{MEMBER}/member.py": (0o755, (_HERE / "member.py").read_bytes()),
+        f"{MEMBER}/member.json": (0o600, json.dumps(config).encode()),
+    }
+    return shell, [PartSpec(path, path, mode, content) for path, (mode, content) in files.items()]
 
 
 def vendor_data(seat: Seat) -> str:

@@ -255,13 +255,13 @@ class Steps:
         digest = hashlib.sha256(json.dumps(step, sort_keys=True).encode()).hexdigest()
         before = self.known.get(digest, {"over": False, "seconds": 0})
         began = time.monotonic() - before["seconds"]
-        over, late, detail = before["over"], before["seconds"] > step["patience_seconds"], ""
+        over, late, detail = before["over"], before["seconds"] >= step["patience_seconds"], ""
         while not over:
             if not late:
                 self.reports.say(step["name"], "running", time.monotonic() - began, detail)
             detail, missing = self.once(step)
             seconds = time.monotonic() - began
-            over, late = not detail, seconds > step["patience_seconds"]
+            over, late = not detail, seconds >= step["patience_seconds"]
             self.keep(digest, over, seconds)
             if not over:
                 state = "failed" if late else "waiting"
@@ -358,11 +358,15 @@ def opened(body: bytes, key: bytes, about: str) -> bytes:
     return openssl("-d", key, locked)
 
 
-def read_key(path: str) -> bytes:
+def read(path: str) -> bytes:
     try:
-        key = Path(path).read_bytes().strip()
+        return Path(path).read_bytes()
     except OSError as problem:
-        sys.exit(f"{path}, the cluster's key, cannot be read: {problem.strerror}")
+        sys.exit(f"{path} cannot be read: {problem.strerror}")
+
+
+def read_key(path: str) -> bytes:
+    key = read(path).strip()
     if len(key) < 32:
         sys.exit(f"{path} is too short for a key: 32 bytes at least")
     return key
@@ -399,7 +403,7 @@ def value(config: dict[str, Any], verb: str, name: str, file: str, key_file: str
     key, about = read_key(key_file), f"{config['cluster']}/{name}"
     gateway, path = Gateway(config), f"/v1/members/values/{name}"
     if verb == "put":
-        put(gateway, path, sealed(Path(file).read_bytes(), key, about))
+        put(gateway, path, sealed(read(file), key, about))
         return
     body = fetch(gateway, path, wait=verb == "get")
     if body is not None:
