@@ -34,7 +34,7 @@ from typing import IO, Any
 from urllib.parse import urlsplit
 
 CALL_TIMEOUT, OPENSSL_TIMEOUT, CHECK_TIMEOUT, GRACE = 10, 30, 60, 5  # seconds
-BETWEEN_REPORTS, LONGEST_PAUSE, LATER, CHECK_EVERY = 1, 30, 60, 30  # seconds
+BETWEEN_REPORTS, LONGEST_PAUSE, LATER, CHECK_EVERY = 1, 10, 60, 30  # seconds
 LARGEST = 64 * 1024  # bytes of a value, as it travels
 KEPT, TOLD = 16 * 1024, 2 * 1024  # bytes of a try's output
 WORD, LINE = 16, 8  # characters; what is shorter in a secret file is no secret alone

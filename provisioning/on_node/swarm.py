@@ -7,7 +7,7 @@
 Reads swarm.json beside it: role, first, address, managers (addresses), pool (CIDR of overlay
 networks), subnet_size, availability, version. The `docker` command would not do: `swarm join` takes
 the token in its argv, for all on the node to read. Paths have no API version: the daemon's own is
-meant (seen with 20.10, API 1.41). Standard library only.
+meant (seen with 20.10 and 26.1). Standard library only.
 """
 
 import http.client
@@ -173,11 +173,12 @@ def tend(nodes: list[dict[str, Any]]) -> list[str]:
     for node in nodes:
         name = node["Description"]["Hostname"]
         try:
-            if node["Status"]["State"] == "ready":
+            state = node["Status"]["State"]
+            if state == "ready":
                 label(node)
-            elif name in ready:
+            elif state == "down" and name in ready:
                 drop_replaced(node)
-            else:
+            elif state != "unknown":  # to a new leader all are, until they greet it
                 lost.append(name)
         except Refused as problem:  # somebody else changed it: with the next check again
             print(f"{name}: {problem}")
