@@ -1,0 +1,135 @@
+"""What each member of a kubeadm cluster does, in order, and where its files are."""
+
+from collections.abc import Iterator
+from typing import Final
+
+from provisioning.kinds import ClusterFacts, MemberFacts, Step, _bridge, _vip
+from provisioning.kinds._kubeadm import PROGRAMS, SOCKET, Options
+
+PKI: Final = "/etc/kubernetes/pki"
+CONFIG: Final = "/etc/kubernetes/seed-kubeadm.yaml"
+CA: Final = "/etc/seed/kubeadm/ca.crt"
+"""Everybody's copy: a worker has none below PKI until it has joined."""
+CONTAINERD: Final = "/etc/seed/kubeadm/containerd.toml"
+LISTED: Final = "/etc/seed/kubeadm/bundle.sha256"
+KUBELET: Final = "/etc/systemd/system/kubelet.service"
+BUNDLE: Final = "/var/lib/seed/bundle"
+STATE: Final = "/var/lib/seed/kubeadm"
+CLUSTER_INFO: Final = "/api/v1/namespaces/kube-public/configmaps/cluster-info"
+"""What `kubeadm init` makes last of all that a joining node reads; anybody may read it."""
+
+_FETCH = """\
+mkdir -p {folder}; cd {folder}
+while read -r digest path; do
+  echo "$digest  $path" | sha256sum --check --status 2>/dev/null && continue
+  mkdir -p "${{path%/*}}"
+  curl --fail --silent --show-error --connect-timeout 20 --speed-limit 10000 --speed-time 60 \
+--output "$path.new" "{url}/$path"
+  if ! echo "$digest  $path.new" | sha256sum --check --status; then
+    echo "$path of the bundle is not what it should be: run seed bundle verify"; exit 1
+  fi
+  mv "$path.new" "$path"
+done < {listed}
+"""
+_IMAGES = """\
+for archive in {archives}; do ctr --namespace k8s.io images import "$archive"; done
+"""
+_SANDBOX = """\
+image=$({programs}/kubeadm config images list --kubernetes-version v{version} | grep /pause:)
+mkdir -p /etc/containerd/conf.d
+sed "s|@SANDBOX@|$image|" {template} > /etc/containerd/conf.d/seed.toml
+systemctl restart containerd.service
+if ! containerd config dump | grep -qF "$image"; then
+  echo "containerd does not import /etc/containerd/conf.d/*.toml: let its config.toml do so"; exit 1
+fi
+"""
+_INIT = """\
+export PATH={path}
+kubeadm init --config {config} --skip-token-print
+mkdir -p -m 700 {state}
+touch {state}/joined
+"""
+_JOIN = """\
+export PATH={path}
+kubeadm join --config {config}
+"""
+# A control plane's second try begins anew, else its own node and etcd member are in its way.
+# `kubeadm reset` takes the CAs away, too, which nobody can fetch again.
+_JOIN_CONTROL = """\
+export PATH={path}
+mkdir -p -m 700 {state}
+if [ ! -d {state}/pki ]; then
+  rm -rf {state}/pki.new
+  cp -a {pki} {state}/pki.new
+  mv {state}/pki.new {state}/pki
+fi
+if [ -e {state}/tried ]; then
+  kubeadm reset --force --cri-socket {socket}
+  mkdir -p {pki}
+  cp -a {state}/pki/. {pki}
+fi
+touch {state}/tried
+kubeadm join --config {config}
+touch {state}/joined
+"""
+
+
+def steps(facts: ClusterFacts, member: MemberFacts, options: Options) -> list[Step]:
+    """What Debian has comes first, then what somebody must bring."""
+    up = ("/usr/bin/systemctl", "enable", "--now", "containerd.service")
+    found = [Step("containerd", up, ("/usr/bin/containerd",))]
+    if options.cni == "bridge":
+        found += _bridge.steps()
+    if member.role == "control":
+        found += _vip.steps(facts)
+    found += _programs(facts, options)
+    found += _images(member, options)
+    if not member.first:
+        found.append(_await(facts))
+    return [*found, _last(member, options)]
+
+
+def _shell(text: str) -> tuple[str, ...]:
+    return ("/bin/sh", "-euc", text)
+
+
+def _programs(facts: ClusterFacts, options: Options) -> Iterator[Step]:
+    programs = tuple(f"{options.programs}/{name}" for name in PROGRAMS)
+    if facts.bundle_url:
+        text = _FETCH.format(folder=BUNDLE, url=facts.bundle_url.rstrip("/"), listed=LISTED)
+        yield Step("bundle", _shell(text), ("/usr/bin/curl", LISTED), try_seconds=3600)
+        files = tuple(f"{BUNDLE}/{file.path}" for file in options.binaries())
+        install = ("/usr/bin/install", "-D", "-m", "755", "-t", options.programs, *files)
+        yield Step("programs", install, files)
+    enable = "systemctl daemon-reload; systemctl enable kubelet.service"
+    yield Step("kubelet", _shell(enable), (*programs, KUBELET))
+    text = _SANDBOX.format(programs=options.programs, version=facts.version, template=CONTAINERD)
+    yield Step("sandbox image", _shell(text), (programs[0], CONTAINERD))
+
+
+def _images(member: MemberFacts, options: Options) -> Iterator[Step]:
+    archives = tuple(f"{BUNDLE}/{file.path}" for file in options.images(member))
+    if archives:
+        text = _IMAGES.format(archives=" ".join(archives))
+        yield Step("images", _shell(text), ("/usr/bin/ctr", *archives), try_seconds=1800)
+
+
+def _await(facts: ClusterFacts) -> Step:
+    argv = (
+        "/usr/bin/curl", "--silent", "--show-error", "--fail", "--max-time", "10",
+        "--output", "/dev/null", "--cacert", CA,
+        f"https://{facts.vip}:{facts.api_port}{CLUSTER_INFO}",
+    )  # fmt: skip
+    return Step("api", argv, (CA,), try_seconds=15, pause_seconds=2, patience_seconds=7200)
+
+
+def _last(member: MemberFacts, options: Options) -> Step:
+    wants = (f"{options.programs}/kubeadm", f"{options.programs}/kubelet", CONFIG)
+    # A worker's kubelet writes it once it has its certificate: it is a member then.
+    name, text, done = "join", _JOIN, "/etc/kubernetes/kubelet.conf"
+    if member.role == "control":
+        text, done = _JOIN_CONTROL, f"{STATE}/joined"
+    if member.first:
+        name, text = "init", _INIT
+    text = text.format(path=options.path, config=CONFIG, state=STATE, pki=PKI, socket=SOCKET)
+    return Step(name, _shell(text), wants, done, try_seconds=3600, patience_seconds=7200)

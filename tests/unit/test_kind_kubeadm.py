@@ -1,0 +1,562 @@
+"""Kubernetes by kubeadm: what each member is given and does, and what is refused before."""
+
+import hashlib
+import http.server
+import re
+import subprocess
+import threading
+from collections.abc import Iterator
+from dataclasses import asdict, replace
+from ipaddress import IPv4Network
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from pydantic import ValidationError
+
+from provisioning import kinds, pki, plugins
+from provisioning.kinds import ClusterFacts, MemberFacts, Step
+from provisioning.kinds.kubeadm import PLUGIN
+from tests.fakes import kubeadm_v1beta4
+
+GOLDEN = Path(__file__).parents[1] / "golden" / "kubeadm"
+SECRET_FILES = ("/pki/", "/ca.crt")
+
+
+def a_member(number: int, role: Any, **changes: Any) -> MemberFacts:
+    labels = {"rack": f"r{number % 2}", "unit": str(number), "class": "large"}
+    made = MemberFacts(
+        f"web-{role}-{number}", role, number == 0, f"1be26c0b-03f2-4d2e-ae87-c02d7f33c12{number}",
+        f"10.30.0.{2 + number}/28", "bond0.30", labels,
+    )  # fmt: skip
+    return replace(made, **changes)
+
+
+MEMBERS = (
+    *(a_member(number, "control") for number in range(3)),
+    a_member(3, "worker", taints=("gpu=yes:NoSchedule", "slow:PreferNoSchedule")),
+    a_member(4, "worker"),
+)
+FILES = [
+    {"path": f"files/{name}", "role": role, "sha256": hashlib.sha256(name.encode()).hexdigest()}
+    for role, names in {
+        "binary": ("bin/kubeadm", "bin/kubectl", "bin/kubelet", "bin/helm"),
+        "image": ("images/etcd.tar", "images/kube-apiserver.tar", "images/kube-proxy.tar"),
+        "manifest": ("cilium.yaml",),
+    }.items()
+    for name in names
+]
+FACTS = ClusterFacts(
+    "5f0ab2", "web", "1.36.2", "10.30.0.14", 6443, "10.244.0.0/20", "10.96.0.0/16",
+    "cluster.local", MEMBERS, "https://172.22.0.1", "https://172.22.0.1/bundles/k8s/1.36.2/",
+    "172.22.0.1:5000", {"files": FILES},
+)  # fmt: skip
+FIRST, CONTROL, WORKER = MEMBERS[0], MEMBERS[1], MEMBERS[3]
+ROLES = {"first": FIRST, "control": CONTROL, "worker": WORKER}
+FIXED = {"token": "abcdef.0123456789abcdef", "vrrp": "s3cret77"}
+
+
+class Hidden(dict[str, str]):
+    """What pytest does not print where a test fails."""
+
+    def __repr__(self) -> str:
+        return f"<{len(self)} secrets>"
+
+
+@pytest.fixture(scope="module")
+def secrets() -> dict[str, str]:
+    """Real ones, but for what stands in golden files."""
+    return Hidden({**PLUGIN.secrets(FACTS), **FIXED})
+
+
+def files(member: MemberFacts, secrets: dict[str, str], facts: ClusterFacts = FACTS) -> Any:
+    return {part.path: part for part in PLUGIN.files(facts, member, secrets)}
+
+
+def text(member: MemberFacts, secrets: dict[str, str], path: str, **changes: Any) -> str:
+    told: bytes = files(member, secrets, replace(FACTS, **changes))[path].content
+    return told.decode()
+
+
+def config(member: MemberFacts, secrets: dict[str, str], **changes: Any) -> dict[str, Any]:
+    """As kubeadm reads it: kind -> document."""
+    return kubeadm_v1beta4.read(
+        text(member, secrets, "/etc/kubernetes/seed-kubeadm.yaml", **changes)
+    )
+
+
+def step(member: MemberFacts, name: str, facts: ClusterFacts = FACTS) -> Step:
+    return next(one for one in PLUGIN.steps(facts, member) if one.name == name)
+
+
+# --- files ----------------------------------------------------------------------------------------
+
+
+def test_it_is_found_as_a_plugin_and_its_helpers_are_none() -> None:
+    found = plugins.load(kinds)
+    assert found["kubeadm"] is PLUGIN
+    assert not [name for name in found if name.startswith("_")]
+
+
+@pytest.mark.parametrize("role", ROLES)
+def test_a_members_files_are_the_golden_ones(role: str, secrets: dict[str, str]) -> None:
+    made = {
+        path: part.content.decode().replace(pki.ca_cert_hash(secrets["ca.crt"]), "sha256:HASH")
+        for path, part in files(ROLES[role], secrets).items()
+        if not any(word in path for word in SECRET_FILES)
+    }
+    folder = GOLDEN / role
+    there = {p for p in folder.rglob("*") if p.is_file() and p.name != "steps.yaml"}
+    assert {f"/{p.relative_to(folder)}" for p in there} == set(made)
+    for path, content in made.items():
+        assert content == (folder / path[1:]).read_text(), path
+
+
+@pytest.mark.parametrize("role", ROLES)
+def test_a_members_steps_are_the_golden_ones(role: str) -> None:
+    told = [asdict(one) for one in PLUGIN.steps(FACTS, ROLES[role])]
+    golden = yaml.safe_load((GOLDEN / role / "steps.yaml").read_text())
+    assert [{**one, "argv": [*one["argv"]], "wants": [*one["wants"]]} for one in told] == golden
+
+
+@pytest.mark.parametrize("member", MEMBERS, ids=lambda m: m.name)
+def test_kubeadm_reads_what_each_member_has(member: MemberFacts, secrets: dict[str, str]) -> None:
+    kinds_there = {
+        "InitConfiguration", "ClusterConfiguration", "KubeletConfiguration",
+    } if member.first else {"JoinConfiguration"}  # fmt: skip
+    assert set(config(member, secrets)) == kinds_there
+
+
+def test_the_check_of_that_is_strict() -> None:
+    good = (GOLDEN / "first/etc/kubernetes/seed-kubeadm.yaml").read_text()
+    kubeadm_v1beta4.read(good)
+    for old, new in (
+        ("clusterName:", "clustername:"),
+        ("discovery: 30m0s", "discoverytime: 30m0s"),
+        ("bindPort: 6444", "bindPort: '6444'"),
+        ("- name: node-ip\n    value: 10.30.0.2", "- node-ip: 10.30.0.2"),
+        ("v1beta4", "v1beta3"),
+    ):
+        assert old in good
+        with pytest.raises(ValidationError):
+            kubeadm_v1beta4.read(good.replace(old, new))
+
+
+def test_the_first_begins_with_the_token_and_the_address(secrets: dict[str, str]) -> None:
+    read = config(FIRST, secrets)
+    init, cluster = read["InitConfiguration"], read["ClusterConfiguration"]
+    assert [one.token for one in init.bootstrapTokens] == [secrets["token"]]
+    assert cluster.controlPlaneEndpoint == "10.30.0.14:6443"
+    assert cluster.kubernetesVersion == "v1.36.2"
+    assert {"10.30.0.14", "10.30.0.4", "web-control-2"} < set(cluster.apiServer.certSANs)
+    assert read["KubeletConfiguration"].cgroupDriver == "systemd"
+
+
+@pytest.mark.parametrize("member", [CONTROL, WORKER], ids=["control", "worker"])
+def test_who_joins_trusts_this_ca_alone(member: MemberFacts, secrets: dict[str, str]) -> None:
+    discovery = config(member, secrets)["JoinConfiguration"].discovery.bootstrapToken
+    assert discovery.caCertHashes == [pki.ca_cert_hash(secrets["ca.crt"])]
+    assert discovery.apiServerEndpoint == "10.30.0.14:6443"
+    assert not discovery.unsafeSkipCAVerification
+
+
+def test_only_a_control_plane_joins_as_one(secrets: dict[str, str]) -> None:
+    joins = config(CONTROL, secrets)["JoinConfiguration"].controlPlane
+    assert joins.localAPIEndpoint.advertiseAddress == "10.30.0.3"
+    assert config(WORKER, secrets)["JoinConfiguration"].controlPlane is None
+
+
+@pytest.mark.parametrize("member", MEMBERS, ids=lambda m: m.name)
+def test_each_node_says_where_it_is(member: MemberFacts, secrets: dict[str, str]) -> None:
+    (registration,) = (
+        document.nodeRegistration
+        for document in config(member, secrets).values()
+        if hasattr(document, "nodeRegistration")
+    )
+    given = {arg.name: arg.value for arg in registration.kubeletExtraArgs}
+    assert registration.name == member.name
+    assert given["provider-id"] == f"seed://{member.node_uuid}"
+    assert given["node-ip"] == member.address.partition("/")[0]
+    assert dict(label.split("=") for label in given["node-labels"].split(",")) == {
+        "seed.class": "large",
+        "seed.rack": member.labels["rack"],
+        "seed.unit": member.labels["unit"],
+        "seed.node-uuid": member.node_uuid,
+    }
+
+
+def taints(member: MemberFacts, secrets: dict[str, str], **changes: Any) -> list[Any]:
+    (document,) = (
+        one for one in config(member, secrets, **changes).values() if hasattr(one, "timeouts")
+    )
+    return [(one.key, one.value, one.effect) for one in document.nodeRegistration.taints]
+
+
+def test_taints_are_the_members_own(secrets: dict[str, str]) -> None:
+    assert taints(WORKER, secrets) == [
+        ("gpu", "yes", "NoSchedule"), ("slow", "", "PreferNoSchedule"),
+    ]  # fmt: skip
+    assert taints(MEMBERS[4], secrets) == []
+
+
+def test_control_planes_keep_pods_off_unless_there_is_no_worker(secrets: dict[str, str]) -> None:
+    own = ("node-role.kubernetes.io/control-plane", "", "NoSchedule")
+    assert taints(CONTROL, secrets) == [own]
+    assert taints(FIRST, secrets, members=MEMBERS[:3]) == []
+
+
+def test_all_control_planes_have_the_same_cas_and_a_worker_none(secrets: dict[str, str]) -> None:
+    below = {path for path in secrets if path not in ("token", "vrrp")}
+    for member in (FIRST, CONTROL):
+        own = files(member, secrets)
+        for path in below:
+            part = own[f"/etc/kubernetes/pki/{path}"]
+            assert (part.mode, part.content.decode()) == (0o600, secrets[path])
+    assert not [path for path in files(WORKER, secrets) if "/pki/" in path]
+
+
+@pytest.mark.parametrize("member", [FIRST, CONTROL, WORKER], ids=ROLES)
+def test_what_is_secret_is_for_root_alone(member: MemberFacts, secrets: dict[str, str]) -> None:
+    hidden = [secrets[name] for name in ("token", "vrrp", "ca.key", "sa.key", "etcd/ca.key")]
+    for part in files(member, secrets).values():
+        if any(secret in part.content.decode() for secret in hidden):
+            assert part.mode == 0o600, part.path
+    told = repr([asdict(one) for one in PLUGIN.steps(FACTS, member)])
+    assert not [secret for secret in hidden if secret in told]
+    names = [part.name for part in files(member, secrets).values()]
+    assert len(names) == len(set(names))
+
+
+@pytest.mark.parametrize(("port", "behind"), [(6443, 6444), (443, 6443), (8443, 6443)])
+def test_clients_and_api_servers_have_ports_of_their_own(
+    port: int, behind: int, secrets: dict[str, str]
+) -> None:
+    read = config(FIRST, secrets, api_port=port)
+    assert read["InitConfiguration"].localAPIEndpoint.bindPort == behind
+    assert read["ClusterConfiguration"].controlPlaneEndpoint == f"10.30.0.14:{port}"
+    haproxy = text(FIRST, secrets, "/etc/haproxy/haproxy.cfg", api_port=port)
+    assert f"bind 10.30.0.14:{port} transparent" in haproxy
+    assert re.findall(r" server (\S+) (\S+)", haproxy) == [
+        (f"web-control-{n}", f"10.30.0.{2 + n}:{behind}") for n in range(3)
+    ]
+
+
+def test_the_address_goes_to_the_next_in_order(secrets: dict[str, str]) -> None:
+    told = [text(one, secrets, "/etc/keepalived/keepalived.conf") for one in MEMBERS[:3]]
+    assert [re.findall(r"priority (\d+)", one) for one in told] == [["150"], ["149"], ["148"]]
+    assert [re.findall(r"unicast_peer {([^}]*)}", one)[0].split() for one in told] == [
+        ["10.30.0.3", "10.30.0.4"], ["10.30.0.2", "10.30.0.4"], ["10.30.0.2", "10.30.0.3"],
+    ]  # fmt: skip
+    assert len({re.findall(r"virtual_router_id (\d+)", one)[0] for one in told}) == 1
+
+
+def test_workers_know_nobody_but_the_address(secrets: dict[str, str]) -> None:
+    own = files(WORKER, secrets)
+    assert not [path for path in own if "haproxy" in path or "keepalived" in path]
+    reached = re.findall(
+        r"10\.30\.0\.\d+", own["/etc/kubernetes/seed-kubeadm.yaml"].content.decode()
+    )
+    assert set(reached) == {"10.30.0.14", "10.30.0.5"}
+
+
+# --- pods -----------------------------------------------------------------------------------------
+
+
+def pods_of(member: MemberFacts, secrets: dict[str, str]) -> IPv4Network:
+    conflist = yaml.safe_load(text(member, secrets, "/etc/cni/net.d/10-seed.conflist"))
+    return IPv4Network(conflist["plugins"][0]["ipam"]["ranges"][0][0]["subnet"])
+
+
+def test_each_nodes_pods_are_where_all_others_look_for_them(secrets: dict[str, str]) -> None:
+    for member in MEMBERS:
+        routes = text(member, secrets, "/etc/seed/pods/routes")
+        for other in MEMBERS:
+            line = (
+                f"route replace {pods_of(other, secrets)} via {other.address.partition('/')[0]} "
+                f"dev {member.interface}\n"
+            )
+            assert (line in routes) == (other != member)
+    assert len({pods_of(member, secrets) for member in MEMBERS}) == len(MEMBERS)
+
+
+def test_a_node_that_comes_or_goes_changes_nothing_on_the_others(secrets: dict[str, str]) -> None:
+    paths = ("/etc/seed/pods/routes", "/etc/cni/net.d/10-seed.conflist")
+    for path in paths:
+        fewer = text(WORKER, secrets, path, members=(*MEMBERS[:2], WORKER))
+        assert fewer == text(WORKER, secrets, path)
+
+
+def test_another_cni_brings_its_own(secrets: dict[str, str]) -> None:
+    options = {"files": FILES, "cni": "cilium"}
+    own = files(FIRST, secrets, replace(FACTS, options=options))
+    assert not [path for path in own if "cni" in path or "pods" in path]
+    assert "pod network" not in [
+        one.name for one in PLUGIN.steps(replace(FACTS, options=options), FIRST)
+    ]
+    given = config(FIRST, secrets)["ClusterConfiguration"].controllerManager.extraArgs
+    assert [(arg.name, arg.value) for arg in given] == [("allocate-node-cidrs", "false")]
+    assert config(FIRST, secrets, options=options)["ClusterConfiguration"].controllerManager is None
+
+
+# --- steps ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("member", "names"),
+    [
+        (FIRST, ["containerd", "pod network", "load balancer", "address", "bundle", "programs",
+                 "kubelet", "sandbox image", "images", "init"]),
+        (CONTROL, ["containerd", "pod network", "load balancer", "address", "bundle", "programs",
+                   "kubelet", "sandbox image", "images", "api", "join"]),
+        (WORKER, ["containerd", "pod network", "bundle", "programs", "kubelet", "sandbox image",
+                  "images", "api", "join"]),
+    ],
+    ids=ROLES,
+)  # fmt: skip
+def test_the_order(member: MemberFacts, names: list[str]) -> None:
+    assert [one.name for one in PLUGIN.steps(FACTS, member)] == names
+
+
+@pytest.mark.parametrize("member", [FIRST, CONTROL, WORKER], ids=ROLES)
+def test_without_a_bundle_the_missing_program_is_named(member: MemberFacts) -> None:
+    facts = replace(FACTS, bundle_url="", options={"programs": "/opt/bin"})
+    waits = [one for one in PLUGIN.steps(facts, member) if "/opt/bin" in repr(one)]
+    assert waits[0].wants[:3] == ("/opt/bin/kubeadm", "/opt/bin/kubelet", "/opt/bin/kubectl")
+    assert "/opt/bin/kubeadm" in waits[-1].wants
+    assert not [one for one in PLUGIN.steps(facts, member) if "bundle" in repr(one)]
+
+
+def test_a_worker_takes_no_images_of_a_control_plane() -> None:
+    folder = "/var/lib/seed/bundle/files/images"
+    assert step(WORKER, "images").wants == ("/usr/bin/ctr", f"{folder}/kube-proxy.tar")
+    assert len(step(FIRST, "images").wants) == 4
+
+
+@pytest.mark.parametrize("member", MEMBERS, ids=lambda m: m.name)
+def test_each_shell_text_is_one(member: MemberFacts) -> None:
+    for one in PLUGIN.steps(FACTS, member):
+        assert one.argv[0].startswith("/"), "a unit's PATH is not a person's"
+        if one.argv[0].endswith("sh"):
+            subprocess.run([one.argv[0], "-nc", one.argv[2]], check=True, timeout=10)
+
+
+class Folder(http.server.SimpleHTTPRequestHandler):
+    def log_message(self, format: str, *args: Any) -> None:
+        """Nothing: pytest's output is for what failed."""
+
+
+@pytest.fixture
+def served(tmp_path: Path) -> Iterator[tuple[Path, str]]:
+    """A folder, and where it can be fetched from."""
+    folder = tmp_path / "served"
+    for file in FILES:
+        path = folder / file["path"]
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(file["path"].removeprefix("files/"))
+    server = http.server.ThreadingHTTPServer(
+        ("127.0.0.1", 0), lambda *args: Folder(*args, directory=str(folder))
+    )
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+    thread.start()
+    yield folder, f"http://127.0.0.1:{server.server_port}"
+    server.shutdown()
+    thread.join(10)
+    server.server_close()
+
+
+def fetch(
+    url: str, tmp_path: Path, secrets: dict[str, str]
+) -> tuple[subprocess.CompletedProcess[str], Path]:
+    """The step `bundle` of a worker, with its folders below tmp_path."""
+    facts = replace(FACTS, bundle_url=url)
+    listed, folder = tmp_path / "listed", tmp_path / "bundle"
+    listed.write_bytes(files(WORKER, secrets, facts)["/etc/seed/kubeadm/bundle.sha256"].content)
+    argv = [
+        word.replace("/var/lib/seed/bundle", str(folder)).replace(
+            "/etc/seed/kubeadm/bundle.sha256", str(listed)
+        )
+        for word in step(WORKER, "bundle", facts).argv
+    ]
+    done = subprocess.run(argv, capture_output=True, text=True, timeout=30, check=False)
+    return done, folder
+
+
+def test_a_member_fetches_what_it_uses(
+    served: tuple[Path, str], tmp_path: Path, secrets: dict[str, str]
+) -> None:
+    done, folder = fetch(served[1], tmp_path, secrets)
+    assert done.returncode == 0, done.stderr
+    assert {str(p.relative_to(folder)) for p in folder.rglob("*") if p.is_file()} == {
+        "files/bin/kubeadm", "files/bin/kubelet", "files/bin/kubectl",
+        "files/images/kube-proxy.tar",
+    }  # fmt: skip
+
+
+def test_what_is_there_whole_is_not_fetched_again(
+    served: tuple[Path, str], tmp_path: Path, secrets: dict[str, str]
+) -> None:
+    _, folder = fetch(served[1], tmp_path, secrets)
+    (folder / "files/bin/kubelet").write_text("half of it")
+    for path in ("files/bin/kubeadm", "files/bin/kubectl"):
+        (served[0] / path).unlink()
+    done, _ = fetch(served[1], tmp_path, secrets)
+    assert done.returncode == 0, done.stderr
+    assert (folder / "files/bin/kubelet").read_text() == "bin/kubelet"
+
+
+def test_a_file_that_is_another_is_refused_by_name(
+    served: tuple[Path, str], tmp_path: Path, secrets: dict[str, str]
+) -> None:
+    (served[0] / "files/bin/kubelet").write_text("something else")
+    done, folder = fetch(served[1], tmp_path, secrets)
+    assert done.returncode == 1
+    assert "files/bin/kubelet of the bundle is not what it should be" in done.stdout
+    assert not (folder / "files/bin/kubelet").exists()
+
+
+def test_a_file_that_the_seed_does_not_have_fails(
+    served: tuple[Path, str], tmp_path: Path, secrets: dict[str, str]
+) -> None:
+    (served[0] / "files/bin/kubelet").unlink()
+    done, _ = fetch(served[1], tmp_path, secrets)
+    assert done.returncode != 0
+    assert "404" in done.stderr
+
+
+KUBEADM = """\
+#!/bin/sh
+# Fails as often as the file fails has lines. Like kubeadm's own, its reset takes the CAs away.
+echo "$*" >> {root}/calls
+case "$1" in
+  reset) rm -rf {root}/etc/kubernetes/pki ;;
+  *) [ -z "{pki}" ] || cat {root}/etc/kubernetes/pki/ca.key >> {root}/seen
+     [ -s {root}/fails ] && {{ sed -i 1d {root}/fails; exit 1; }}
+     touch {root}/etc/kubernetes/kubelet.conf ;;
+esac
+"""
+
+
+def last_step(member: MemberFacts, root: Path, fails: int) -> list[int]:
+    """Exit codes of its last step, tried until it is over, with a kubeadm that fails at first."""
+    facts = replace(FACTS, options={"files": FILES, "programs": f"{root}/bin"})
+    (root / "bin").mkdir()
+    program = root / "bin/kubeadm"
+    program.write_text(KUBEADM.format(root=root, pki="yes" if member.role == "control" else ""))
+    program.chmod(0o755)
+    (root / "etc/kubernetes/pki").mkdir(parents=True)
+    (root / "etc/kubernetes/pki/ca.key").write_text("key\n")
+    (root / "fails").write_text("x\n" * fails)
+    last = PLUGIN.steps(facts, member)[-1]
+    argv = [re.sub(r"(?<![\w/])/(etc|var)/", rf"{root}/\1/", word) for word in last.argv]
+    codes = [
+        subprocess.run(argv, capture_output=True, timeout=20, check=False, env={}).returncode
+        for _ in range(fails + 1)
+    ]
+    assert (root / last.done[1:]).exists()
+    return codes
+
+
+@pytest.mark.parametrize(
+    ("member", "calls"),
+    [
+        (FIRST, ["init", "init", "init"]),
+        (CONTROL, ["join", "reset", "join", "reset", "join"]),
+        (WORKER, ["join", "join", "join"]),
+    ],
+    ids=ROLES,
+)
+def test_a_try_that_failed_is_followed_by_one_that_can_succeed(
+    member: MemberFacts, calls: list[str], tmp_path: Path
+) -> None:
+    assert last_step(member, tmp_path, fails=2) == [1, 1, 0]
+    told = (tmp_path / "calls").read_text().splitlines()
+    assert [line.split()[0] for line in told] == calls
+    if member.role == "control":
+        assert (tmp_path / "seen").read_text() == "key\n" * 3, "the CAs are there at each try"
+
+
+def test_the_token_is_not_printed() -> None:
+    assert "--skip-token-print" in step(FIRST, "init").argv[2]
+
+
+# --- faults ---------------------------------------------------------------------------------------
+
+
+def faults(**changes: Any) -> list[tuple[str, str]]:
+    found = PLUGIN.faults(replace(FACTS, **changes))
+    assert all(one.remedy and one.sentence for one in found)
+    return [(one.field, one.sentence) for one in found]
+
+
+def test_a_good_cluster_has_no_fault() -> None:
+    assert faults() == []
+    assert faults(members=MEMBERS[:1]) == []
+    assert faults(bundle_url="", options={}) == []
+
+
+MOVED = (*MEMBERS[:4], replace(MEMBERS[4], address="10.31.0.5/28"))
+WIDE = tuple(replace(m, address=f"10.30.{n}.9/16") for n, m in enumerate(MEMBERS))
+
+
+@pytest.mark.parametrize(
+    ("changes", "field", "says"),
+    [
+        ({"members": MEMBERS[:2]}, "control.count", "2 control planes"),
+        ({"members": MEMBERS[3:]}, "control.count", "0 control planes"),
+        ({"version": "1.33.9"}, "version", "'1.33.9' is no version"),
+        ({"version": "1.37.0"}, "version", "'1.37.0' is no version"),
+        ({"version": "v1.36.2"}, "version", "'v1.36.2' is no version"),
+        ({"version": "1.36"}, "version", "'1.36' is no version"),
+        ({"version": "1.36.2\n"}, "version", "is no version"),
+        ({"version": "1.36.2-rc.1"}, "version", "is no version"),
+        ({"vip": "10.30.0.3"}, "vip", "10.30.0.3 is the address of web-control-1"),
+        ({"vip": "10.30.0.5"}, "vip", "10.30.0.5 is the address of web-worker-3"),
+        ({"vip": "10.31.0.3"}, "vip", "10.31.0.3 is not in 10.30.0.0/28"),
+        ({"vip": "fd00::1"}, "vip", "'fd00::1' is no IPv4 address"),
+        ({"vip": ""}, "vip", "'' is no IPv4 address"),
+        ({"api_port": 10250}, "api_port", "port 10250 is kubelet's"),
+        ({"api_port": 8404}, "api_port", "port 8404 is haproxy's own"),
+        ({"api_port": 0}, "api_port", "port 0 is none"),
+        ({"pod_cidr": "10.244.0.1/20"}, "pod_cidr", "is no range"),
+        ({"pod_cidr": "fd00::/64"}, "pod_cidr", "is no range"),
+        ({"service_cidr": "many"}, "service_cidr", "is no range"),
+        ({"service_cidr": "10.244.8.0/24"}, "service_cidr", "overlaps pod_cidr, 10.244.0.0/20"),
+        ({"pod_cidr": "10.30.0.0/16"}, "pod_cidr", "overlaps the network of web-"),
+        ({"service_cidr": "10.30.0.0/28"}, "service_cidr", "overlaps the network of web-"),
+        ({"service_cidr": "10.96.0.0/29"}, "service_cidr", "too small"),
+        ({"service_cidr": "11.0.0.0/8"}, "service_cidr", "too large"),
+        ({"pod_cidr": "10.244.0.0/22"}, "pod_cidr", "has 4 ranges of /24, and web-control-2"),
+        ({"pod_cidr": "10.244.0.0/25"}, "pod_cidr", "has 0 ranges"),
+        ({"pod_cidr": "10.244.0.0/22", "options": {"files": FILES, "cni": "calico"}},
+         "pod_cidr", "no /24 for each of 5 nodes"),
+        ({"members": MOVED}, "options.cni", "10.30.0.0/28 and 10.31.0.0/28"),
+        ({"members": WIDE, "pod_cidr": "10.128.0.0/9", "service_cidr": "10.96.0.0/16"},
+         "pod_cidr", "has 1024 ranges of /24, and web-worker-4"),
+        ({"members": (*MEMBERS[:4], replace(MEMBERS[4], address="fd00::5/64"))},
+         "networks", "no IPv4 address"),
+        ({"members": (*MEMBERS[:4], replace(MEMBERS[4], taints=("gpu=yes",)))},
+         "worker.taints", "'gpu=yes' of web-worker-4"),
+        ({"dns_domain": "Cluster_Local"}, "dns_domain", "no domain name"),
+        ({"options": {"files": FILES, "cni": "kuryr"}}, "options.cni", "bridge"),
+        ({"options": {"files": FILES, "cnii": "bridge"}}, "options.cnii", "not as it must be"),
+        ({"options": {"files": [{**FILES[0], "path": "files/../x"}]}},
+         "options.files.0.path", "not as it must be"),
+        ({"options": {"files": FILES[:2]}}, "bundle", "has no kubelet"),
+        ({"options": {"files": FILES[:3]}}, "bundle", "has no archive of an image"),
+    ],
+    ids=lambda value: repr(value)[:40] if isinstance(value, dict) else None,
+)  # fmt: skip
+def test_what_cannot_be_is_told_by_its_field(
+    changes: dict[str, Any], field: str, says: str
+) -> None:
+    found = faults(**changes)
+    assert {name for name, sentence in found if says in sentence} == {field}, found
+
+
+def test_all_faults_are_told_at_once() -> None:
+    found = faults(
+        members=MEMBERS[:2], version="1.30.0", vip="10.30.0.2", pod_cidr="x", api_port=22
+    )
+    told = ["version", "control.count", "vip", "api_port", "pod_cidr"]
+    assert [field for field, _ in found] == told
