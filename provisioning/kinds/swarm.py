@@ -1,20 +1,23 @@
-"""Docker Swarm of Debian's docker.io (tried with 20.10 and, by hand, 26.1): needs no download.
+"""Docker Swarm of Debian's docker.io (20.10 and 26.1 were seen): needs no download.
 
 Its join tokens cannot be chosen: the first manager makes them, and hands them to the others through
 the node gateway, sealed with keys that only this cluster's nodes have. Roles: control = manager.
 The addresses of overlay networks come of pod_cidr, those of each node's own bridges of
-service_cidr. What calls Docker on the nodes: provisioning/on_node/swarm.py.
+service_cidr. vip: a manager has it, so published services answer there too, and at api_port what
+managers serve (port 2377); it may be left out. What calls Docker on the nodes:
+provisioning/on_node/swarm.py.
 """
 
 import json
 import re
 from dataclasses import dataclass
-from ipaddress import IPv4Network, ip_address, ip_interface, ip_network
+from ipaddress import IPv4Interface, IPv4Network
 from pathlib import Path
 from secrets import token_hex
 
 from provisioning import on_node
-from provisioning.kinds import ClusterFacts, Fault, MemberFacts, Step
+from provisioning.kinds import ClusterFacts, Fault, MemberFacts, Step, _vip
+from provisioning.kinds._vip import bare, control_planes
 from provisioning.on_node import MEMBER
 from provisioning.targets import PartSpec
 
@@ -25,18 +28,15 @@ _TOKEN = "/var/lib/seed-member/swarm-token"  # noqa: S105 - a path
 _KEY, _MANAGER_KEY = f"{MEMBER}/key", f"{MEMBER}/manager.key"
 _SWARM, _FACTS = f"{MEMBER}/swarm.py", f"{MEMBER}/swarm.json"
 _REGISTRY = re.compile(r"(https?://)?[A-Za-z0-9.-]+(:[0-9]{1,5})?/?")
-_SCHEDULES_NOT = (":NoSchedule", ":NoExecute")
-
-
-def _managers(facts: ClusterFacts) -> list[MemberFacts]:
-    return [member for member in facts.members if member.role == "control"]
+_PORT = 2377
+_TAKEN = {22: "sshd's", _PORT: "the swarm's", 7946: "the swarm's"}
 
 
 # --- faults -------------------------------------------------------------------------------------
 
 
 def _count(facts: ClusterFacts) -> list[Fault]:
-    count = len(_managers(facts))
+    count = len(control_planes(facts))
     if count % 2:
         return []
     if not count:
@@ -48,12 +48,11 @@ def _count(facts: ClusterFacts) -> list[Fault]:
 def _pool(field: str, text: str) -> list[Fault]:
     remedy = "Write an IPv4 range, e.g. 10.244.0.0/16."
     try:
-        net = ip_network(text)
+        net = IPv4Network(text)
     except ValueError:
-        return [Fault(field, f"{text!r} is not a range of addresses", remedy)]
-    if net.version != 4 or net.prefixlen > _SMALLEST:
-        problem = f"{net}: Docker's pools are IPv4 and of /{_SMALLEST} at least"
-        return [Fault(field, problem, remedy)]
+        return [Fault(field, f"{text!r} is not a range of IPv4 addresses", remedy)]
+    if net.prefixlen > _SMALLEST:
+        return [Fault(field, f"{net} has no room: Docker's pools are /{_SMALLEST} here", remedy)]
     return []
 
 
@@ -64,25 +63,39 @@ def _overlaps(facts: ClusterFacts) -> list[Fault]:
     found = []
     if pods.overlaps(services):
         found.append(Fault("service_cidr", f"{services} overlaps pod_cidr {pods}", remedy))
-    wires = {ip_interface(member.address).network for member in facts.members}
+    wires = sorted({IPv4Interface(member.address).network for member in facts.members})
     for field, pool in (("pod_cidr", pods), ("service_cidr", services)):
-        for wire in sorted(str(net) for net in wires if net.version == 4 and net.overlaps(pool)):
+        for wire in filter(pool.overlaps, wires):
             found.append(Fault(field, f"{pool} overlaps the members' network {wire}", remedy))
     return found
 
 
-def _addresses(facts: ClusterFacts) -> list[Fault]:
+def _not_ipv4(facts: ClusterFacts) -> list[Fault]:
+    """Docker's overlay networks over IPv6 were not tried."""
     found = []
     for member in facts.members:
-        own = ip_interface(member.address)
-        if own.version != 4:
-            problem = f"{member.name} has {own.ip}: a swarm's overlay networks go over IPv4 here"
-            found.append(Fault("networks.api", problem, "Give the role api an IPv4 subnet."))
-        if facts.vip and own.ip == ip_address(facts.vip):
-            problem = f"{facts.vip} is the address of its member {member.name}"
-            remedy = "Take one that no node has: `seed network show NAME`."
-            found.append(Fault("vip", problem, remedy))
+        try:
+            IPv4Interface(member.address)
+        except ValueError:
+            problem = f"{member.name} has {member.address} in the network of role api: no IPv4"
+            remedy = "Take a layout whose network of role api has IPv4."
+            found.append(Fault("networks", problem, remedy))
     return found
+
+
+def _drains(member: MemberFacts, taint: str) -> bool:
+    """Swarm has no taints. A manager may be without tasks; a worker without any is none."""
+    return member.role == "control" and taint.endswith((":NoSchedule", ":NoExecute"))
+
+
+def _taints(facts: ClusterFacts) -> list[Fault]:
+    remedy = "Leave it out, and place services by label: --constraint node.labels.KEY==VALUE."
+    return [
+        Fault("taints", f"a swarm has nothing like the taint {taint} of {member.name}", remedy)
+        for member in facts.members
+        for taint in member.taints
+        if not _drains(member, taint)
+    ]
 
 
 def _words(facts: ClusterFacts) -> list[Fault]:
@@ -97,11 +110,6 @@ def _words(facts: ClusterFacts) -> list[Fault]:
 
 
 # --- what a member gets -------------------------------------------------------------------------
-
-
-def _availability(member: MemberFacts) -> str:
-    """Swarm has no taints: what keeps pods away keeps tasks away."""
-    return "drain" if any(taint.endswith(_SCHEDULES_NOT) for taint in member.taints) else "active"
 
 
 def _daemon(facts: ClusterFacts, member: MemberFacts) -> str:
@@ -120,18 +128,22 @@ def _daemon(facts: ClusterFacts, member: MemberFacts) -> str:
 
 def _swarm(facts: ClusterFacts, member: MemberFacts) -> str:
     """What on_node/swarm.py reads."""
-    managers = sorted(_managers(facts), key=lambda one: not one.first)
+    managers = sorted(control_planes(facts), key=lambda one: not one.first)
     told = {
         "role": "manager" if member.role == "control" else "worker",
         "first": member.first,
-        "address": str(ip_interface(member.address).ip),
-        "managers": [str(ip_interface(one.address).ip) for one in managers],
+        "address": bare(member),
+        "managers": [bare(one) for one in managers],
         "pool": facts.pod_cidr,
         "subnet_size": _SUBNET,
-        "availability": _availability(member),
+        "availability": "drain" if any(_drains(member, t) for t in member.taints) else "active",
         "version": facts.version,
     }
     return json.dumps(told, indent=2) + "\n"
+
+
+def _part(path: str, text: str, mode: int = 0o644) -> PartSpec:
+    return PartSpec(path, path, mode, text.encode())
 
 
 def _call(file: str, *words: str) -> tuple[str, ...]:
@@ -153,27 +165,38 @@ class Swarm:
     name: str = "swarm"
 
     def faults(self, facts: ClusterFacts) -> list[Fault]:
-        found = _count(facts) + _addresses(facts) + _words(facts)
+        if found := _not_ipv4(facts):
+            return found
         pools = _pool("pod_cidr", facts.pod_cidr) + _pool("service_cidr", facts.service_cidr)
-        return found + (pools or _overlaps(facts))
+        about_vip = _vip.faults(facts, _TAKEN) if facts.vip else []
+        return [
+            *_count(facts),
+            *about_vip,
+            *(pools or _overlaps(facts)),
+            *_taints(facts),
+            *_words(facts),
+        ]
 
     def secrets(self, facts: ClusterFacts) -> dict[str, str]:
-        """Two: a worker cannot open what makes managers."""
-        return {"key": token_hex(32), "manager-key": token_hex(32)}
+        """Two keys: a worker cannot open what makes managers. "vrrp": keepalived's."""
+        return {
+            "key": token_hex(32), "manager-key": token_hex(32), "vrrp": _vip.new_password(),
+        }  # fmt: skip
 
     def files(
         self, facts: ClusterFacts, member: MemberFacts, secrets: dict[str, str]
     ) -> list[PartSpec]:
-        script = Path(on_node.__file__).with_name("swarm.py").read_bytes()
+        script = Path(on_node.__file__).with_name("swarm.py").read_text()
         found = [
-            PartSpec(_KEY, _KEY, 0o600, f"{secrets['key']}\n".encode()),
-            PartSpec(_DAEMON, _DAEMON, 0o644, _daemon(facts, member).encode()),
-            PartSpec(_FACTS, _FACTS, 0o644, _swarm(facts, member).encode()),
-            PartSpec(_SWARM, _SWARM, 0o755, script),
+            _part(_KEY, f"{secrets['key']}\n", 0o600),
+            _part(_DAEMON, _daemon(facts, member)),
+            _part(_FACTS, _swarm(facts, member)),
+            _part(_SWARM, script, 0o755),
         ]
         if member.role == "control":
-            content = f"{secrets['manager-key']}\n".encode()
-            found.append(PartSpec(_MANAGER_KEY, _MANAGER_KEY, 0o600, content))
+            found.append(_part(_MANAGER_KEY, f"{secrets['manager-key']}\n", 0o600))
+            if facts.vip:
+                found += _vip.parts(facts, member, secrets["vrrp"], _PORT)
         return found
 
     def steps(self, facts: ClusterFacts, member: MemberFacts) -> list[Step]:
@@ -189,6 +212,8 @@ class Swarm:
         if member.first:
             wants = (_KEY, _MANAGER_KEY)
             begun.append(Step("tokens", _call("swarm.py", "tokens"), wants, pause_seconds=2))
+        if member.role == "control" and facts.vip:
+            begun += _vip.steps(facts)
         return begun
 
     def check(self, facts: ClusterFacts, member: MemberFacts) -> tuple[str, ...]:

@@ -61,7 +61,7 @@ def ask(method: str, path: str, body: Any = None) -> Any:  # noqa: ANN401
 
 
 def wanted_version(facts: dict[str, Any]) -> None:
-    has, wanted = str(ask("GET", "/version")["Version"]), facts["version"]
+    has, wanted = str(ask("GET", "/version")["Version"]).partition("+")[0], facts["version"]
     if wanted and not f"{has}.".startswith(f"{wanted}."):
         raise Refused(f"this image has Docker {has}, and {wanted} was asked for")
 
