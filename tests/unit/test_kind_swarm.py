@@ -338,6 +338,20 @@ def test_the_first_begins_and_hands_each_token_to_those_who_may_have_it() -> Non
     }  # fmt: skip
 
 
+def test_a_beginning_that_was_cut_off_begins_again() -> None:
+    swarm = Swarm()
+    with a_node(MEMBERS[0], swarm) as node:
+        node.own["state"] = "error"
+        assert node.runs("join") == ""
+    assert [one["Spec"]["Role"] for one in swarm.nodes] == ["manager"]
+
+
+def test_the_first_is_asked_first() -> None:
+    members = (MEMBERS[2], MEMBERS[0], MEMBERS[1])
+    told = json.loads(files(MEMBERS[3], members=members)["/etc/seed-member/swarm.json"].content)
+    assert told["managers"] == ["10.30.0.2", "10.30.0.4", "10.30.0.3"]
+
+
 def test_who_replaces_the_first_joins_and_begins_no_second_swarm() -> None:
     swarm = Swarm()
     with a_node(MEMBERS[0], swarm) as node:
@@ -380,6 +394,7 @@ def test_a_manager_that_was_asked_to_has_no_tasks() -> None:
     [
         ("26.1.5", ""), ("26", ""), ("", ""),
         ("26.10", "this image has Docker 26.1.5, and 26.10 was asked for"),
+        ("2", "this image has Docker 26.1.5, and 2 was asked for"),
         ("27", "this image has Docker 26.1.5, and 27 was asked for"),
     ],
 )  # fmt: skip
