@@ -131,23 +131,23 @@ class Reports(threading.Thread):
             with self.changed:
                 self.changed.wait_for(lambda: self.pending)
                 step, report = next(iter(self.pending.items()))
-            over = self.send(report)
+            self.pause = self.send(report)
             with self.changed:
-                if over and self.pending.get(step) is report:
+                if not self.pause and self.pending.get(step) is report:
                     del self.pending[step]
-            self.pause = 0 if over else min(LONGEST_PAUSE, max(1, 2 * self.pause))
             time.sleep(max(BETWEEN_REPORTS, jitter(self.pause)))
 
-    def send(self, report: dict[str, Any]) -> bool:
-        """Whether there is nothing more to do for it."""
+    def send(self, report: dict[str, Any]) -> float:
+        """Seconds until it is to be sent again; 0: there is nothing more to do for it."""
         body = json.dumps(report).encode()
         status, _, trouble = self.gateway.ask("POST", "/v1/members", body)
         if trouble != self.trouble:
             log(trouble or "the seed takes reports again")
         self.trouble = trouble
-        # What is wrong with this one report stays wrong; a token may become good (a restored seed).
-        refused = 400 <= status < 500 and status not in (401, 403, 404, 408, 429)
-        return refused or not trouble
+        if status in (401, 403, 404):  # may become good: a seed that was restored
+            return LATER
+        refused = 400 <= status < 500 and status not in (408, 429)  # this one report stays wrong
+        return 0 if refused or not trouble else min(LONGEST_PAUSE, max(1, 2 * self.pause))
 
 
 # --- one try ------------------------------------------------------------------------------------
