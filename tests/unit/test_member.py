@@ -437,6 +437,7 @@ def test_a_reply_that_is_garbage_is_no_answer(
     [
         (401, "the seed refuses this member's token (401)"), (302, "the seed answered 302"),
         (503, "the seed answered 503"),
+        (429, "the seed answered 429"),
     ],
 )  # fmt: skip
 def test_a_refusal_is_said_and_the_steps_go_on(
