@@ -44,8 +44,7 @@ class ClusterFacts:
     """What all members have in common.
 
     vip: of the API, bare; api_port: where clients reach it. gateway_url: the node gateway's,
-    https://ADDRESS. bundle_url: of its files; empty: none is used. options: the kind's own,
-    checked.
+    https://ADDRESS. bundle_url: of its files; empty: none is used. options: the kind's own.
     """
 
     id: str

@@ -18,6 +18,14 @@ TAINT: Final = re.compile(
     r"(?P<key>[A-Za-z0-9][A-Za-z0-9._/-]*)(=(?P<value>[A-Za-z0-9._-]*))?"
     r":(?P<effect>NoSchedule|PreferNoSchedule|NoExecute)"
 )
+OURS: Final = ("rack", "unit", "class")
+"""Labels that are Seed's: seed.rack on a node."""
+THEIRS: Final = re.compile(r"([^/]*\.)?(kubernetes|k8s)\.io/.*")
+ALLOWED: Final = re.compile(
+    r"([^/]*\.)?(kubelet|node)\.kubernetes\.io/.*|topology\.kubernetes\.io/(zone|region)"
+)
+"""Of THEIRS, what a kubelet may say of itself: with another it does not start (kubelet 1.36,
+--node-labels)."""
 CONTROL_PLANE: Final = {"key": "node-role.kubernetes.io/control-plane", "effect": "NoSchedule"}
 GROUP: Final = "system:bootstrappers:kubeadm:default-node-token"
 SOCKET: Final = "unix:///run/containerd/containerd.sock"
@@ -53,6 +61,7 @@ KUBELET: Final = """\
 Description=The node agent of Kubernetes
 Wants=network-online.target
 After=network-online.target containerd.service
+StartLimitIntervalSec=0
 
 [Service]
 Environment="PATH={path}"
@@ -64,7 +73,6 @@ ExecStart={programs}/kubelet $KUBELET_KUBECONFIG_ARGS --config=/var/lib/kubelet/
 $KUBELET_KUBEADM_ARGS $KUBELET_EXTRA_ARGS
 Restart=always
 RestartSec=5
-StartLimitIntervalSec=0
 
 [Install]
 WantedBy=multi-user.target
@@ -154,12 +162,17 @@ def bind_port(facts: ClusterFacts) -> int:
     return 6444 if facts.api_port == 6443 else 6443
 
 
-def configuration(facts: ClusterFacts, member: MemberFacts, secrets: dict[str, str]) -> str:
-    """For `kubeadm init` or `join`: YAML, with the token in it."""
-    if member.first:
-        documents = [_init(facts, member, secrets["token"]), _cluster(facts), KUBELET_CONFIG]
-    else:
-        documents = [_join(facts, member, secrets)]
+def to_begin(facts: ClusterFacts, member: MemberFacts, token: str) -> str:
+    """For `kubeadm init`: YAML, with the token in it."""
+    return _yaml([_init(facts, member, token), _cluster(facts), KUBELET_CONFIG])
+
+
+def to_join(facts: ClusterFacts, member: MemberFacts, secrets: dict[str, str]) -> str:
+    """For `kubeadm join`: YAML, with the token in it."""
+    return _yaml([_join(facts, member, secrets)])
+
+
+def _yaml(documents: list[dict[str, Any]]) -> str:
     return yaml.safe_dump_all(documents, sort_keys=False, explicit_start=True, width=1_000_000)
 
 
@@ -228,11 +241,11 @@ def _endpoint(facts: ClusterFacts, member: MemberFacts) -> dict[str, Any]:
 
 
 def _registration(facts: ClusterFacts, member: MemberFacts) -> dict[str, Any]:
-    labels = {f"seed.{key}": value for key, value in sorted(member.labels.items())}
+    labels = {f"seed.{key}" if key in OURS else key: word for key, word in member.labels.items()}
     labels["seed.node-uuid"] = member.node_uuid
     given = {
         "node-ip": _vip.bare(member),
-        "node-labels": ",".join(f"{key}={value}" for key, value in labels.items()),
+        "node-labels": ",".join(f"{key}={word}" for key, word in sorted(labels.items())),
         "provider-id": f"seed://{member.node_uuid}",
     }
     left = [*_LEFT]

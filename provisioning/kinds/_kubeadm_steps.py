@@ -1,6 +1,7 @@
 """What each member of a kubeadm cluster does, in order, and where its files are."""
 
 from collections.abc import Iterator
+from shlex import quote
 from typing import Final
 
 from provisioning.kinds import ClusterFacts, MemberFacts, Step, _bridge, _vip
@@ -8,6 +9,8 @@ from provisioning.kinds._kubeadm import PROGRAMS, SOCKET, Options
 
 PKI: Final = "/etc/kubernetes/pki"
 CONFIG: Final = "/etc/kubernetes/seed-kubeadm.yaml"
+JOIN: Final = "/etc/kubernetes/seed-kubeadm-join.yaml"
+"""The first one's, for when it is imaged anew."""
 CA: Final = "/etc/seed/kubeadm/ca.crt"
 """Everybody's copy: a worker has none below PKI until it has joined."""
 CONTAINERD: Final = "/etc/seed/kubeadm/containerd.toml"
@@ -16,7 +19,6 @@ KUBELET: Final = "/etc/systemd/system/kubelet.service"
 BUNDLE: Final = "/var/lib/seed/bundle"
 STATE: Final = "/var/lib/seed/kubeadm"
 CLUSTER_INFO: Final = "/api/v1/namespaces/kube-public/configmaps/cluster-info"
-"""What `kubeadm init` makes last of all that a joining node reads; anybody may read it."""
 
 _FETCH = """\
 mkdir -p {folder}; cd {folder}
@@ -24,7 +26,7 @@ while read -r digest path; do
   echo "$digest  $path" | sha256sum --check --status 2>/dev/null && continue
   mkdir -p "${{path%/*}}"
   curl --fail --silent --show-error --connect-timeout 20 --speed-limit 10000 --speed-time 60 \
---output "$path.new" "{url}/$path"
+--output "$path.new" {url}"/$path"
   if ! echo "$digest  $path.new" | sha256sum --check --status; then
     echo "$path of the bundle is not what it should be: run seed bundle verify"; exit 1
   fi
@@ -43,20 +45,27 @@ if ! containerd config dump | grep -qF "$image"; then
   echo "containerd does not import /etc/containerd/conf.d/*.toml: let its config.toml do so"; exit 1
 fi
 """
-_INIT = """\
+_PATH = """\
 export PATH={path}
-kubeadm init --config {config} --skip-token-print
+"""
+# A first one that was imaged anew finds its cluster there, and must not begin another: what it
+# began itself it goes on with, as `kubeadm init` does all that is not done yet.
+_INIT = """\
 mkdir -p -m 700 {state}
-touch {state}/joined
+if [ -e {state}/begun ] || ! {ask}; then
+  touch {state}/begun
+  sync -f {state}/begun
+  kubeadm init --config {config} --skip-token-print
+  touch {state}/joined
+  exit
+fi
 """
 _JOIN = """\
-export PATH={path}
-kubeadm join --config {config}
+kubeadm join --config {join}
 """
 # A control plane's second try begins anew, else its own node and etcd member are in its way.
 # `kubeadm reset` takes the CAs away, too, which nobody can fetch again.
 _JOIN_CONTROL = """\
-export PATH={path}
 mkdir -p -m 700 {state}
 if [ ! -d {state}/pki ]; then
   rm -rf {state}/pki.new
@@ -69,7 +78,8 @@ if [ -e {state}/tried ]; then
   cp -a {state}/pki/. {pki}
 fi
 touch {state}/tried
-kubeadm join --config {config}
+sync -f {state}/tried
+kubeadm join --config {join}
 touch {state}/joined
 """
 
@@ -85,8 +95,17 @@ def steps(facts: ClusterFacts, member: MemberFacts, options: Options) -> list[St
     found += _programs(facts, options)
     found += _images(member, options)
     if not member.first:
-        found.append(_await(facts))
-    return [*found, _last(member, options)]
+        argv = ("/usr/bin/env", *_ask(facts))
+        found.append(
+            Step("api", argv, (CA,), try_seconds=15, pause_seconds=2, patience_seconds=7200)
+        )
+    return [*found, _last(facts, member, options)]
+
+
+def check() -> tuple[str, ...]:
+    """Of a member that is one: kubelet says of itself that it is well."""
+    url = "http://127.0.0.1:10248/healthz"
+    return ("/usr/bin/curl", "--silent", "--show-error", "--fail", "--max-time", "10", url)
 
 
 def _shell(text: str) -> tuple[str, ...]:
@@ -96,7 +115,8 @@ def _shell(text: str) -> tuple[str, ...]:
 def _programs(facts: ClusterFacts, options: Options) -> Iterator[Step]:
     programs = tuple(f"{options.programs}/{name}" for name in PROGRAMS)
     if facts.bundle_url:
-        text = _FETCH.format(folder=BUNDLE, url=facts.bundle_url.rstrip("/"), listed=LISTED)
+        url = quote(facts.bundle_url.rstrip("/"))
+        text = _FETCH.format(folder=BUNDLE, url=url, listed=LISTED)
         yield Step("bundle", _shell(text), ("/usr/bin/curl", LISTED), try_seconds=3600)
         files = tuple(f"{BUNDLE}/{file.path}" for file in options.binaries())
         install = ("/usr/bin/install", "-D", "-m", "755", "-t", options.programs, *files)
@@ -114,22 +134,26 @@ def _images(member: MemberFacts, options: Options) -> Iterator[Step]:
         yield Step("images", _shell(text), ("/usr/bin/ctr", *archives), try_seconds=1800)
 
 
-def _await(facts: ClusterFacts) -> Step:
-    argv = (
-        "/usr/bin/curl", "--silent", "--show-error", "--fail", "--max-time", "10",
-        "--output", "/dev/null", "--cacert", CA,
-        f"https://{facts.vip}:{facts.api_port}{CLUSTER_INFO}",
+def _ask(facts: ClusterFacts) -> tuple[str, ...]:
+    """Whether there is a cluster at its address: cluster-info is what `kubeadm init` makes last of
+    all that a joining node reads, and anybody may read it.
+    """
+    return (
+        "curl", "--silent", "--show-error", "--fail", "--max-time", "10", "--output", "/dev/null",
+        "--cacert", CA, f"https://{facts.vip}:{facts.api_port}{CLUSTER_INFO}",
     )  # fmt: skip
-    return Step("api", argv, (CA,), try_seconds=15, pause_seconds=2, patience_seconds=7200)
 
 
-def _last(member: MemberFacts, options: Options) -> Step:
-    wants = (f"{options.programs}/kubeadm", f"{options.programs}/kubelet", CONFIG)
+def _last(facts: ClusterFacts, member: MemberFacts, options: Options) -> Step:
+    wants = [f"{options.programs}/kubeadm", f"{options.programs}/kubelet", CONFIG]
     # A worker's kubelet writes it once it has its certificate: it is a member then.
     name, text, done = "join", _JOIN, "/etc/kubernetes/kubelet.conf"
     if member.role == "control":
         text, done = _JOIN_CONTROL, f"{STATE}/joined"
     if member.first:
-        name, text = "init", _INIT
-    text = text.format(path=options.path, config=CONFIG, state=STATE, pki=PKI, socket=SOCKET)
-    return Step(name, _shell(text), wants, done, try_seconds=3600, patience_seconds=7200)
+        name, text, wants = "init", _INIT + text, [*wants, JOIN]
+    told = (_PATH + text).format(
+        path=options.path, config=CONFIG, join=JOIN if member.first else CONFIG, state=STATE,
+        pki=PKI, socket=SOCKET, ask=" ".join(_ask(facts)),
+    )  # fmt: skip
+    return Step(name, _shell(told), tuple(wants), done, try_seconds=3600, patience_seconds=7200)

@@ -23,9 +23,9 @@ _KEEPALIVED = "/etc/keepalived/keepalived.conf"
 _HAPROXY_CFG = """\
 global
     log /dev/log local0 warning
+    chroot /var/lib/haproxy
     user haproxy
     group haproxy
-    maxconn 20000
 
 defaults
     log global
@@ -74,7 +74,6 @@ vrrp_instance api {{
     virtual_router_id {router}
     priority {priority}
     advert_int 1
-    unicast_src_ip {address}
 {peers}    authentication {{
         auth_type PASS
         auth_pass {password}
@@ -184,16 +183,18 @@ def _haproxy(facts: ClusterFacts, to_port: int, check: Sequence[str]) -> str:
 def _keepalived(facts: ClusterFacts, member: MemberFacts, password: str) -> str:
     order = [one.name for one in control_planes(facts)]
     others = [bare(one) for one in control_planes(facts) if one.name != member.name]
-    listed = "".join(f"        {address}\n" for address in others)
+    peers = [f"mcast_src_ip {bare(member)}"]
+    if others:
+        listed = [*("    " + address for address in others), "}"]
+        peers = [f"unicast_src_ip {bare(member)}", "unicast_peer {", *listed]
     return _KEEPALIVED_CONF.format(
         name=member.name,
         alive=ALIVE_PORT,
         interface=member.interface,
-        # Any from 1 to 255: with unicast peers nobody else on the wire hears it.
+        # From 1 to 255, and another for each address of a subnet: who is alone uses multicast.
         router=int(IPv4Address(facts.vip)) % 255 + 1,
         priority=max(1, HIGHEST - order.index(member.name)),
-        address=bare(member),
-        peers=f"    unicast_peer {{\n{listed}    }}\n" if listed else "",
+        peers="".join(f"    {line}\n" for line in peers),
         password=password,
         vip=facts.vip,
     )

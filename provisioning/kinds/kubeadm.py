@@ -30,6 +30,7 @@ from provisioning.targets import PartSpec
 
 VERSIONS: Final = re.compile(r"1\.(34|35|36)\.(0|[1-9][0-9]*)")
 DOMAIN: Final = re.compile(r"(?=.{1,253}$)[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?(\.[a-z0-9-]{1,63})*")
+REGISTRY: Final = re.compile(r"(https?://)?[A-Za-z0-9.-]+(:[0-9]{1,5})?/?")
 TAKEN: Final = {
     22: "sshd's", 2379: "etcd's", 2380: "etcd's", 2381: "etcd's", 10248: "kubelet's",
     10249: "kube-proxy's", 10250: "kubelet's", 10256: "kube-proxy's",
@@ -60,12 +61,8 @@ class Kubeadm:
         self, facts: ClusterFacts, member: MemberFacts, secrets: dict[str, str]
     ) -> list[PartSpec]:
         options = Options.model_validate(facts.options)
-        config = _kubeadm.configuration(facts, member, secrets)
-        found = [
-            _part(_kubeadm_steps.CONFIG, config, 0o600),
-            _part(_kubeadm_steps.CA, secrets["ca.crt"]),
-            *_common(facts, member, options),
-        ]
+        found = [*_configuration(facts, member, secrets), *_common(facts, member, options)]
+        found.append(_part(_kubeadm_steps.CA, secrets["ca.crt"]))
         if options.cni == "bridge":
             found += _bridge.parts(facts, member)
         if member.role == "control":
@@ -78,6 +75,10 @@ class Kubeadm:
     def steps(self, facts: ClusterFacts, member: MemberFacts) -> list[Step]:
         return _kubeadm_steps.steps(facts, member, Options.model_validate(facts.options))
 
+    def check(self, facts: ClusterFacts, member: MemberFacts) -> tuple[str, ...]:
+        """For on_node/member.py; whether nodes are Ready only the API knows."""
+        return _kubeadm_steps.check()
+
 
 PLUGIN = Kubeadm()
 
@@ -89,12 +90,25 @@ def _part(path: str, text: str, mode: int = 0o644) -> PartSpec:
     return PartSpec(path, path, mode, text.encode())
 
 
+def _configuration(
+    facts: ClusterFacts, member: MemberFacts, secrets: dict[str, str]
+) -> Iterator[PartSpec]:
+    join = _kubeadm.to_join(facts, member, secrets)
+    if not member.first:
+        yield _part(_kubeadm_steps.CONFIG, join, 0o600)
+        return
+    begin = _kubeadm.to_begin(facts, member, secrets["token"])
+    yield _part(_kubeadm_steps.CONFIG, begin, 0o600)
+    yield _part(_kubeadm_steps.JOIN, join, 0o600)
+
+
 def _common(facts: ClusterFacts, member: MemberFacts, options: Options) -> Iterator[PartSpec]:
     kubelet = _kubeadm.KUBELET.format(path=options.path, programs=options.programs)
     yield _part(_kubeadm_steps.KUBELET, kubelet)
     yield _part(_kubeadm_steps.CONTAINERD, _kubeadm.CONTAINERD)
     if facts.registry:
-        url = facts.registry if "://" in facts.registry else f"https://{facts.registry}"
+        url = facts.registry.rstrip("/")
+        url = url if "://" in url else f"https://{url}"
         yield _part(MIRROR, _kubeadm.MIRROR.format(registry=url))
     if facts.bundle_url:
         taken = [*options.binaries(), *options.images(member)]
@@ -126,17 +140,29 @@ def _about_members(facts: ClusterFacts) -> Iterator[Fault]:
         says = f"{count} control planes cannot outvote each other: etcd wants an odd number"
         yield Fault("control.count", says, f"Take {max(1, count - 1)} or {count + 1}.")
     for member in facts.members:
-        for taint in member.taints:
-            if not _kubeadm.TAINT.fullmatch(taint):
-                says = f"{taint!r} of {member.name} is no taint"
-                remedy = "Write KEY=VALUE:NoSchedule, or PreferNoSchedule, or NoExecute."
-                yield Fault(f"{member.role}.taints", says, remedy)
+        yield from _about_words(member)
+
+
+def _about_words(member: MemberFacts) -> Iterator[Fault]:
+    group = "control" if member.role == "control" else "workers"
+    for taint in member.taints:
+        if not _kubeadm.TAINT.fullmatch(taint):
+            says = f"{taint!r} of {member.name} is no taint"
+            remedy = "Write KEY=VALUE:NoSchedule, or PreferNoSchedule, or NoExecute."
+            yield Fault(f"{group}.node_taints", says, remedy)
+    for label in member.labels:
+        if _kubeadm.THEIRS.fullmatch(label) and not _kubeadm.ALLOWED.fullmatch(label):
+            says = f"the label {label} of {member.name} is none that a kubelet may give itself"
+            yield Fault(f"{group}.node_labels", says, "Take a name outside of kubernetes.io.")
 
 
 def _about_options(facts: ClusterFacts) -> Iterator[Fault]:
     if not DOMAIN.fullmatch(facts.dns_domain):
         says = f"dns_domain {facts.dns_domain!r} is no domain name"
         yield Fault("dns_domain", says, "Take cluster.local, or another in small letters.")
+    if facts.registry and not REGISTRY.fullmatch(facts.registry):
+        says = f"{facts.registry!r} is no registry that can be a mirror: those have no path"
+        yield Fault("registry", says, "Write https://HOST:PORT.")
     try:
         options = Options.model_validate(facts.options)
     except ValidationError as problem:

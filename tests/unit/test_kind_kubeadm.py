@@ -1,14 +1,8 @@
-"""Kubernetes by kubeadm: what each member is given and does, and what is refused before."""
+"""Kubernetes by kubeadm: what each member is given, and what is refused before."""
 
-import hashlib
-import http.server
 import re
-import subprocess
-import threading
-from collections.abc import Iterator
 from dataclasses import asdict, replace
 from ipaddress import IPv4Network
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -16,78 +10,30 @@ import yaml
 from pydantic import ValidationError
 
 from provisioning import kinds, pki, plugins
-from provisioning.kinds import ClusterFacts, MemberFacts, Step
+from provisioning.kinds import MemberFacts
 from provisioning.kinds.kubeadm import PLUGIN
 from tests.fakes import kubeadm_v1beta4
-
-GOLDEN = Path(__file__).parents[1] / "golden" / "kubeadm"
-SECRET_FILES = ("/pki/", "/ca.crt")
-
-
-def a_member(number: int, role: Any, **changes: Any) -> MemberFacts:
-    labels = {"rack": f"r{number % 2}", "unit": str(number), "class": "large"}
-    made = MemberFacts(
-        f"web-{role}-{number}", role, number == 0, f"1be26c0b-03f2-4d2e-ae87-c02d7f33c12{number}",
-        f"10.30.0.{2 + number}/28", "bond0.30", labels,
-    )  # fmt: skip
-    return replace(made, **changes)
-
-
-MEMBERS = (
-    *(a_member(number, "control") for number in range(3)),
-    a_member(3, "worker", taints=("gpu=yes:NoSchedule", "slow:PreferNoSchedule")),
-    a_member(4, "worker"),
+from tests.fakes.a_kubeadm import (
+    CONTROL,
+    FACTS,
+    FILES,
+    FIRST,
+    GOLDEN,
+    MEMBERS,
+    ROLES,
+    WORKER,
+    config,
+    files,
+    made_secrets,
+    text,
 )
-FILES = [
-    {"path": f"files/{name}", "role": role, "sha256": hashlib.sha256(name.encode()).hexdigest()}
-    for role, names in {
-        "binary": ("bin/kubeadm", "bin/kubectl", "bin/kubelet", "bin/helm"),
-        "image": ("images/etcd.tar", "images/kube-apiserver.tar", "images/kube-proxy.tar"),
-        "manifest": ("cilium.yaml",),
-    }.items()
-    for name in names
-]
-FACTS = ClusterFacts(
-    "5f0ab2", "web", "1.36.2", "10.30.0.14", 6443, "10.244.0.0/20", "10.96.0.0/16",
-    "cluster.local", MEMBERS, "https://172.22.0.1", "https://172.22.0.1/bundles/k8s/1.36.2/",
-    "172.22.0.1:5000", {"files": FILES},
-)  # fmt: skip
-FIRST, CONTROL, WORKER = MEMBERS[0], MEMBERS[1], MEMBERS[3]
-ROLES = {"first": FIRST, "control": CONTROL, "worker": WORKER}
-FIXED = {"token": "abcdef.0123456789abcdef", "vrrp": "s3cret77"}
 
-
-class Hidden(dict[str, str]):
-    """What pytest does not print where a test fails."""
-
-    def __repr__(self) -> str:
-        return f"<{len(self)} secrets>"
+SECRET_FILES = ("/pki/", "/ca.crt")
 
 
 @pytest.fixture(scope="module")
 def secrets() -> dict[str, str]:
-    """Real ones, but for what stands in golden files."""
-    return Hidden({**PLUGIN.secrets(FACTS), **FIXED})
-
-
-def files(member: MemberFacts, secrets: dict[str, str], facts: ClusterFacts = FACTS) -> Any:
-    return {part.path: part for part in PLUGIN.files(facts, member, secrets)}
-
-
-def text(member: MemberFacts, secrets: dict[str, str], path: str, **changes: Any) -> str:
-    told: bytes = files(member, secrets, replace(FACTS, **changes))[path].content
-    return told.decode()
-
-
-def config(member: MemberFacts, secrets: dict[str, str], **changes: Any) -> dict[str, Any]:
-    """As kubeadm reads it: kind -> document."""
-    return kubeadm_v1beta4.read(
-        text(member, secrets, "/etc/kubernetes/seed-kubeadm.yaml", **changes)
-    )
-
-
-def step(member: MemberFacts, name: str, facts: ClusterFacts = FACTS) -> Step:
-    return next(one for one in PLUGIN.steps(facts, member) if one.name == name)
+    return made_secrets()
 
 
 # --- files ----------------------------------------------------------------------------------------
@@ -111,13 +57,6 @@ def test_a_members_files_are_the_golden_ones(role: str, secrets: dict[str, str])
     assert {f"/{p.relative_to(folder)}" for p in there} == set(made)
     for path, content in made.items():
         assert content == (folder / path[1:]).read_text(), path
-
-
-@pytest.mark.parametrize("role", ROLES)
-def test_a_members_steps_are_the_golden_ones(role: str) -> None:
-    told = [asdict(one) for one in PLUGIN.steps(FACTS, ROLES[role])]
-    golden = yaml.safe_load((GOLDEN / role / "steps.yaml").read_text())
-    assert [{**one, "argv": [*one["argv"]], "wants": [*one["wants"]]} for one in told] == golden
 
 
 @pytest.mark.parametrize("member", MEMBERS, ids=lambda m: m.name)
@@ -167,6 +106,12 @@ def test_only_a_control_plane_joins_as_one(secrets: dict[str, str]) -> None:
     assert config(WORKER, secrets)["JoinConfiguration"].controlPlane is None
 
 
+def test_the_first_could_join_as_well(secrets: dict[str, str]) -> None:
+    read = kubeadm_v1beta4.read(text(FIRST, secrets, "/etc/kubernetes/seed-kubeadm-join.yaml"))
+    assert read["JoinConfiguration"].nodeRegistration.name == FIRST.name
+    assert read["JoinConfiguration"].controlPlane.localAPIEndpoint.bindPort == 6444
+
+
 @pytest.mark.parametrize("member", MEMBERS, ids=lambda m: m.name)
 def test_each_node_says_where_it_is(member: MemberFacts, secrets: dict[str, str]) -> None:
     (registration,) = (
@@ -184,6 +129,16 @@ def test_each_node_says_where_it_is(member: MemberFacts, secrets: dict[str, str]
         "seed.unit": member.labels["unit"],
         "seed.node-uuid": member.node_uuid,
     }
+
+
+def test_peoples_own_labels_keep_their_names(secrets: dict[str, str]) -> None:
+    own = replace(WORKER, labels={"example.org/tier": "gold", "topology.kubernetes.io/zone": "z"})
+    read = config(own, secrets)["JoinConfiguration"].nodeRegistration.kubeletExtraArgs
+    (labels,) = (arg.value for arg in read if arg.name == "node-labels")
+    assert labels == (
+        f"example.org/tier=gold,seed.node-uuid={WORKER.node_uuid},topology.kubernetes.io/zone=z"
+    )
+    assert faults(members=(*MEMBERS[:3], own)) == []
 
 
 def taints(member: MemberFacts, secrets: dict[str, str], **changes: Any) -> list[Any]:
@@ -251,6 +206,12 @@ def test_the_address_goes_to_the_next_in_order(secrets: dict[str, str]) -> None:
     assert len({re.findall(r"virtual_router_id (\d+)", one)[0] for one in told}) == 1
 
 
+def test_who_is_alone_asks_everybody(secrets: dict[str, str]) -> None:
+    alone = text(FIRST, secrets, "/etc/keepalived/keepalived.conf", members=MEMBERS[:1])
+    assert "unicast" not in alone
+    assert "    mcast_src_ip 10.30.0.2\n" in alone
+
+
 def test_workers_know_nobody_but_the_address(secrets: dict[str, str]) -> None:
     own = files(WORKER, secrets)
     assert not [path for path in own if "haproxy" in path or "keepalived" in path]
@@ -297,187 +258,6 @@ def test_another_cni_brings_its_own(secrets: dict[str, str]) -> None:
     given = config(FIRST, secrets)["ClusterConfiguration"].controllerManager.extraArgs
     assert [(arg.name, arg.value) for arg in given] == [("allocate-node-cidrs", "false")]
     assert config(FIRST, secrets, options=options)["ClusterConfiguration"].controllerManager is None
-
-
-# --- steps ----------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    ("member", "names"),
-    [
-        (FIRST, ["containerd", "pod network", "load balancer", "address", "bundle", "programs",
-                 "kubelet", "sandbox image", "images", "init"]),
-        (CONTROL, ["containerd", "pod network", "load balancer", "address", "bundle", "programs",
-                   "kubelet", "sandbox image", "images", "api", "join"]),
-        (WORKER, ["containerd", "pod network", "bundle", "programs", "kubelet", "sandbox image",
-                  "images", "api", "join"]),
-    ],
-    ids=ROLES,
-)  # fmt: skip
-def test_the_order(member: MemberFacts, names: list[str]) -> None:
-    assert [one.name for one in PLUGIN.steps(FACTS, member)] == names
-
-
-@pytest.mark.parametrize("member", [FIRST, CONTROL, WORKER], ids=ROLES)
-def test_without_a_bundle_the_missing_program_is_named(member: MemberFacts) -> None:
-    facts = replace(FACTS, bundle_url="", options={"programs": "/opt/bin"})
-    waits = [one for one in PLUGIN.steps(facts, member) if "/opt/bin" in repr(one)]
-    assert waits[0].wants[:3] == ("/opt/bin/kubeadm", "/opt/bin/kubelet", "/opt/bin/kubectl")
-    assert "/opt/bin/kubeadm" in waits[-1].wants
-    assert not [one for one in PLUGIN.steps(facts, member) if "bundle" in repr(one)]
-
-
-def test_a_worker_takes_no_images_of_a_control_plane() -> None:
-    folder = "/var/lib/seed/bundle/files/images"
-    assert step(WORKER, "images").wants == ("/usr/bin/ctr", f"{folder}/kube-proxy.tar")
-    assert len(step(FIRST, "images").wants) == 4
-
-
-@pytest.mark.parametrize("member", MEMBERS, ids=lambda m: m.name)
-def test_each_shell_text_is_one(member: MemberFacts) -> None:
-    for one in PLUGIN.steps(FACTS, member):
-        assert one.argv[0].startswith("/"), "a unit's PATH is not a person's"
-        if one.argv[0].endswith("sh"):
-            subprocess.run([one.argv[0], "-nc", one.argv[2]], check=True, timeout=10)
-
-
-class Folder(http.server.SimpleHTTPRequestHandler):
-    def log_message(self, format: str, *args: Any) -> None:
-        """Nothing: pytest's output is for what failed."""
-
-
-@pytest.fixture
-def served(tmp_path: Path) -> Iterator[tuple[Path, str]]:
-    """A folder, and where it can be fetched from."""
-    folder = tmp_path / "served"
-    for file in FILES:
-        path = folder / file["path"]
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(file["path"].removeprefix("files/"))
-    server = http.server.ThreadingHTTPServer(
-        ("127.0.0.1", 0), lambda *args: Folder(*args, directory=str(folder))
-    )
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
-    thread.start()
-    yield folder, f"http://127.0.0.1:{server.server_port}"
-    server.shutdown()
-    thread.join(10)
-    server.server_close()
-
-
-def fetch(
-    url: str, tmp_path: Path, secrets: dict[str, str]
-) -> tuple[subprocess.CompletedProcess[str], Path]:
-    """The step `bundle` of a worker, with its folders below tmp_path."""
-    facts = replace(FACTS, bundle_url=url)
-    listed, folder = tmp_path / "listed", tmp_path / "bundle"
-    listed.write_bytes(files(WORKER, secrets, facts)["/etc/seed/kubeadm/bundle.sha256"].content)
-    argv = [
-        word.replace("/var/lib/seed/bundle", str(folder)).replace(
-            "/etc/seed/kubeadm/bundle.sha256", str(listed)
-        )
-        for word in step(WORKER, "bundle", facts).argv
-    ]
-    done = subprocess.run(argv, capture_output=True, text=True, timeout=30, check=False)
-    return done, folder
-
-
-def test_a_member_fetches_what_it_uses(
-    served: tuple[Path, str], tmp_path: Path, secrets: dict[str, str]
-) -> None:
-    done, folder = fetch(served[1], tmp_path, secrets)
-    assert done.returncode == 0, done.stderr
-    assert {str(p.relative_to(folder)) for p in folder.rglob("*") if p.is_file()} == {
-        "files/bin/kubeadm", "files/bin/kubelet", "files/bin/kubectl",
-        "files/images/kube-proxy.tar",
-    }  # fmt: skip
-
-
-def test_what_is_there_whole_is_not_fetched_again(
-    served: tuple[Path, str], tmp_path: Path, secrets: dict[str, str]
-) -> None:
-    _, folder = fetch(served[1], tmp_path, secrets)
-    (folder / "files/bin/kubelet").write_text("half of it")
-    for path in ("files/bin/kubeadm", "files/bin/kubectl"):
-        (served[0] / path).unlink()
-    done, _ = fetch(served[1], tmp_path, secrets)
-    assert done.returncode == 0, done.stderr
-    assert (folder / "files/bin/kubelet").read_text() == "bin/kubelet"
-
-
-def test_a_file_that_is_another_is_refused_by_name(
-    served: tuple[Path, str], tmp_path: Path, secrets: dict[str, str]
-) -> None:
-    (served[0] / "files/bin/kubelet").write_text("something else")
-    done, folder = fetch(served[1], tmp_path, secrets)
-    assert done.returncode == 1
-    assert "files/bin/kubelet of the bundle is not what it should be" in done.stdout
-    assert not (folder / "files/bin/kubelet").exists()
-
-
-def test_a_file_that_the_seed_does_not_have_fails(
-    served: tuple[Path, str], tmp_path: Path, secrets: dict[str, str]
-) -> None:
-    (served[0] / "files/bin/kubelet").unlink()
-    done, _ = fetch(served[1], tmp_path, secrets)
-    assert done.returncode != 0
-    assert "404" in done.stderr
-
-
-KUBEADM = """\
-#!/bin/sh
-# Fails as often as the file fails has lines. Like kubeadm's own, its reset takes the CAs away.
-echo "$*" >> {root}/calls
-case "$1" in
-  reset) rm -rf {root}/etc/kubernetes/pki ;;
-  *) [ -z "{pki}" ] || cat {root}/etc/kubernetes/pki/ca.key >> {root}/seen
-     [ -s {root}/fails ] && {{ sed -i 1d {root}/fails; exit 1; }}
-     touch {root}/etc/kubernetes/kubelet.conf ;;
-esac
-"""
-
-
-def last_step(member: MemberFacts, root: Path, fails: int) -> list[int]:
-    """Exit codes of its last step, tried until it is over, with a kubeadm that fails at first."""
-    facts = replace(FACTS, options={"files": FILES, "programs": f"{root}/bin"})
-    (root / "bin").mkdir()
-    program = root / "bin/kubeadm"
-    program.write_text(KUBEADM.format(root=root, pki="yes" if member.role == "control" else ""))
-    program.chmod(0o755)
-    (root / "etc/kubernetes/pki").mkdir(parents=True)
-    (root / "etc/kubernetes/pki/ca.key").write_text("key\n")
-    (root / "fails").write_text("x\n" * fails)
-    last = PLUGIN.steps(facts, member)[-1]
-    argv = [re.sub(r"(?<![\w/])/(etc|var)/", rf"{root}/\1/", word) for word in last.argv]
-    codes = [
-        subprocess.run(argv, capture_output=True, timeout=20, check=False, env={}).returncode
-        for _ in range(fails + 1)
-    ]
-    assert (root / last.done[1:]).exists()
-    return codes
-
-
-@pytest.mark.parametrize(
-    ("member", "calls"),
-    [
-        (FIRST, ["init", "init", "init"]),
-        (CONTROL, ["join", "reset", "join", "reset", "join"]),
-        (WORKER, ["join", "join", "join"]),
-    ],
-    ids=ROLES,
-)
-def test_a_try_that_failed_is_followed_by_one_that_can_succeed(
-    member: MemberFacts, calls: list[str], tmp_path: Path
-) -> None:
-    assert last_step(member, tmp_path, fails=2) == [1, 1, 0]
-    told = (tmp_path / "calls").read_text().splitlines()
-    assert [line.split()[0] for line in told] == calls
-    if member.role == "control":
-        assert (tmp_path / "seen").read_text() == "key\n" * 3, "the CAs are there at each try"
-
-
-def test_the_token_is_not_printed() -> None:
-    assert "--skip-token-print" in step(FIRST, "init").argv[2]
 
 
 # --- faults ---------------------------------------------------------------------------------------
@@ -536,7 +316,10 @@ WIDE = tuple(replace(m, address=f"10.30.{n}.9/16") for n, m in enumerate(MEMBERS
         ({"members": (*MEMBERS[:4], replace(MEMBERS[4], address="fd00::5/64"))},
          "networks", "no IPv4 address"),
         ({"members": (*MEMBERS[:4], replace(MEMBERS[4], taints=("gpu=yes",)))},
-         "worker.taints", "'gpu=yes' of web-worker-4"),
+         "workers.node_taints", "'gpu=yes' of web-worker-4"),
+        ({"members": (replace(FIRST, labels={"node-role.kubernetes.io/x": ""}), *MEMBERS[1:])},
+         "control.node_labels", "node-role.kubernetes.io/x of web-control-0"),
+        ({"registry": 'https://x:5000"]\nskip_verify = true'}, "registry", "be a mirror"),
         ({"dns_domain": "Cluster_Local"}, "dns_domain", "no domain name"),
         ({"options": {"files": FILES, "cni": "kuryr"}}, "options.cni", "bridge"),
         ({"options": {"files": FILES, "cnii": "bridge"}}, "options.cnii", "not as it must be"),
