@@ -90,12 +90,14 @@ def _drains(member: MemberFacts, taint: str) -> bool:
 
 def _taints(facts: ClusterFacts) -> list[Fault]:
     remedy = "Leave it out, and place services by label: --constraint node.labels.KEY==VALUE."
-    return [
-        Fault("taints", f"a swarm has nothing like the taint {taint} of {member.name}", remedy)
-        for member in facts.members
-        for taint in member.taints
-        if not _drains(member, taint)
-    ]
+    found = []
+    for member in facts.members:
+        group = "control" if member.role == "control" else "workers"
+        for taint in member.taints:
+            if not _drains(member, taint):
+                problem = f"a swarm has nothing like the taint {taint} of {member.name}"
+                found.append(Fault(f"{group}.node_taints", problem, remedy))
+    return found
 
 
 def _words(facts: ClusterFacts) -> list[Fault]:

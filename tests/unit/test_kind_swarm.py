@@ -155,7 +155,7 @@ def test_a_good_one_has_no_fault() -> None:
         ({"options": {"cni": "cilium"}}, "options.cni", "has no option 'cni'"),
         (
             {"members": (*some(0), a_member(3, "worker", taints=("gpu=yes:NoSchedule",)))},
-            "taints", "nothing like the taint gpu=yes:NoSchedule of web-3",
+            "workers.node_taints", "nothing like the taint gpu=yes:NoSchedule of web-3",
         ),
         (
             {"members": (*some(0), a_member(3, "worker", address="fd00::3/64"))},

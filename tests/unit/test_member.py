@@ -5,19 +5,13 @@ import os
 import re
 import shlex
 import signal
-import ssl
 import subprocess
 import sys
-import threading
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from ipaddress import IPv4Address, IPv4Interface
+from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
-from socketserver import BaseServer
 from typing import Any
 
 import pytest
@@ -26,106 +20,18 @@ from provisioning import on_node
 from provisioning.kinds import Step
 from seed.host import tls
 from seed.host.paths import Paths
-from seed.settings import ProvisioningWire
 from tests.fakes.appliance import until
-from tests.fakes.serving import serving
+from tests.fakes.members import TOKEN, Gateway, a_gateway
 from tests.fakes.settings import some_settings
 
 WIRE = "127.76.0.1"
-TOKEN = "member-token-0123456789abcdef"
 SCRIPT = Path(on_node.__file__).with_name("member.py")
 FAST = {"BETWEEN_REPORTS": 0.02, "LONGEST_PAUSE": 0.2, "LATER": 0.1, "GRACE": 0.5}
 
 
-@dataclass
-class Gateway:
-    """status: of each report; raw: said in place of an answer. values: as PUT, by name."""
-
-    folder: Path
-    ca: str
-    port: int = 0
-    status: int = 204
-    raw: bytes = b""
-    reports: list[dict[str, Any]] = field(default_factory=list)
-    came: list[float] = field(default_factory=list)
-    values: dict[str, bytes] = field(default_factory=dict)
-    asked: list[tuple[str, str]] = field(default_factory=list)
-    answers: threading.Event = field(default_factory=threading.Event)
-
-    @property
-    def url(self) -> str:
-        return f"https://{WIRE}:{self.port}"
-
-    @contextmanager
-    def up(self) -> Iterator[BaseServer]:
-        """Each time on the same port."""
-        server = ThreadingHTTPServer((WIRE, self.port), type("Own", (Handler,), {"gateway": self}))
-        self.port = server.server_address[1]
-        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        context.load_cert_chain(self.folder / "gateway.pem", self.folder / "gateway.key")
-        server.socket = context.wrap_socket(server.socket, server_side=True)
-        with serving(server):
-            yield server
-
-    def said(self, step: str) -> list[str]:
-        return [report["state"] for report in self.reports if report["step"] == step]
-
-
-class Handler(BaseHTTPRequestHandler):
-    gateway: Gateway
-
-    def answer(self, status: int, body: bytes = b"") -> None:
-        if self.gateway.raw:
-            self.wfile.write(self.gateway.raw)
-            return
-        self.send_response(status)
-        self.send_header("content-length", str(len(body)))
-        if status == 302:
-            self.send_header("location", f"{self.gateway.url}/elsewhere")
-        self.end_headers()
-        self.wfile.write(body)
-
-    def body(self) -> bytes:
-        self.gateway.asked.append((self.command, self.path))
-        assert self.headers["authorization"] == f"Bearer {TOKEN}"
-        return self.rfile.read(int(self.headers.get("content-length") or 0))
-
-    def do_POST(self) -> None:
-        body = json.loads(self.body())
-        if self.gateway.status < 300 and not self.gateway.raw:
-            self.gateway.reports.append(body)
-            self.gateway.came.append(time.monotonic())
-        self.gateway.answers.wait(20)
-        self.answer(self.gateway.status)
-
-    def do_PUT(self) -> None:
-        self.gateway.values[self.path] = self.body()
-        self.answer(204)
-
-    def do_GET(self) -> None:
-        self.body()
-        found = self.gateway.values.get(self.path)
-        self.answer(404 if found is None else 200, found or b"")
-
-    def log_message(self, *_: object) -> None:
-        pass
-
-
 @pytest.fixture
 def gateway(tmp_path: Path) -> Gateway:
-    wire = ProvisioningWire(
-        interface="lo", address=IPv4Interface(f"{WIRE}/24"),
-        pool_start=IPv4Address("127.76.0.10"), pool_end=IPv4Address("127.76.0.99"),
-        unknown_start=IPv4Address("127.76.0.100"), unknown_end=IPv4Address("127.76.0.110"),
-    )  # fmt: skip
-    settings = some_settings(tmp_path, provisioning=wire)
-    tls.ensure(settings)
-    folder = Paths(settings).tls
-    found = Gateway(folder, (folder / "ca.pem").read_text())
-    found.answers.set()
-    with found.up():  # whoever wants it down has its port all the same
-        pass
-    return found
+    return a_gateway(tmp_path, WIRE)
 
 
 @pytest.fixture
