@@ -96,3 +96,6 @@ class Kind(Protocol):
 
     def steps(self, facts: ClusterFacts, member: MemberFacts) -> list[Step]:
         """From a booted node to a member."""
+
+    def check(self, facts: ClusterFacts, member: MemberFacts) -> tuple[str, ...]:
+        """What this member runs for ever once it is one; 0: all is well. Empty: nothing."""
