@@ -13,6 +13,7 @@ from provisioning import (
     keeping,
     layouts,
     leasing,
+    memberships,
     orders,
     rotation,
     secret_files,
@@ -123,6 +124,10 @@ class Claiming(Seats):
         return Stuck(problem, f"`seed claim release {claim.name}`, then claim again.")
 
     def _deploy(self, claim: Claim) -> Outcome:
+        with self.parts.store.read() as session:
+            why = memberships.waits(session, claim)
+        if why:
+            return Wait(why, 0.5)
         seats = self._seats(claim)
         nodes = self.parts.seen_all([hold.node_uuid for hold, _bmc in seats])
         pairs = zip(seats, nodes, strict=True)
@@ -166,7 +171,10 @@ class Claiming(Seats):
             secret = secret_files.specs(session, self.parts.unseal, claim)
         with self.parts.store.write() as session:
             nets = networks(session)
-            fitter = Fitter(self.parts, session, claim, image, nets, ca, nics, secret)
+            member = memberships.make(
+                session, claim, self.parts.unseal, self.parts.token, self.parts.gateway_url, ca
+            )
+            fitter = Fitter(self.parts, session, claim, image, nets, ca, nics, secret, member)
             for (hold, bmc), macs in seats:
                 if not self._ours(session, hold):
                     continue

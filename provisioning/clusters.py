@@ -137,7 +137,7 @@ def members(session: Session, cluster: Cluster) -> list[Member]:
     return sorted(session.exec(query).all(), key=lambda m: (m.role != "control", m.number))
 
 
-def facts_of(session: Session, cluster: Cluster) -> ClusterFacts:
+def facts_of(session: Session, cluster: Cluster, gateway_url: str = "") -> ClusterFacts:
     """What its kind is told, as far as it is known: addresses are, from the moment of the hold."""
     spec = ClusterSpec.model_validate(cluster.spec)
     nets = networks(session)
@@ -145,7 +145,7 @@ def facts_of(session: Session, cluster: Cluster) -> ClusterFacts:
     return ClusterFacts(
         id=str(cluster.id), name=cluster.name, version=cluster.version or spec.version,
         vip=cluster.vip, api_port=spec.api.port, pod_cidr=spec.pods, service_cidr=spec.services,
-        dns_domain=spec.dns_domain, options=dict(spec.options),
+        dns_domain=spec.dns_domain, options=dict(spec.options), gateway_url=gateway_url,
         members=tuple(_facts(session, spec, row, rows, nets) for row in rows),
     )  # fmt: skip
 

@@ -1,0 +1,149 @@
+"""The reconciler's half of clusters: one step of one, safe to repeat, never waiting inside."""
+
+import json
+from dataclasses import dataclass
+
+from sqlmodel import Session, select
+
+from provisioning import clusters, holders
+from provisioning.cluster_rows import Cluster, Member, MemberValue
+from provisioning.memberships import sealed_for
+from provisioning.models import Claim, now
+from provisioning.outcome import Done, Stuck, Wait
+from provisioning.parts import Parts
+from provisioning.states import ClaimState, ClusterState, MemberGoal, Wanted
+from provisioning.store import record
+
+S = ClusterState
+MANY = 4
+"""Of how many members a sentence speaks."""
+
+
+@dataclass(frozen=True, slots=True)
+class On:
+    """The cluster is now in `state`."""
+
+    state: ClusterState
+
+
+Outcome = Wait | Stuck | Done | On
+
+
+@dataclass(frozen=True)
+class Clustering:
+    parts: Parts
+
+    def step(self, cluster: Cluster) -> Outcome:
+        if cluster.released and cluster.state is not S.RELEASING:
+            return On(S.RELEASING)
+        match cluster.state:
+            case S.CLAIMING:
+                return self._seal(cluster)
+            case S.DEPLOYING:
+                return self._deploying(cluster)
+            case S.BOOTSTRAPPING | S.READY | S.DEGRADED:
+                return self._joined(cluster)
+            case S.RELEASING:
+                return self._release(cluster)
+        return Done()
+
+    def _seal(self, cluster: Cluster) -> Outcome:
+        """Secrets are made once: a life that was killed in between made none that anybody has."""
+        with self.parts.store.write() as session:
+            row = session.get_one(Cluster, cluster.id)
+            if not row.sealed:
+                kind = clusters.known()[row.spec["kind"]]
+                made = kind.secrets(clusters.facts_of(session, row))
+                row.sealed = self.parts.sealer.seal(json.dumps(made), sealed_for(row.id))
+                session.add(row)
+        return On(S.DEPLOYING)
+
+    def _deploying(self, cluster: Cluster) -> Outcome:
+        with self.parts.store.read() as session:
+            pairs = _claims(session, cluster)
+        for member, claim in pairs:
+            if claim.problem:
+                return Stuck(f"{member.name}: {claim.problem}", claim.remedy)
+        late = [m.name for m, claim in pairs if claim.state is not ClaimState.ACTIVE]
+        return Wait(f"deploying {_some(late)}") if late else On(S.BOOTSTRAPPING)
+
+    def _joined(self, cluster: Cluster) -> Outcome:
+        with self.parts.store.read() as session:
+            pairs = _claims(session, cluster)
+        members = [member for member, _claim in pairs]
+        missing = [f"{m.name} lacks {m.missing}" for m in members if m.missing]
+        failed = [f"{m.name}: {m.step} failed" for m in members if m.step_state == "failed"]
+        late = [f"{m.name}: {m.step or 'booting'}" for m in members if m.joined_at is None]
+        lost = [m.name for m, claim in pairs if claim.state is not ClaimState.ACTIVE]
+        if cluster.state is S.BOOTSTRAPPING and (missing or (failed and late)):
+            return Stuck("; ".join([*missing, *failed][:MANY]), f"seed cluster show {cluster.name}")
+        if cluster.state is S.BOOTSTRAPPING:
+            return Wait(_some(late)) if late else On(S.READY)
+        bad = [*failed, *(f"{name} is not active" for name in lost)]
+        if bad and cluster.state is S.READY:
+            return On(S.DEGRADED)
+        if not bad and cluster.state is S.DEGRADED:
+            return On(S.READY)
+        return Stuck("; ".join(bad[:MANY]), f"seed cluster show {cluster.name}") if bad else Done()
+
+    def _release(self, cluster: Cluster) -> Outcome:
+        """Each claim is wanted gone; the undo window was the cluster's own."""
+        with self.parts.store.write() as session:
+            pairs = _claims(session, cluster)
+            for member, claim in pairs:
+                if claim.wanted is not Wanted.RELEASED:
+                    claim.wanted, claim.undo_until = Wanted.RELEASED, None
+                    session.add(claim)
+                if member.goal is not MemberGoal.GONE:
+                    member.goal, member.token_hash = MemberGoal.GONE, ""
+                    session.add(member)
+            late = [member.name for member, claim in pairs if claim.ended_at is None]
+            if late:
+                return Wait(f"releasing {_some(late)}")
+            for member, _claim in pairs:
+                member.ended_at = now()
+                session.add(member)
+            for value in session.exec(
+                select(MemberValue).where(MemberValue.cluster_id == cluster.id)
+            ).all():
+                session.delete(value)
+            row = session.get_one(Cluster, cluster.id)
+            row.sealed = b""
+            session.add(row)
+            holders.release(session, row.network, row.vip, "seed")
+        return On(S.RELEASED)
+
+    def write(self, seen: Cluster, outcome: Outcome) -> None:
+        """What came of a step, unless somebody moved it meanwhile."""
+        with self.parts.store.write() as session:
+            row = session.get_one(Cluster, seen.id)
+            if row.state is not seen.state or row.released != seen.released:
+                return
+            row.detail, row.problem, row.remedy = _told(outcome)
+            if isinstance(outcome, On):
+                row.state, row.since = outcome.state, now()
+                record(
+                    session, f"cluster.{row.state}", row.id, row.name, project=row.project
+                )  # fmt: skip
+                if row.state is S.RELEASED:
+                    row.ended_at = now()
+            session.add(row)
+
+
+def _claims(session: Session, cluster: Cluster) -> list[tuple[Member, Claim]]:
+    return [(m, session.get_one(Claim, m.claim_id)) for m in clusters.members(session, cluster)]
+
+
+def _told(outcome: Outcome) -> tuple[str, str, str]:
+    match outcome:
+        case Stuck(problem=problem, remedy=remedy):
+            return "", problem, remedy
+        case Wait(detail=detail) | Done(detail=detail):
+            return detail, "", ""
+        case On(state=state):
+            return str(state), "", ""
+
+
+def _some(words: list[str]) -> str:
+    more = f" and {len(words) - MANY} more" if len(words) > MANY else ""
+    return ", ".join(words[:MANY]) + more
