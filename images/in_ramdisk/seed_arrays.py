@@ -56,9 +56,10 @@ class Arrays(hardware.HardwareManager):  # type: ignore[misc]  # the agent has n
 
 
 def _arrays() -> dict[str, set[str]]:
-    """/dev/md127 -> the devices that it is on, whether it runs or lacks some."""
-    return {
-        f"/dev/{path.name}": {f"/dev/{member.name}" for member in (path / "slaves").iterdir()}
+    """/dev/md127 -> the devices that it is on, whether it runs or lacks some. Those on none are no
+    arrays: the driver makes one where somebody opened its name."""
+    found = {
+        f"/dev/{path.name}": {f"/dev/{member.name}" for member in path.glob("slaves/*")}
         for path in sorted(BLOCK.glob("md*"))
-        if (path / "slaves").is_dir()
     }
+    return {array: members for array, members in found.items() if members}

@@ -76,7 +76,8 @@ def test_a_member_that_no_array_runs_of_is_forgotten(arrays: Any) -> None:
 
 
 def test_what_is_no_array_is_left_alone(arrays: Any) -> None:
-    (arrays.folder / "sda" / "slaves").mkdir(parents=True)
+    for name in ("sda", "md0"):
+        (arrays.folder / name / "slaves").mkdir(parents=True)
     arrays.free += ["/dev/sda", "/dev/sda1"]
     arrays.fstypes["/dev/sda1"] = "ext4"
     assert changes(arrays) == []
