@@ -1,7 +1,8 @@
 """A hardware manager of ironic-python-agent 13: arrays without a part on a kept disk are forgotten.
 
 The agent erases no disk that is, or has a partition that is, a member of an md array; it leaves
-those to `raid.delete_configuration`, which asks nobody what is kept and so is off where a disk is.
+those to `raid.delete_configuration`, which asks nobody what is kept, and fails on an array that does
+not run ("Unable to clean all softraid correctly"), as disks of another server bring it. That is off.
 Runs in the ramdisk only, before `erase_devices_metadata`. Its errors fail the clean.
 """
 
@@ -13,7 +14,7 @@ from ironic_python_agent import errors, hardware, utils
 BLOCK = Path("/sys/block")
 STEP: dict[str, Any] = {
     "step": "forget_arrays",
-    "priority": 15,  # delete_configuration has 20, erase_devices_metadata 10 (ironic.conf)
+    "priority": 15,  # erase_devices_metadata has 10 (ironic.conf)
     "interface": "deploy",
     "reboot_requested": False,
     "abortable": True,
