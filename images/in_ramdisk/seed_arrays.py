@@ -1,9 +1,9 @@
 """A hardware manager of ironic-python-agent 13: arrays without a part on a kept disk are forgotten.
 
-The agent erases no disk that is, or has a partition that is, a member of an md array; it leaves
-those to `raid.delete_configuration`, which asks nobody what is kept, and fails on an array that does
-not run ("Unable to clean all softraid correctly"), as disks of another server bring it. That is off.
-Runs in the ramdisk only, before `erase_devices_metadata`. Its errors fail the clean.
+The agent erases no disk that is, or has a partition that is, a member of an md array. It leaves
+those to `raid.delete_configuration`, which asks nobody what is kept, and fails on an array that
+does not run, as a disk from another server brings it: "Unable to clean all softraid correctly". So
+that is off. Runs in the ramdisk, before `erase_devices_metadata`; its errors fail the clean.
 """
 
 from pathlib import Path
