@@ -1,8 +1,9 @@
 """A hardware manager of ironic-python-agent 13: arrays without a part on a kept disk are forgotten.
 
-The agent erases no disk that is, or has a partition that is, a member of an md array; it leaves
-those to `raid.delete_configuration`, which asks nobody what is kept and so is off where a disk is.
-Runs in the ramdisk only, before `erase_devices_metadata`. Its errors fail the clean.
+The agent erases no disk that is, or has a partition that is, a member of an md array. It leaves
+those to `raid.delete_configuration`, which asks nobody what is kept, and fails on an array that
+does not run, as a disk from another server brings it: "Unable to clean all softraid correctly". So
+that is off. Runs in the ramdisk, before `erase_devices_metadata`; its errors fail the clean.
 """
 
 from pathlib import Path
@@ -13,7 +14,7 @@ from ironic_python_agent import errors, hardware, utils
 BLOCK = Path("/sys/block")
 STEP: dict[str, Any] = {
     "step": "forget_arrays",
-    "priority": 15,  # delete_configuration has 20, erase_devices_metadata 10 (ironic.conf)
+    "priority": 15,  # erase_devices_metadata has 10 (ironic.conf)
     "interface": "deploy",
     "reboot_requested": False,
     "abortable": True,
@@ -56,9 +57,10 @@ class Arrays(hardware.HardwareManager):  # type: ignore[misc]  # the agent has n
 
 
 def _arrays() -> dict[str, set[str]]:
-    """/dev/md127 -> the devices that it is on, whether it runs or lacks some."""
-    return {
-        f"/dev/{path.name}": {f"/dev/{member.name}" for member in (path / "slaves").iterdir()}
+    """/dev/md127 -> the devices that it is on, whether it runs or lacks some. Those on none are no
+    arrays: the driver makes one where somebody opened its name."""
+    found = {
+        f"/dev/{path.name}": {f"/dev/{member.name}" for member in path.glob("slaves/*")}
         for path in sorted(BLOCK.glob("md*"))
-        if (path / "slaves").is_dir()
     }
+    return {array: members for array, members in found.items() if members}

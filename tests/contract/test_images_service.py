@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from images.garbage import WORK
 from provisioning import image as images
 from provisioning.secrets import make_keys
 from provisioning.shelf import Intake
@@ -88,7 +89,8 @@ def test_it_publishes_what_was_uploaded_and_ends_when_told(
         assert image.version == found[name].version
         folder = settings.image_dir / name / image.version
         assert (folder.stat().st_uid, folder.stat().st_mode & 0o777) == (NOBODY, 0o755)
-    assert sorted(path.name for path in settings.image_dir.iterdir()) == ["qcow2", "raw"]
+    assert sorted(path.name for path in settings.image_dir.iterdir()) == [WORK, "qcow2", "raw"]
+    assert list((settings.image_dir / WORK).iterdir()) == []
     assert "images.stopped" in (tmp_path / "log").read_text()
 
 

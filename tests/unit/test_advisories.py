@@ -75,12 +75,6 @@ def test_the_agent_runs_no_boot_loader_of_an_image() -> None:
     assert said == []
 
 
-def test_arrays_are_taken_apart_before_disks_are_erased(conf: configparser.ConfigParser) -> None:
-    deploy = conf["deploy"]
-    first, then = deploy["delete_configuration_priority"], deploy["erase_devices_metadata_priority"]
-    assert int(first) > int(then) > 0
-
-
 def test_every_row_names_its_test() -> None:
     text = (ROOT / "docs" / "advisories.md").read_text()
     rows = [line for line in text.splitlines() if re.match(r"\| (CVE|story)", line)]
