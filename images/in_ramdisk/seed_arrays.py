@@ -36,11 +36,10 @@ class Arrays(hardware.HardwareManager):  # type: ignore[misc]  # the agent has n
 
         Raises CleaningError for an array of which a kept disk has one part and another the other.
         """
-        listed = hardware.dispatch_to_managers(
-            "list_block_devices_check_skip_list", node, include_partitions=True
-        )
-        free = {device.name for device in listed}
-        for array, members in _arrays().items():
+        free, arrays = _free(node), _arrays()
+        stacked = {member for members in arrays.values() for member in members}
+        for array in sorted(arrays, key=lambda name: name in stacked):  # the upper ones first
+            members = arrays[array]
             if members <= free:
                 utils.execute("mdadm", "--stop", array)
             elif members & free:
@@ -49,11 +48,19 @@ class Arrays(hardware.HardwareManager):  # type: ignore[misc]  # the agent has n
                     f"{', '.join(sorted(members - free))} is to be kept, the rest is not"
                 )
         utils.execute("udevadm", "settle")
-        for name in sorted(free):
+        for name in sorted(_free(node)):  # without the arrays that were among them
             told, _ = utils.execute("lsblk", "--nodeps", "--noheadings", "-o", "FSTYPE", name)
             if told.strip() == "linux_raid_member":
                 utils.execute("mdadm", "--zero-superblock", name)
         utils.execute("udevadm", "settle")
+
+
+def _free(node: Any) -> set[str]:  # noqa: ANN401
+    """Disks, partitions and arrays that are to be erased. An array is none where a disk is kept."""
+    listed = hardware.dispatch_to_managers(
+        "list_block_devices_check_skip_list", node, include_partitions=True
+    )
+    return {device.name for device in listed}
 
 
 def _arrays() -> dict[str, set[str]]:

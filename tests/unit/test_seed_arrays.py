@@ -2,6 +2,7 @@
 chain runs it in a ramdisk, on a server with three arrays of which one is kept."""
 
 import importlib
+import shutil
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -24,7 +25,15 @@ def arrays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
     ran: list[str] = []
 
     def execute(*argv: str) -> tuple[str, str]:
+        """As the programs would: a stopped array is gone, and one that carries another is busy."""
         ran.append(" ".join(argv))
+        if argv[:2] == ("mdadm", "--stop"):
+            name = argv[2].removeprefix("/dev/")
+            assert not list(tmp_path.glob(f"*/slaves/{name}")), f"{name} is busy"
+            shutil.rmtree(tmp_path / name)
+            free[:] = [other for other in free if other != argv[2]]
+        elif argv[0] != "udevadm":
+            assert argv[-1] in free, f"{argv[-1]}: not a block device"
         return fstypes.get(argv[-1], "") + "\n", ""
 
     def dispatch(method: str, node: Any, **told: Any) -> list[Any]:
@@ -66,6 +75,18 @@ def test_arrays_on_free_disks_go_and_those_of_kept_ones_stay(arrays: Any) -> Non
     assert changes(arrays) == [
         "mdadm --stop /dev/md125", "mdadm --zero-superblock /dev/sda2",
         "mdadm --zero-superblock /dev/sdb2",
+    ]  # fmt: skip
+
+
+def test_where_nothing_is_kept_arrays_are_disks_themselves_until_they_are_stopped(
+    arrays: Any,
+) -> None:
+    array(arrays, "md126", "sda2")
+    array(arrays, "md125", "md126")  # one on the other
+    arrays.free += ["/dev/sda", "/dev/sda2", "/dev/md126", "/dev/md125"]
+    arrays.fstypes |= {"/dev/sda2": "linux_raid_member", "/dev/md126": "linux_raid_member"}
+    assert changes(arrays) == [
+        "mdadm --stop /dev/md125", "mdadm --stop /dev/md126", "mdadm --zero-superblock /dev/sda2",
     ]  # fmt: skip
 
 
