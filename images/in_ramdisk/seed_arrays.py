@@ -12,6 +12,7 @@ from typing import Any, ClassVar
 from ironic_python_agent import errors, hardware, utils
 
 BLOCK = Path("/sys/block")
+MEMBER, TIMEOUT = "linux_raid_member", 180  # as blkid calls it; seconds, more than udevadm's own
 STEP: dict[str, Any] = {
     "step": "forget_arrays",
     "priority": 15,  # erase_devices_metadata has 10 (ironic.conf)
@@ -36,23 +37,28 @@ class Arrays(hardware.HardwareManager):  # type: ignore[misc]  # the agent has n
 
         Raises CleaningError for an array of which a kept disk has one part and another the other.
         """
-        free, arrays = _free(node), _arrays()
-        stacked = {member for members in arrays.values() for member in members}
-        for array in sorted(arrays, key=lambda name: name in stacked):  # the upper ones first
-            members = arrays[array]
-            if members <= free:
-                utils.execute("mdadm", "--stop", array)
-            elif members & free:
+        free = _free(node)
+        arrays = {array: members for array, members in _arrays().items() if members & free}
+        for array, members in arrays.items():
+            if members - free:
                 raise errors.CleaningError(
                     f"the array {array} is on {', '.join(sorted(members))}, and "
                     f"{', '.join(sorted(members - free))} is to be kept, the rest is not"
                 )
-        utils.execute("udevadm", "settle")
+        stacked = {member for members in arrays.values() for member in members}
+        for array in sorted(arrays, key=lambda name: name in stacked):  # the upper ones first
+            _run("mdadm", "--stop", array)
+        _run("udevadm", "settle")
         for name in sorted(_free(node)):  # without the arrays that were among them
-            told, _ = utils.execute("lsblk", "--nodeps", "--noheadings", "-o", "FSTYPE", name)
-            if told.strip() == "linux_raid_member":
-                utils.execute("mdadm", "--zero-superblock", name)
-        utils.execute("udevadm", "settle")
+            if _run("lsblk", "--nodeps", "--noheadings", "-o", "FSTYPE", name) == MEMBER:
+                _run("mdadm", "--zero-superblock", name)
+        _run("udevadm", "settle")
+
+
+def _run(*argv: str) -> str:
+    """What it printed; raises the agent's own errors."""
+    told, _ = utils.execute(*argv, timeout=TIMEOUT)
+    return str(told).strip()
 
 
 def _free(node: Any) -> set[str]:  # noqa: ANN401

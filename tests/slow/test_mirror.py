@@ -44,13 +44,14 @@ def room() -> Iterator[Demo]:
 
 @pytest.mark.slow(
     "provisioning/disks.py", "provisioning/deployment.py", "provisioning/keeping.py",
-    "images/wholedisk.py", "images/inmemory.py", "tests/slow/test_mirror.py",
+    "images/wholedisk.py", "images/inmemory.py", "images/in_ramdisk", "tests/slow/test_mirror.py",
 )  # fmt: skip
 @pytest.mark.timeout(7200)
 def test_mirrored_root(log: Log, room: Demo) -> None:
     before = traces(NAMESPACE)
     room.start("ramdisk", "debian")
     fill(room, LEFT)  # it has an array already, of another system
+    assert superblocks(room, LEFT) == 1
     room.find()
     room.take_in()
     room.offer()

@@ -24,7 +24,7 @@ def arrays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
     fstypes: dict[str, str] = {}
     ran: list[str] = []
 
-    def execute(*argv: str) -> tuple[str, str]:
+    def execute(*argv: str, timeout: float) -> tuple[str, str]:
         """As the programs would: a stopped array is gone, and one that carries another is busy."""
         ran.append(" ".join(argv))
         if argv[:2] == ("mdadm", "--stop"):
@@ -107,8 +107,9 @@ def test_what_is_no_array_is_left_alone(arrays: Any) -> None:
 def test_an_array_on_a_kept_disk_and_on_another_fails_the_clean_and_nothing_is_zeroed(
     arrays: Any,
 ) -> None:
+    array(arrays, "md125", "sda3")
     array(arrays, "md126", "sda2", "sdc2")
-    arrays.free += ["/dev/sda", "/dev/sda2"]
+    arrays.free += ["/dev/sda", "/dev/sda2", "/dev/sda3"]
     arrays.fstypes["/dev/sda2"] = "linux_raid_member"
     with pytest.raises(CleaningError, match="/dev/sdc2 is to be kept, the rest is not"):
         changes(arrays)
