@@ -21,7 +21,7 @@ from provisioning.claim_changes import uuid_of
 from provisioning.claims import Desk
 from provisioning.cluster_rows import Cluster, Member
 from provisioning.cluster_spec import ClusterSpec, Group
-from provisioning.errors import Conflict, Invalid, NotFound
+from provisioning.errors import Conflict, Invalid, NoCapacity, NotFound, SeedError
 from provisioning.kinds import ClusterFacts, Fault, Kind, MemberFacts
 from provisioning.layout_doc import layout_of, tagged, vlan_name
 from provisioning.models import Address, Bmc, Claim, Hold
@@ -110,7 +110,7 @@ class Clusters:
         numbers = range(group.count)
         names = [f"{spec.name}-{role}-{n}" for n in numbers]
         with _of(GROUPS[role]):
-            wish = group.wish(f"{spec.name}-{role}", spec.image, spec.ssh_keys)
+            wish = group.wish(spec.name, spec.image, spec.ssh_keys)
             claims = self.desk.request_each(session, wish, names, cluster.project, who, insider)
         for number, claim in zip(numbers, claims, strict=True):
             session.add(
@@ -249,8 +249,11 @@ def _of(group: str) -> Iterator[None]:
         error = problem.errors(include_url=False, include_context=False)[0]
         field = ".".join(str(word) for word in (group, *error["loc"]))
         raise Invalid(f"{field}: {error['msg']}", "See `seed cluster create --help`.") from problem
-    except Invalid as problem:
-        raise Invalid(f"{group}: {problem}", problem.remedy) from problem
+    except SeedError as problem:
+        problem.args = (f"{group}: {problem}",)
+        if isinstance(problem, NoCapacity):  # a cluster does not wait in the queue
+            problem.remedy = "Ask for fewer, or see why: `seed claim explain`."
+        raise
 
 
 def _kind(spec: ClusterSpec) -> Kind:

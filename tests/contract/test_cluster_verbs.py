@@ -92,7 +92,7 @@ def test_a_plan_names_nodes_and_addresses_and_holds_nothing(place: Place) -> Non
 @pytest.mark.parametrize(
     ("told", "sentence"),
     [
-        ({"workers": {"count": 9, "layout": "bonded"}}, "web-worker wants 9"),
+        ({"workers": {"count": 9, "layout": "bonded"}}, "workers: claim web wants 9"),
         ({"kind": "k9s"}, "kind: there is no kind k9s"),
         ({"pods": "10.40.0.0/16"}, "pods: 10.40.0.0/16 overlaps the members' network"),
         ({"workers": {"count": 1}}, "workers.layout"),

@@ -19,6 +19,7 @@ from api.parts import Parts
 from api.roles import Role
 from provisioning.cluster_rows import Cluster, Member
 from provisioning.fabric import Layout, Network
+from provisioning.hardware import Inventory, Nic
 from provisioning.hooks import Webhook
 from provisioning.models import (
     Address,
@@ -190,6 +191,7 @@ def _fill(parts: Parts) -> None:
 def _bmc(name: str, number: int, login: UUID) -> Bmc:
     serial = "CANARY" if name.startswith("canary") else "OWN"
     free = name in ("free-node", "canary-soon")
+    seen = Inventory(nics=(Nic(mac=f"66:66:66:11:11:0{number}"),))
     return Bmc(
         address=f"10.66.6.{number}", protocol="redfish", login=Login.OK, credential_id=login,
         fingerprint="cacacaca" * 8, serial=f"{serial}-{number}", system_uuid=str(NODES[name]),
@@ -198,6 +200,7 @@ def _bmc(name: str, number: int, login: UUID) -> Bmc:
         problem="" if free else f"BMC 10.66.6.{number} does not answer",
         remedy=f"seed bmc show 10.66.6.{number}", accepted_by="canary-admin",
         macs=[] if name.startswith("own") else [f"66:66:66:11:11:0{number}"],
+        ramdisk=seen.model_dump(mode="json"), ramdisk_at=now(),
     )  # fmt: skip
 
 
@@ -225,6 +228,9 @@ def _others() -> list[Any]:
     return [
         Booking(claim_id=OTHER_CLAIM, node_uuid=NODES["canary-soon"], starts_at=later),
         Address(address="10.77.7.1", mac="52:54:00:00:00:01", node_uuid=own),
+        Address(
+            address="10.77.7.4", mac="66:66:66:11:11:04", node_uuid=NODES["free-node"],
+        ),  # fmt: skip
         Address(address="10.88.8.1", mac="66:66:66:11:11:01", node_uuid=other),
         Network(name="grove", document=GROVE, put_by="canary-admin"),
         Layout(name="grove", document=LAYOUT, put_by="canary-admin"),

@@ -107,7 +107,7 @@ def test_a_plan_tells_who_goes_where_and_writes_nothing(house: House) -> None:
 @pytest.mark.parametrize(
     ("told", "error", "sentence"),
     [
-        ({"workers": {"count": 4}}, NoCapacity, "web-worker wants 4 .*, free are 3"),
+        ({"workers": {"count": 4}}, NoCapacity, "^workers: claim web wants 4 .*, free are 3"),
         ({"control": {"layout": ""}}, Invalid, "control.layout"),
         ({"kind": "nonsense"}, Invalid, "kind: there is no kind nonsense"),
         ({"version": "1.20.1"}, Invalid, "version"),
