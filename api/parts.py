@@ -85,6 +85,7 @@ class Parts:
     turnaround_seconds: after which a claim's nodes count as free for a reservation.
     federation: who else can say whose token it is (single sign-on).
     shelf:        how disk images come in.
+    bundle_dir:   what installers need: clusters are made of it.
     """
 
     store: Store
@@ -102,6 +103,7 @@ class Parts:
     networks: Mapping[str, IPv4Interface] = field(default_factory=dict)
     wires: Mapping[str, IPv4Interface] = field(default_factory=dict)
     federation: Federation = field(default_factory=Federation)
+    bundle_dir: Path | None = None
     shelf: Shelf = Shelf(Path("incoming"), Sealer(Path("images.pub")))
 
     @cached_property
@@ -126,7 +128,7 @@ class Parts:
     @cached_property
     def clusters(self) -> Clusters:
         """Where clusters are asked for."""
-        return Clusters(self.store, self.desk)
+        return Clusters(self.store, self.desk, self.bundle_dir)
 
     @cached_property
     def giving(self) -> Giving:

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
 from ipaddress import ip_address, ip_network
+from pathlib import Path
 from typing import Any, NoReturn
 from uuid import UUID
 
@@ -16,7 +17,15 @@ from pydantic import ValidationError
 from sqlalchemy import or_
 from sqlmodel import Session, col, select
 
-from provisioning import fabric_rules, holders, kinds, plugins, seats
+from provisioning import (
+    cluster_bundles,
+    fabric_rules,
+    holders,
+    kinds,
+    plugins,
+    seats,
+)
+from provisioning.bundle import Bundle
 from provisioning.claim_changes import uuid_of
 from provisioning.claims import Desk
 from provisioning.cluster_rows import Cluster, Member
@@ -48,10 +57,11 @@ def known() -> dict[str, Kind]:
 
 @dataclass(frozen=True)
 class Clusters:
-    """Where clusters are asked for. desk: where their claims are."""
+    """Where clusters are asked for. desk: where their claims are. bundles: the folder of all."""
 
     store: Store
     desk: Desk
+    bundles: Path | None = None
 
     def create(
         self, spec: ClusterSpec, project: str, who: str, insider: bool = False
@@ -61,36 +71,52 @@ class Clusters:
         Raises Invalid for what its kind cannot do, naming the field; NotFound (image, network),
         Conflict (name, quota, VIP), NoCapacity. No server is touched by it.
         """
+        with self.store.read() as session:
+            there = living(session, project, spec.name)
+        bundle = None if there else self._bundle(spec)
         with self.store.write() as session:
             same = living(session, project, spec.name)
             if same is not None:
                 return _same_spec(same, spec), False
-            cluster, _ = self._write(session, spec, project, who, insider)
+            cluster, _ = self._write(session, spec, project, who, insider, bundle)
             return cluster, True
 
     def plan(
         self, spec: ClusterSpec, project: str, who: str, insider: bool = False
     ) -> ClusterFacts:
         """What `create` would make of it now. Nothing is written; raises as `create` does."""
+        bundle = self._bundle(spec)
         with self.store.write() as session:
-            _, facts = self._write(session, spec, project, who, insider)
+            _, facts = self._write(session, spec, project, who, insider, bundle)
             session.rollback()
         return facts
 
+    def _bundle(self, spec: ClusterSpec) -> Bundle | None:
+        """Outside of any transaction: it may read gigabytes."""
+        _kind(spec)
+        cluster_bundles.check_options(spec)
+        return cluster_bundles.choose(self.bundles, spec.bundle, spec.kind, spec.version)
+
     def _write(
-        self, session: Session, spec: ClusterSpec, project: str, who: str, insider: bool
-    ) -> tuple[Cluster, ClusterFacts]:
+        self, session: Session, spec: ClusterSpec, project: str, who: str, insider: bool,
+        bundle: Bundle | None,
+    ) -> tuple[Cluster, ClusterFacts]:  # fmt: skip
         kind = _kind(spec)
+        cluster_bundles.check_there(self.bundles, spec, bundle)
         _check_network(session, spec)
         cluster = Cluster(
             name=spec.name, project=project, asked_by=who, spec=spec.model_dump(mode="json"),
-            network=spec.api.network, vip="",
+            network=spec.api.network, vip="", bundle=cluster_bundles.kept(bundle),
         )  # fmt: skip
         cluster.vip = _vip(session, spec, cluster.id, who)
         session.add(cluster)
         session.flush()
         for role, group in (("control", spec.control), ("worker", spec.workers)):
             self._members(session, cluster, spec, role, group, who, insider)
+        if bundle:
+            refs = {g.image or spec.image for g in (spec.control, spec.workers) if g.count}
+            images = [self.desk.image(session, ref, insider) for ref in sorted(refs)]
+            cluster_bundles.check_architecture(bundle, images)
         facts = facts_of(session, cluster)
         if faults := kind.faults(facts):
             _refuse(faults)
@@ -153,15 +179,23 @@ def members(session: Session, cluster: Cluster) -> list[Member]:
     return sorted(session.exec(query).all(), key=lambda m: (m.role != "control", m.number))
 
 
-def facts_of(session: Session, cluster: Cluster, gateway_url: str = "") -> ClusterFacts:
-    """What its kind is told, as far as it is known: addresses are, from the moment of the hold."""
+def facts_of(
+    session: Session, cluster: Cluster, gateway_url: str = "", wire_url: str = ""
+) -> ClusterFacts:
+    """What its kind is told, as far as it is known: addresses are, from the moment of the hold.
+
+    gateway_url, wire_url: https:// and http://ADDRESS of the provisioning wire.
+    """
     spec = ClusterSpec.model_validate(cluster.spec)
     nets = networks(session)
     rows = members(session, cluster)
     return ClusterFacts(
-        id=str(cluster.id), name=cluster.name, version=cluster.version or spec.version,
+        id=str(cluster.id), name=cluster.name,
+        version=cluster.version or spec.version or cluster_bundles.version_of(cluster),
         vip=cluster.vip, api_port=spec.api.port, pod_cidr=spec.pods, service_cidr=spec.services,
-        dns_domain=spec.dns_domain, options=dict(spec.options), gateway_url=gateway_url,
+        dns_domain=spec.dns_domain, gateway_url=gateway_url,
+        bundle_url=cluster_bundles.url_of(cluster, wire_url),
+        options=cluster_bundles.options_of(cluster, spec.options),
         members=tuple(_facts(session, spec, row, rows, nets) for row in rows),
     )  # fmt: skip
 
