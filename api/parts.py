@@ -20,6 +20,8 @@ from api.roles import Role
 from api.traffic import Traffic
 from provisioning import standing
 from provisioning.claims import Desk
+from provisioning.cluster_release import Giving
+from provisioning.clusters import Clusters
 from provisioning.image import Image
 from provisioning.ironic import Ironic
 from provisioning.secrets import Sealer
@@ -122,6 +124,16 @@ class Parts:
             turnaround=timedelta(seconds=self.turnaround_seconds),
             grace=timedelta(seconds=self.grace_seconds),
         )
+
+    @cached_property
+    def clusters(self) -> Clusters:
+        """Where clusters are asked for."""
+        return Clusters(self.store, self.desk, self.bundle_dir)
+
+    @cached_property
+    def giving(self) -> Giving:
+        """Where clusters are given back."""
+        return Giving(self.store, self.desk)
 
     def _image(self, session: Session, ref: str, insider: bool) -> Image:
         return standing.resolve(session, self.image_dir, ref, insider)

@@ -29,6 +29,7 @@ class Cluster(SQLModel, table=True):
     asked_by: str = ""
     spec: dict[str, Any] = stored_json(default={})
     released: bool = False  # a person wants it gone
+    undo_until: datetime | None = stored_time(default=None)
     network: str
     vip: str
     version: str = ""

@@ -4,34 +4,32 @@ A cluster is claims of one node each (ADR 0043). All of them are written in one 
 cluster, or none.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
 from ipaddress import ip_address, ip_network
 from pathlib import Path
 from typing import Any, NoReturn
+from uuid import UUID
 
+from pydantic import ValidationError
+from sqlalchemy import or_
 from sqlmodel import Session, col, select
 
-from provisioning import (
-    addressing,
-    cluster_bundles,
-    fabric_rules,
-    holders,
-    kinds,
-    plugins,
-    seats,
-)  # fmt: skip
+from provisioning import cluster_bundles, fabric_rules, holders, kinds, plugins, seats
 from provisioning.bundle import Bundle
+from provisioning.claim_changes import uuid_of
 from provisioning.claims import Desk
 from provisioning.cluster_rows import Cluster, Member
 from provisioning.cluster_spec import ClusterSpec, Group
-from provisioning.errors import Conflict, Invalid, NotFound
+from provisioning.errors import Conflict, Invalid, NoCapacity, NotFound, SeedError
 from provisioning.kinds import ClusterFacts, Fault, Kind, MemberFacts
 from provisioning.layout_doc import layout_of, tagged, vlan_name
-from provisioning.models import Bmc, Claim, Hold
+from provisioning.models import Address, Bmc, Claim, Hold
 from provisioning.network_doc import WIRE, NetworkDoc
 from provisioning.networks import networks
+from provisioning.states import AddressKind
 from provisioning.store import Store, record
 
 RULES = {
@@ -39,6 +37,10 @@ RULES = {
     "networks": "api.network",
 }  # fmt: skip
 """What a kind calls it -> what the spec does."""
+
+
+GROUPS = {"control": "control", "worker": "workers"}
+"""Role -> its group in the spec."""
 
 
 @cache
@@ -95,11 +97,11 @@ class Clusters:
         kind = _kind(spec)
         cluster_bundles.check_there(self.bundles, spec, bundle)
         _check_network(session, spec)
-        vip = holders.vip(session, spec.api.network, spec.api.vip or spec.name, "", who)
         cluster = Cluster(
             name=spec.name, project=project, asked_by=who, spec=spec.model_dump(mode="json"),
-            network=spec.api.network, vip=vip.address, bundle=cluster_bundles.kept(bundle),
+            network=spec.api.network, vip="", bundle=cluster_bundles.kept(bundle),
         )  # fmt: skip
+        cluster.vip = _vip(session, spec, cluster.id, who)
         session.add(cluster)
         session.flush()
         for role, group in (("control", spec.control), ("worker", spec.workers)):
@@ -126,8 +128,9 @@ class Clusters:
             return
         numbers = range(group.count)
         names = [f"{spec.name}-{role}-{n}" for n in numbers]
-        wish = group.wish(f"{spec.name}-{role}", spec.image, spec.ssh_keys)
-        claims = self.desk.request_each(session, wish, names, cluster.project, who, insider)
+        with _of(GROUPS[role]):
+            wish = group.wish(spec.name, spec.image, spec.ssh_keys)
+            claims = self.desk.request_each(session, wish, names, cluster.project, who, insider)
         for number, claim in zip(numbers, claims, strict=True):
             session.add(
                 Member(
@@ -147,14 +150,19 @@ def living(session: Session, project: str, name: str) -> Cluster | None:
 
 
 def find(session: Session, project: str | None, name: str) -> Cluster:
-    """By name, the living one first. project None sees all."""
-    query = select(Cluster).where(Cluster.name == name)
+    """By name (the living one first) or id. project None sees all."""
+    query = select(Cluster).where(or_(col(Cluster.name) == name, col(Cluster.id) == uuid_of(name)))
     if project is not None:
         query = query.where(Cluster.project == project)
     rows = session.exec(query.order_by(col(Cluster.created_at).desc())).all()
     rows = [row for row in rows if row.ended_at is None] or list(rows)
     if not rows:
-        raise NotFound(f"there is no cluster {name!r}", "See yours: `seed claim list`.")
+        raise NotFound(f"there is no cluster {name!r}", "See yours: `seed cluster list`.")
+    if len({row.project for row in rows}) > 1 and not any(str(row.id) == name for row in rows):
+        raise Conflict(
+            f"more than one cluster is named {name}",
+            "Say which by its id: `seed cluster list -o json`.",
+        )
     return rows[0]
 
 
@@ -185,6 +193,13 @@ def facts_of(
     )  # fmt: skip
 
 
+def address_in(session: Session, claim_id: UUID, network: str) -> str:
+    """Bare; empty: the claim's node has none there."""
+    query = select(Address).where(Address.claim_id == claim_id, Address.network == network)
+    row = session.exec(query.where(Address.kind == AddressKind.NODE)).first()
+    return row.address if row else ""
+
+
 def _facts(
     session: Session,
     spec: ClusterSpec,
@@ -196,14 +211,7 @@ def _facts(
     hold = session.exec(select(Hold).where(Hold.claim_id == claim.id)).one()
     bmc = session.exec(select(Bmc).where(Bmc.node_uuid == hold.node_uuid)).one()
     group = spec.control if row.role == "control" else spec.workers
-    address = next(
-        (
-            a.address
-            for a in addressing.of_node(session, hold.node_uuid)
-            if a.network == spec.api.network and a.claim_id == claim.id
-        ),
-        "",
-    )
+    address = address_in(session, claim.id, spec.api.network)
     place = seats.places(session, [bmc]).get(hold.node_uuid)
     labels = {"class": claim.resource_class} | dict(group.node_labels)
     if place:
@@ -236,6 +244,43 @@ def _interface(claim: Claim, network: str, net: NetworkDoc) -> str:
 
 
 # --- refusals -------------------------------------------------------------------------------------
+
+
+def _vip(session: Session, spec: ClusterSpec, identity: UUID, who: str) -> str:
+    """The one that is named, if no other cluster has it; else a new one. It tells no stranger
+    whose it is: claimers see the VIPs of a network."""
+    network, name = spec.api.network, spec.api.vip
+    if not name:
+        return holders.vip(session, network, f"cluster-{identity.hex[:12]}", "", who).address
+    query = select(Address).where(Address.network == network, Address.kind == AddressKind.VIP)
+    row = session.exec(query.where(Address.label == name)).first()
+    if row is None:
+        raise NotFound(
+            f"api.vip: {network} has no VIP {name!r}",
+            f"Leave it out, and one is taken; else see them: `seed network show {network}`.",
+        )
+    query_other = select(Cluster).where(Cluster.vip == row.address, Cluster.network == network)
+    if session.exec(query_other.where(col(Cluster.ended_at).is_(None))).first():
+        raise Conflict(
+            f"api.vip: another cluster has {name}", "Leave it out, and a new one is taken."
+        )
+    return row.address
+
+
+@contextmanager
+def _of(group: str) -> Iterator[None]:
+    """What is refused within is of this group of the spec."""
+    try:
+        yield
+    except ValidationError as problem:
+        error = problem.errors(include_url=False, include_context=False)[0]
+        field = ".".join(str(word) for word in (group, *error["loc"]))
+        raise Invalid(f"{field}: {error['msg']}", "See `seed cluster create --help`.") from problem
+    except SeedError as problem:
+        problem.args = (f"{group}: {problem}",)
+        if isinstance(problem, NoCapacity):  # a cluster does not wait in the queue
+            problem.remedy = "Ask for fewer, or see why: `seed claim explain`."
+        raise
 
 
 def _kind(spec: ClusterSpec) -> Kind:
@@ -287,6 +332,6 @@ def _same_spec(cluster: Cluster, spec: ClusterSpec) -> Cluster:
     if differs:
         raise Conflict(
             f"a cluster named {cluster.name} lives already and differs in {', '.join(differs)}",
-            "Choose another name.",
+            f"Choose another name, or change that one: `seed cluster show {cluster.name}`.",
         )
     return cluster

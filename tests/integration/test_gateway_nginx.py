@@ -240,8 +240,7 @@ def test_members_report_and_hand_values_on_up_to_64_kib(settings: Settings, part
             assert http.put(path, content=value, headers=mine).status_code == 204
             for method, to in (("POST", "/v1/members"), ("PUT", path)):
                 for size in (64 * 1024 + 1, 65 * 1024):
-                    body = {"content": bytes(size), "headers": mine}
-                    large = http.request(method, to, **body)
+                    large = http.request(method, to, content=bytes(size), headers=mine)
                     assert large.status_code == 413, (method, size)
                     assert "request_id" not in large.text, "nginx ends it"
             for other in (

@@ -23,6 +23,7 @@ def upgrade() -> None:
         sa.Column("asked_by", sa.String(), nullable=False),
         sa.Column("spec", sa.JSON(), nullable=False),
         sa.Column("released", sa.Boolean(), nullable=False),
+        sa.Column("undo_until", models.Utc(), nullable=True),
         sa.Column("network", sa.String(), nullable=False),
         sa.Column("vip", sa.String(), nullable=False),
         sa.Column("version", sa.String(), nullable=False),
