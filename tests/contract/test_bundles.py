@@ -578,7 +578,10 @@ def test_a_bundle_that_a_living_cluster_is_made_of_is_not_removed(
         )  # fmt: skip
         session.add(row)
         identity = row.id
-    with bundle_verbs._in_use("kubeadm", "1.36.2"), closing(sqlite3.connect(db, timeout=0)) as other:
+    with (
+        bundle_verbs._in_use("kubeadm", "1.36.2"),
+        closing(sqlite3.connect(db, timeout=0)) as other,
+    ):
         with pytest.raises(sqlite3.OperationalError, match="locked"):  # nobody makes a cluster now
             other.execute("BEGIN IMMEDIATE")
     done = seed("remove", REF)
