@@ -230,7 +230,7 @@ def _others() -> list[Any]:
         Address(address="10.77.7.1", mac="52:54:00:00:00:01", node_uuid=own),
         Address(
             address="10.77.7.4", mac="66:66:66:11:11:04", node_uuid=NODES["free-node"],
-        ),  # fmt: skip
+        ),
         Address(address="10.88.8.1", mac="66:66:66:11:11:01", node_uuid=other),
         Network(name="grove", document=GROVE, put_by="canary-admin"),
         Layout(name="grove", document=LAYOUT, put_by="canary-admin"),
