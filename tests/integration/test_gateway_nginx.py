@@ -261,6 +261,7 @@ def test_members_report_and_hand_values_on_up_to_64_kib(settings: Settings, part
         logs = said.read_text() + (settings.log_dir / "nginx/access.log").read_text()
     assert '"path":"/v1/members","status":204' in logs
     assert "of-the-node" not in logs
+    assert "temporary file" not in logs, "nginx warns of each"
 
 
 def test_a_node_fetches_its_bundle_over_plain_http_and_nothing_beside_it(
