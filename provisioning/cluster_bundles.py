@@ -34,9 +34,9 @@ _DEBIANS: Final = {"x86_64": "amd64", "aarch64": "arm64"}
 def choose(root: Path | None, ref: str, kind: str, version: str = "") -> Bundle | None:
     """The bundle that `ref` (NAME, or NAME:VERSION) means to a cluster of this kind; "": none.
 
-    version: of what it installs; empty: the newest of that name. To upgrade, name no VERSION in
-    `ref`. Never within a transaction: files that this process has not seen are read whole, which
-    takes seconds. Raises Invalid and NotFound, naming the field and each file that is wrong.
+    version: of what it installs; empty: the newest of that name. Never within a transaction: files
+    that this process has not seen are read whole, which takes seconds. Raises Invalid and NotFound,
+    naming the field and each file that is wrong.
     """
     if not ref:
         return None
@@ -58,6 +58,11 @@ def choose(root: Path | None, ref: str, kind: str, version: str = "") -> Bundle 
             f"Who runs Seed mends it: {verify}.",
         )
     return found
+
+
+def choose_anew(root: Path | None, cluster: Cluster, version: str) -> Bundle | None:
+    """For an upgrade: of the same name, whatever VERSION the cluster was asked for with."""
+    return choose(root, cluster.bundle.get("name", ""), cluster.spec["kind"], version)
 
 
 def _folder(root: Path, name: str, named: str, version: str) -> Path:
@@ -133,7 +138,8 @@ def kept(chosen: Bundle | None) -> dict[str, Any]:
     """For Cluster.bundle: name, version, digest, and the files as the kinds read them."""
     if chosen is None:
         return {}
-    files = [file.model_dump(include={"path", "role", "sha256"}) for file in chosen.files]
+    told = {"path", "role", "sha256", "source"}
+    files = [file.model_dump(include=told) for file in chosen.files]
     return {
         "name": chosen.name, "version": chosen.version, "digest": chosen.digest, FILES: files,
     }  # fmt: skip

@@ -17,14 +17,7 @@ from pydantic import ValidationError
 from sqlalchemy import or_
 from sqlmodel import Session, col, select
 
-from provisioning import (
-    cluster_bundles,
-    fabric_rules,
-    holders,
-    kinds,
-    plugins,
-    seats,
-)
+from provisioning import cluster_bundles, fabric_rules, holders, kinds, plugins, seats
 from provisioning.bundle import Bundle
 from provisioning.claim_changes import uuid_of
 from provisioning.claims import Desk

@@ -70,7 +70,7 @@ def made(
         wanted = Wanted(
             name=name, version=version, kind=kind, registry=registry, mirror=mirror, lock=locked,
             architecture="arm64" if architecture == "arm64" else "amd64",
-            downloads={**settings().images.downloads}, made_at=at.replace(microsecond=0),
+            downloads=settings().images.downloads, made_at=at.replace(microsecond=0),
         )  # fmt: skip
         bundle = _taken(wanted, from_, say) if from_ else _fetched(wanted, say)
         folder, more = _root() / bundle.name / bundle.version, {}

@@ -5,11 +5,12 @@ import json
 import os
 import shutil
 import signal
+import sqlite3
 import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -27,6 +28,7 @@ from provisioning.errors import Conflict, Forbidden, HostError, Invalid, NotFoun
 from provisioning.models import now
 from provisioning.store import Store
 from seed.cli import app
+from seed.commands import bundle as bundle_verbs
 from seed.config import settings
 from tests.contract.test_image_sbom import CONF
 from tests.fakes.bundles import (
@@ -565,8 +567,9 @@ def test_a_bundle_that_a_living_cluster_is_made_of_is_not_removed(
     seed: Callable[..., Result], archive: Path, tmp_path: Path
 ) -> None:
     assert seed("load", archive).exit_code == 0
-    (tmp_path / "state" / "db").mkdir()
-    store = Store(f"sqlite:///{tmp_path}/state/db/seed.db")
+    db = tmp_path / "state" / "db" / "seed.db"
+    db.parent.mkdir()
+    store = Store(f"sqlite:///{db}")
     store.create()
     with store.write() as session:
         row = Cluster(
@@ -575,6 +578,12 @@ def test_a_bundle_that_a_living_cluster_is_made_of_is_not_removed(
         )  # fmt: skip
         session.add(row)
         identity = row.id
+    with (
+        bundle_verbs._in_use("kubeadm", "1.36.2"),
+        closing(sqlite3.connect(db, timeout=0)) as other,
+    ):
+        with pytest.raises(sqlite3.OperationalError, match="locked"):  # nobody makes a cluster now
+            other.execute("BEGIN IMMEDIATE")
     done = seed("remove", REF)
     assert isinstance(done.exception, Conflict)
     assert "it is what blue of project p is made of" in str(done.exception)

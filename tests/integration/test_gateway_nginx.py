@@ -240,8 +240,7 @@ def test_members_report_and_hand_values_on_up_to_64_kib(settings: Settings, part
             assert http.put(path, content=value, headers=mine).status_code == 204
             for method, to in (("POST", "/v1/members"), ("PUT", path)):
                 for size in (64 * 1024 + 1, 65 * 1024):
-                    body = {"content": bytes(size), "headers": mine}
-                    large = http.request(method, to, **body)
+                    large = http.request(method, to, content=bytes(size), headers=mine)
                     assert large.status_code == 413, (method, size)
                     assert "request_id" not in large.text, "nginx ends it"
             for other in (
@@ -262,6 +261,7 @@ def test_members_report_and_hand_values_on_up_to_64_kib(settings: Settings, part
         logs = said.read_text() + (settings.log_dir / "nginx/access.log").read_text()
     assert '"path":"/v1/members","status":204' in logs
     assert "of-the-node" not in logs
+    assert "temporary file" not in logs, "nginx warns of each"
 
 
 def test_a_node_fetches_its_bundle_over_plain_http_and_nothing_beside_it(

@@ -151,6 +151,20 @@ def test_the_newest_is_taken_unless_a_version_is_named(
     assert (facts.version, facts.bundle_url) == (chosen, f"/bundles/kubeadm/{chosen}")
 
 
+def test_an_upgrade_takes_the_same_name_in_the_other_version(
+    house: House, root: Path, made: Bundle
+) -> None:
+    again_as(root, made, "1.36.9")
+    asked, _ = desk(house, root).create(a_spec(bundle="kubeadm:1.36.2"), "p", "me")
+    chosen = cluster_bundles.choose_anew(root, asked, "1.36.9")
+    assert chosen
+    assert chosen.ref == "kubeadm:1.36.9"
+    with pytest.raises(NotFound, match=r"no kubeadm of version 1\.37\.0, only of 1\.36\.2, 1\.36"):
+        cluster_bundles.choose_anew(root, asked, "1.37.0")
+    asked.bundle = {}
+    assert cluster_bundles.choose_anew(root, asked, "1.37.0") is None
+
+
 # --- what is refused ------------------------------------------------------------------------------
 
 
@@ -294,4 +308,5 @@ def test_the_row_keeps_no_more_than_kinds_read(made: Bundle) -> None:
     told = cluster_bundles.kept(made)
     assert json.loads(json.dumps(told)) == told
     assert told["digest"] == made.digest
-    assert {*told["files"][0]} == {"path", "role", "sha256"} < {*BundleFile.model_fields}
+    known = {*BundleFile.model_fields}
+    assert {*told["files"][0]} == {"path", "role", "sha256", "source"} < known
