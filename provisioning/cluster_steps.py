@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from sqlmodel import Session, select
 
-from provisioning import clusters, holders
+from provisioning import cluster_ranges, cluster_secrets, clusters, holders
 from provisioning.cluster_rows import Cluster, Member, MemberValue
 from provisioning.memberships import sealed_for
 from provisioning.models import Claim, now
@@ -110,6 +110,8 @@ class Clustering:
             row = session.get_one(Cluster, cluster.id)
             row.sealed = b""
             session.add(row)
+            cluster_ranges.release(session, row, "seed")
+            cluster_secrets.forget(session, row.id)
             holders.release(session, row.network, row.vip, "seed")
         return On(S.RELEASED)
 

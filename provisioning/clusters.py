@@ -12,12 +12,25 @@ from typing import Any, NoReturn
 
 from sqlmodel import Session, col, select
 
-from provisioning import addressing, fabric_rules, holders, kinds, plugins, seats
+from provisioning import (
+    addressing,
+    cluster_ranges,
+    cluster_secrets,
+    disks,
+    drift,
+    fabric_rules,
+    holders,
+    keeping,
+    kinds,
+    plugins,
+    seats,
+)
 from provisioning.claims import Desk
 from provisioning.cluster_rows import Cluster, Member
+from provisioning.cluster_secrets import Given
 from provisioning.cluster_spec import ClusterSpec, Group
 from provisioning.errors import Conflict, Invalid, NotFound
-from provisioning.kinds import ClusterFacts, Fault, Kind, MemberFacts
+from provisioning.kinds import ClusterFacts, DataDisk, Fault, Kind, MemberFacts
 from provisioning.layout_doc import layout_of, tagged, vlan_name
 from provisioning.models import Bmc, Claim, Hold
 from provisioning.network_doc import WIRE, NetworkDoc
@@ -29,6 +42,9 @@ RULES = {
     "networks": "api.network",
 }  # fmt: skip
 """What a kind calls it -> what the spec does."""
+
+VIRTUALIZATION = {"": None, "no": False, "vmx": True, "svm": True}
+"""Inventory's word -> what a kind is told."""
 
 
 @cache
@@ -44,32 +60,48 @@ class Clusters:
     desk: Desk
 
     def create(
-        self, spec: ClusterSpec, project: str, who: str, insider: bool = False
+        self,
+        spec: ClusterSpec,
+        project: str,
+        who: str,
+        insider: bool = False,
+        given: Given = cluster_secrets.NONE,
     ) -> tuple[Cluster, bool]:
         """Cluster, claims and holds in one transaction, or nothing; (cluster, was it new).
+
+        given: secrets that the spec names.
 
         Raises Invalid for what its kind cannot do, naming the field; NotFound (image, network),
         Conflict (name, quota, VIP), NoCapacity. No server is touched by it.
         """
+        given.check()
         with self.store.write() as session:
             same = living(session, project, spec.name)
             if same is not None:
+                given.same(session, same)
                 return _same_spec(same, spec), False
-            cluster, _ = self._write(session, spec, project, who, insider)
+            cluster, _ = self._write(session, spec, project, who, insider, given)
             return cluster, True
 
     def plan(
-        self, spec: ClusterSpec, project: str, who: str, insider: bool = False
+        self,
+        spec: ClusterSpec,
+        project: str,
+        who: str,
+        insider: bool = False,
+        given: Given = cluster_secrets.NONE,
     ) -> ClusterFacts:
         """What `create` would make of it now. Nothing is written; raises as `create` does."""
+        given.check()
         with self.store.write() as session:
-            _, facts = self._write(session, spec, project, who, insider)
+            _, facts = self._write(session, spec, project, who, insider, given)
             session.rollback()
         return facts
 
     def _write(
-        self, session: Session, spec: ClusterSpec, project: str, who: str, insider: bool
-    ) -> tuple[Cluster, ClusterFacts]:
+        self, session: Session, spec: ClusterSpec, project: str, who: str, insider: bool,
+        given: Given,
+    ) -> tuple[Cluster, ClusterFacts]:  # fmt: skip
         kind = _kind(spec)
         _check_network(session, spec)
         vip = holders.vip(session, spec.api.network, spec.api.vip or spec.name, "", who)
@@ -81,6 +113,8 @@ class Clusters:
         session.flush()
         for role, group in (("control", spec.control), ("worker", spec.workers)):
             self._members(session, cluster, spec, role, group, who, insider)
+        given.keep(session, cluster)
+        cluster_ranges.reserve(session, cluster, spec, who)
         facts = facts_of(session, cluster)
         if faults := kind.faults(facts):
             _refuse(faults)
@@ -147,6 +181,8 @@ def facts_of(session: Session, cluster: Cluster, gateway_url: str = "") -> Clust
         vip=cluster.vip, api_port=spec.api.port, pod_cidr=spec.pods, service_cidr=spec.services,
         dns_domain=spec.dns_domain, options=dict(spec.options), gateway_url=gateway_url,
         members=tuple(_facts(session, spec, row, rows, nets) for row in rows),
+        addons=spec.addons, ranges=cluster_ranges.of(session, cluster),
+        given=cluster_secrets.names(session, cluster.id),
     )  # fmt: skip
 
 
@@ -182,7 +218,20 @@ def _facts(
         interface=_interface(claim, spec.api.network, nets[spec.api.network]),
         labels=labels,
         taints=group.node_taints,
+        disks=_data_disks(session, claim, bmc),
+        virtualization=VIRTUALIZATION[drift.told(bmc.ramdisk).virtualization],
     )
+
+
+def _data_disks(session: Session, claim: Claim, bmc: Bmc) -> tuple[DataDisk, ...]:
+    """Those that its order names; empty, too, where the server is not as it was any more."""
+    if not claim.disks:
+        return ()
+    try:
+        found = disks.chosen(claim, keeping.seen_by(bmc), disks.kept_of(session, bmc.node))
+    except Conflict:
+        return ()
+    return tuple(DataDisk(role, d.wwn, d.serial, d.size_bytes) for role, d in found["data"])
 
 
 def _with_prefix(address: str, net: NetworkDoc) -> str:
