@@ -4,6 +4,7 @@ All of it by kubectl of the cluster's own version, with server-side apply: the s
 nothing, and what a person changed in other fields stays.
 """
 
+from base64 import b64encode
 from collections.abc import Mapping, Sequence
 from shlex import join, quote
 from typing import Any, Final
@@ -93,6 +94,14 @@ def established(facts: ClusterFacts, addon: str, *definitions: str) -> Step:
     named = [f"crd/{one}" for one in definitions]
     told = ("wait", "--for=condition=Established", *named, "--timeout=60s")
     return _step(facts, addon, "types", kubectl(facts, *told), ())
+
+
+def secret(name: str, namespace: str, values: Mapping[str, str]) -> Document:
+    """`data`, as its reference says of stringData that it does not go well with server-side
+    apply."""
+    packed = {key: b64encode(told.encode()).decode() for key, told in values.items()}
+    metadata = {"name": name, "namespace": namespace}
+    return {"apiVersion": "v1", "kind": "Secret", "metadata": metadata, "data": packed}
 
 
 def storage_class(

@@ -74,7 +74,10 @@ class Ceph(Addon):
                 self.name, [], {"csi-rbdplugin-provisioner": min(PROVISIONERS, nodes)}
             ),
             _kubectl.part(_kubectl.path(self.name, "cluster.yaml"), *_config(options)),
-            _kubectl.part(_kubectl.path(self.name, "secret.yaml"), _secret(options, key)),
+            _kubectl.part(
+                _kubectl.path(self.name, "secret.yaml"),
+                _kubectl.secret(SECRET, NAMESPACE, {"userID": options.user, "userKey": key}),
+            ),
         ]
 
     def steps(self, facts: ClusterFacts, member: MemberFacts, options: Options) -> list[Step]:
@@ -119,15 +122,6 @@ def _config(options: Options) -> list[_kubectl.Document]:
 def _config_map(name: str, data: dict[str, str]) -> _kubectl.Document:
     metadata = {"name": name, "namespace": NAMESPACE}
     return {"apiVersion": "v1", "kind": "ConfigMap", "metadata": metadata, "data": data}
-
-
-def _secret(options: Options, key: str) -> _kubectl.Document:
-    return {
-        "apiVersion": "v1",
-        "kind": "Secret",
-        "metadata": {"name": SECRET, "namespace": NAMESPACE},
-        "stringData": {"userID": options.user, "userKey": key},
-    }
 
 
 PLUGIN = Ceph()

@@ -67,9 +67,11 @@ class OpenStackCcm(Addon):
         files = {"cloud.conf": secrets[options.cloud_conf_secret]}
         if options.ca_secret:
             files["ca.crt"] = secrets[options.ca_secret]
-        secret = {**_meta("v1", "Secret", "cloud-config"), "stringData": files}
         return [
-            _kubectl.part(_kubectl.path(self.name, "secret.yaml"), secret),
+            _kubectl.part(
+                _kubectl.path(self.name, "secret.yaml"),
+                _kubectl.secret("cloud-config", NAMESPACE, files),
+            ),
             _kubectl.part(
                 _kubectl.path(self.name, "controller.yaml"),
                 *_access(),

@@ -51,11 +51,12 @@ class ConfigMap(Strict):
 
 
 class Secret(Strict):
+    """stringData: "does not work well with server-side apply", says its reference."""
+
     apiVersion: Literal["v1"]
     kind: Literal["Secret"]
     metadata: Placed
-    stringData: Words = {}
-    data: Words = {}
+    data: dict[str, Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9+/]+={0,2}$")]]
     type: str = "Opaque"
 
 
@@ -107,9 +108,7 @@ class PersistentVolumeSpec(Strict):
     """nodeAffinity: "required" of volumes that are local."""
 
     capacity: dict[Literal["storage"], Quantity]
-    accessModes: list[
-        Literal["ReadWriteOnce", "ReadOnlyMany", "ReadWriteMany", "ReadWriteOncePod"]
-    ]
+    accessModes: list[Literal["ReadWriteOnce", "ReadOnlyMany", "ReadWriteMany", "ReadWriteOncePod"]]
     volumeMode: Literal["Filesystem", "Block"] = "Filesystem"
     persistentVolumeReclaimPolicy: Literal["Retain", "Delete", "Recycle"] = "Retain"
     storageClassName: Subdomain
