@@ -102,6 +102,8 @@ class Step:
 
 
 class Kind(Protocol):
+    """takes_addons = True: it gives its members what chosen_addons.py says, too."""
+
     name: str
 
     def faults(self, facts: ClusterFacts) -> list[Fault]:

@@ -105,9 +105,6 @@ def _words(facts: ClusterFacts) -> list[Fault]:
         Fault(f"options.{name}", f"the kind swarm has no option {name!r}", f"Leave out {name}.")
         for name in sorted(facts.options)
     ]
-    if facts.addons:
-        remedy = "Leave addons out, or take a kind of Kubernetes."
-        found.append(Fault("addons", "a swarm has no add-ons", remedy))
     if facts.registry and not _REGISTRY.fullmatch(facts.registry):
         problem = f"{facts.registry!r} cannot be a mirror: Docker's have a host and a port, no path"
         found.append(Fault("registry", problem, "Write https://HOST:PORT."))

@@ -15,7 +15,6 @@ from provisioning import addons as package
 from provisioning import chosen_addons, plugins
 from provisioning.kinds import ClusterFacts, DataDisk, MemberFacts
 from provisioning.kinds.kubeadm import PLUGIN as KUBEADM
-from provisioning.kinds.swarm import PLUGIN as SWARM
 from tests.fakes import kubernetes_objects
 from tests.fakes.a_kubeadm import CONTROL, FIRST, WORKER, config
 from tests.fakes.an_addon import (
@@ -381,10 +380,3 @@ def test_a_disk_without_a_wwn_is_refused_by_its_serial() -> None:
 def test_no_address_kept_is_a_fault() -> None:
     found = faults(with_addons("metallb", ranges={}))
     assert [field for field, _ in found] == ["options.addons.metallb.network"]
-
-
-def test_a_swarm_has_none() -> None:
-    facts = replace(with_addons("metallb"), options={}, version="")
-    assert ("addons", "a swarm has no add-ons") in [
-        (one.field, one.sentence) for one in SWARM.faults(facts)
-    ]

@@ -9,6 +9,7 @@ from pydantic import SecretStr
 from sqlmodel import Session
 
 from provisioning import cluster_ranges, holders, memberships
+from provisioning.cluster_release import Giving
 from provisioning.cluster_rows import Cluster, ClusterSecret
 from provisioning.cluster_secrets import Given
 from provisioning.clusters import facts_of, find
@@ -179,7 +180,9 @@ def test_a_secret_is_sealed_and_only_the_first_control_plane_has_it(sealing: Hou
 
 def _membership(house: House, session: Session, claim: Claim) -> Any:
     parts = house.reconciler.parts
-    return memberships.make(session, claim, parts.unseal, parts.token, "https://172.22.0.1", "ca")
+    return memberships.make(
+        session, claim, parts.unseal, parts.token, "https://172.22.0.1", "ca", "http://172.22.0.1"
+    )
 
 
 def test_the_same_secrets_are_the_same_wish_and_others_are_not(sealing: House) -> None:
@@ -214,10 +217,8 @@ def test_a_release_gives_addresses_back_and_forgets_secrets(sealing: House) -> N
     desk(house).create(spec, "p", "me", given=given(house, ceph_key=KEY))
     rounds(house, ClusterState.BOOTSTRAPPING)
     assert len(kept(house)) == 2
-    with house.store.write() as session:
-        row = session.get_one(Cluster, cluster(house).id)
-        row.released = True
-        session.add(row)
+    giving = Giving(house.store, house.desk)
+    giving.release("p", "web", giving.plan("p", "web").hash, "me", True)
     rounds(house, ClusterState.RELEASED)
     assert {row.kind for row in house.rows(Address)} == {AddressKind.BOOT}
     assert not house.rows(ClusterSecret)
@@ -286,6 +287,6 @@ def test_kata_is_refused_where_a_cpu_is_known_not_to_run_machines(house: House) 
 
 
 def test_a_swarm_has_no_add_ons(house: House) -> None:
-    with pytest.raises(Invalid, match="addons: a swarm has no add-ons"):
+    with pytest.raises(Invalid, match="addons: the kind swarm has no add-ons"):
         desk(house).create(a_spec(kind="swarm", version="", addons=("kata",)), "p", "me")
     assert nothing_is_there(house)
