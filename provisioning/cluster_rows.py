@@ -77,3 +77,15 @@ class MemberValue(SQLModel, table=True):
     content: bytes = Field(sa_column=Column(LargeBinary, nullable=False))
     put_by: str
     put_at: datetime = stored_time(default_factory=now)
+
+
+class ClusterSecret(SQLModel, table=True):
+    """What came with the wish and nobody reads back: sealed to the reconciler's key.
+
+    names: of all that is in it. digest: salt and scrypt of it (cluster_secrets.py).
+    """
+
+    cluster_id: UUID = Field(primary_key=True, foreign_key="cluster.id")
+    names: list[str] = stored_json(default=[])
+    digest: bytes = Field(sa_column=Column(LargeBinary, nullable=False))
+    sealed: bytes = Field(sa_column=Column(LargeBinary, nullable=False))

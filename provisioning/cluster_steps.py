@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from sqlmodel import Session, select
 
-from provisioning import clusters, holders
+from provisioning import cluster_ranges, cluster_secrets, clusters, holders
 from provisioning.claim_changes import GONE
 from provisioning.cluster_rows import Cluster, Member, MemberValue
 from provisioning.memberships import sealed_for
@@ -114,6 +114,8 @@ class Clustering:
             row = session.get_one(Cluster, cluster.id)
             row.sealed = b""
             session.add(row)
+            cluster_ranges.release(session, row, "seed")
+            cluster_secrets.forget(session, row.id)
             if not row.spec["api"]["vip"]:  # else somebody made it before
                 holders.free_vip(session, row.network, row.vip, "seed")
         return On(S.RELEASED)

@@ -17,14 +17,27 @@ from pydantic import ValidationError
 from sqlalchemy import or_
 from sqlmodel import Session, col, select
 
-from provisioning import cluster_bundles, fabric_rules, holders, kinds, plugins, seats
+from provisioning import (
+    cluster_bundles,
+    cluster_ranges,
+    cluster_secrets,
+    disks,
+    drift,
+    fabric_rules,
+    holders,
+    keeping,
+    kinds,
+    plugins,
+    seats,
+)
 from provisioning.bundle import Bundle
 from provisioning.claim_changes import uuid_of
 from provisioning.claims import Desk
 from provisioning.cluster_rows import Cluster, Member
+from provisioning.cluster_secrets import Given
 from provisioning.cluster_spec import ClusterSpec, Group
 from provisioning.errors import Conflict, Invalid, NoCapacity, NotFound, SeedError
-from provisioning.kinds import ClusterFacts, Fault, Kind, MemberFacts
+from provisioning.kinds import ClusterFacts, DataDisk, Fault, Kind, MemberFacts
 from provisioning.layout_doc import layout_of, tagged, vlan_name
 from provisioning.models import Address, Bmc, Claim, Hold
 from provisioning.network_doc import WIRE, NetworkDoc
@@ -37,6 +50,9 @@ RULES = {
     "networks": "api.network",
 }  # fmt: skip
 """What a kind calls it -> what the spec does."""
+
+VIRTUALIZATION = {"": None, "no": False, "vmx": True, "svm": True}
+"""Inventory's word -> what a kind is told."""
 
 
 GROUPS = {"control": "control", "worker": "workers"}
@@ -57,30 +73,45 @@ class Clusters:
     bundles: Path | None = None
 
     def create(
-        self, spec: ClusterSpec, project: str, who: str, insider: bool = False
+        self,
+        spec: ClusterSpec,
+        project: str,
+        who: str,
+        insider: bool = False,
+        given: Given = cluster_secrets.NONE,
     ) -> tuple[Cluster, bool]:
         """Cluster, claims and holds in one transaction, or nothing; (cluster, was it new).
+
+        given: secrets that the spec names.
 
         Raises Invalid for what its kind cannot do, naming the field; NotFound (image, network),
         Conflict (name, quota, VIP), NoCapacity. No server is touched by it.
         """
+        given.check()
         with self.store.read() as session:
             there = living(session, project, spec.name)
         bundle = None if there else self._bundle(spec)
         with self.store.write() as session:
             same = living(session, project, spec.name)
             if same is not None:
+                given.same(session, same)
                 return _same_spec(same, spec), False
-            cluster, _ = self._write(session, spec, project, who, insider, bundle)
+            cluster, _ = self._write(session, spec, project, who, insider, bundle, given)
             return cluster, True
 
     def plan(
-        self, spec: ClusterSpec, project: str, who: str, insider: bool = False
+        self,
+        spec: ClusterSpec,
+        project: str,
+        who: str,
+        insider: bool = False,
+        given: Given = cluster_secrets.NONE,
     ) -> ClusterFacts:
         """What `create` would make of it now. Nothing is written; raises as `create` does."""
+        given.check()
         bundle = self._bundle(spec)
         with self.store.write() as session:
-            _, facts = self._write(session, spec, project, who, insider, bundle)
+            _, facts = self._write(session, spec, project, who, insider, bundle, given)
             session.rollback()
         return facts
 
@@ -92,7 +123,7 @@ class Clusters:
 
     def _write(
         self, session: Session, spec: ClusterSpec, project: str, who: str, insider: bool,
-        bundle: Bundle | None,
+        bundle: Bundle | None, given: Given,
     ) -> tuple[Cluster, ClusterFacts]:  # fmt: skip
         kind = _kind(spec)
         cluster_bundles.check_there(self.bundles, spec, bundle)
@@ -110,6 +141,8 @@ class Clusters:
             refs = {g.image or spec.image for g in (spec.control, spec.workers) if g.count}
             images = [self.desk.image(session, ref, insider) for ref in sorted(refs)]
             cluster_bundles.check_architecture(bundle, images)
+        given.keep(session, cluster)
+        cluster_ranges.reserve(session, cluster, spec, who)
         facts = facts_of(session, cluster)
         if faults := kind.faults(facts):
             _refuse(faults)
@@ -190,6 +223,8 @@ def facts_of(
         bundle_url=cluster_bundles.url_of(cluster, wire_url),
         options=cluster_bundles.options_of(cluster, spec.options),
         members=tuple(_facts(session, spec, row, rows, nets) for row in rows),
+        addons=spec.addons, ranges=cluster_ranges.of(session, cluster),
+        given=cluster_secrets.names(session, cluster.id),
     )  # fmt: skip
 
 
@@ -225,7 +260,20 @@ def _facts(
         interface=_interface(claim, spec.api.network, nets[spec.api.network]),
         labels=labels,
         taints=group.node_taints,
+        disks=_data_disks(session, claim, bmc),
+        virtualization=VIRTUALIZATION[drift.told(bmc.ramdisk).virtualization],
     )
+
+
+def _data_disks(session: Session, claim: Claim, bmc: Bmc) -> tuple[DataDisk, ...]:
+    """Those that its order names; empty, too, where the server is not as it was any more."""
+    if not claim.disks:
+        return ()
+    try:
+        found = disks.chosen(claim, keeping.seen_by(bmc), disks.kept_of(session, bmc.node))
+    except Conflict:
+        return ()
+    return tuple(DataDisk(role, d.wwn, d.serial, d.size_bytes) for role, d in found["data"])
 
 
 def _with_prefix(address: str, net: NetworkDoc) -> str:
@@ -287,7 +335,13 @@ def _kind(spec: ClusterSpec) -> Kind:
     if spec.kind not in known():
         there = ", ".join(sorted(known()))
         raise Invalid(f"kind: there is no kind {spec.kind}", f"Take one of these: {there}.")
-    return known()[spec.kind]
+    kind = known()[spec.kind]
+    if spec.addons and not getattr(kind, "takes_addons", False):
+        raise Invalid(
+            f"addons: the kind {spec.kind} has no add-ons",
+            "Leave addons out, or take a kind that has: kubeadm.",
+        )
+    return kind
 
 
 def _check_network(session: Session, spec: ClusterSpec) -> None:

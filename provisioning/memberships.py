@@ -7,7 +7,7 @@ from uuid import UUID
 
 from sqlmodel import Session, select
 
-from provisioning import clusters, on_node
+from provisioning import chosen_addons, cluster_secrets, clusters, on_node
 from provisioning.cluster_rows import Cluster, Member
 from provisioning.models import Claim
 from provisioning.secrets import digest
@@ -65,6 +65,8 @@ def make(
         return None
     cluster = session.get_one(Cluster, member.cluster_id)
     secrets: dict[str, str] = json.loads(unseal(cluster.sealed, sealed_for(cluster.id)))
+    given = cluster_secrets.opened(session, unseal, cluster.id)
+    secrets |= {f"{chosen_addons.GIVEN}{name}": told for name, told in given.items()}
     facts = clusters.facts_of(session, cluster, gateway_url, wire_url)
     mine = next(m for m in facts.members if m.name == member.name)
     kind = clusters.known()[cluster.spec["kind"]]

@@ -5,7 +5,7 @@ from typing import Annotated, Any, Final
 from uuid import UUID
 
 from fastapi import APIRouter, Depends, Request, Response
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 from sqlmodel import Session, col, select
 
 from api.auth import Anyone, Claimer, needs
@@ -15,6 +15,7 @@ from api.roles import Caller, Role
 from api.routes.claims import ReleaseAsk
 from provisioning import clusters
 from provisioning.cluster_rows import Cluster, Member
+from provisioning.cluster_secrets import Given, Secrets
 from provisioning.cluster_spec import ClusterSpec
 from provisioning.errors import Forbidden, Invalid, SeedError
 from provisioning.kinds import ClusterFacts
@@ -40,13 +41,20 @@ EXAMPLE: Final[dict[str, Any]] = {
 
 
 class ClusterAsk(ClusterSpec):
-    """What to make. Unknown fields are refused: a typo must not be silent."""
+    """What to make. Unknown fields are refused: a typo must not be silent.
 
-    model_config = ConfigDict(extra="forbid", json_schema_extra={"example": EXAMPLE})
+    secrets: by names that options of add-ons say; nobody reads them back.
+    """
+
+    model_config = ConfigDict(
+        extra="forbid", hide_input_in_errors=True, json_schema_extra={"example": EXAMPLE}
+    )
+
+    secrets: Secrets = Field(default={})
 
     @property
     def spec(self) -> ClusterSpec:
-        return ClusterSpec.model_validate(self.model_dump())
+        return ClusterSpec.model_validate(self.model_dump(exclude={"secrets"}))
 
 
 class MemberOut(BaseModel):
@@ -144,7 +152,8 @@ def create_cluster(
 
     Its nodes are held by this call, all of them or none.
     """
-    row, _new = parts.clusters.create(ask.spec, caller.project, caller.name, caller.sees_all)
+    given = Given(parts.sealer, ask.secrets)
+    row, _new = parts.clusters.create(ask.spec, caller.project, caller.name, caller.sees_all, given)
     response.headers["Location"] = str(request.url_for("show_cluster", name=str(row.id)))
     return _shown(parts, row, caller)
 
@@ -153,7 +162,8 @@ def create_cluster(
 def plan_cluster(ask: ClusterAsk, caller: Planner, parts: Here) -> ClusterPlan:
     """Who would go where, with which addresses, or what is missing. Nothing is held by it."""
     try:
-        facts = parts.clusters.plan(ask.spec, caller.project, caller.name, caller.sees_all)
+        given = Given(parts.sealer, ask.secrets)
+        facts = parts.clusters.plan(ask.spec, caller.project, caller.name, caller.sees_all, given)
     except SeedError as refused:
         return ClusterPlan(
             fits=False, sentence=str(refused), remedy=refused.remedy, vip="",
@@ -172,7 +182,8 @@ def put_cluster(name: str, ask: ClusterAsk, caller: Claimer, parts: Here) -> Clu
     """The same, safe to repeat: the same wish under the same name is the same cluster."""
     if ask.name != name:
         raise Invalid(f"the path says {name}, the body says {ask.name}", "Use one name.")
-    row, _new = parts.clusters.create(ask.spec, caller.project, caller.name, caller.sees_all)
+    given = Given(parts.sealer, ask.secrets)
+    row, _new = parts.clusters.create(ask.spec, caller.project, caller.name, caller.sees_all, given)
     return _shown(parts, row, caller)
 
 

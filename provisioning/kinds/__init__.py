@@ -22,11 +22,25 @@ class Fault:
 
 
 @dataclass(frozen=True, slots=True)
+class DataDisk:
+    """A disk that its claim asked for beside the root. role: the claim's word. size: bytes.
+
+    wwn: as its ramdisk told it; empty: it has none.
+    """
+
+    role: str
+    wwn: str
+    serial: str = ""
+    size: int = 0
+
+
+@dataclass(frozen=True, slots=True)
 class MemberFacts:
     """One node of a cluster. name: its host name. first: the one that begins.
 
     address: in the network of role `api`, with its prefix length; interface: what has it there.
     labels: of the cluster's nodes (rack, unit, class), values as Kubernetes allows them.
+    virtualization: whether its CPU can run virtual machines (vmx, svm); None: nobody told.
     """
 
     name: str
@@ -37,6 +51,8 @@ class MemberFacts:
     interface: str
     labels: dict[str, str] = field(default_factory=dict)
     taints: tuple[str, ...] = ()
+    disks: tuple[DataDisk, ...] = ()
+    virtualization: bool | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +60,9 @@ class ClusterFacts:
     """What all members have in common.
 
     vip: of the API, bare; api_port: where clients reach it. gateway_url: the node gateway's,
-    https://ADDRESS. bundle_url: of its files; empty: none is used. options: the kind's own.
+    https://ADDRESS. bundle_url: of its files; empty: none is used. options: the kind's own, and
+    "addons": NAME -> those of an add-on. ranges: add-on -> addresses that Seed keeps for it,
+    "first-last". given: names of the secrets that came with the wish.
     """
 
     id: str
@@ -60,6 +78,9 @@ class ClusterFacts:
     bundle_url: str = ""
     registry: str = ""
     options: dict[str, Any] = field(default_factory=dict)
+    addons: tuple[str, ...] = ()
+    ranges: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    given: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +102,8 @@ class Step:
 
 
 class Kind(Protocol):
+    """takes_addons = True: it gives its members what chosen_addons.py says, too."""
+
     name: str
 
     def faults(self, facts: ClusterFacts) -> list[Fault]:

@@ -5,9 +5,9 @@ from pathlib import PurePosixPath
 from typing import Annotated, Any, Final, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, StringConstraints
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
-from provisioning import pki
+from provisioning import chosen_addons, pki
 from provisioning.image import Digest256
 from provisioning.kinds import ClusterFacts, MemberFacts, _vip
 
@@ -125,15 +125,16 @@ class BundleFile(BaseModel):
 
 
 class Options(BaseModel):
-    """cni: who makes the pods' network; all but bridge are add-ons. programs: folder of kubeadm,
-    kubelet and kubectl. files: of the bundle.
+    """cni: who makes the pods' network where no add-on does; none: somebody brings one. programs:
+    folder of kubeadm, kubelet and kubectl. files: of the bundle. addons: chosen_addons.py's.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    cni: Literal["bridge", "cilium", "calico", "flannel", "none"] = "bridge"
+    cni: Literal["bridge", "none"] = "bridge"
     programs: Annotated[str, StringConstraints(pattern=r"^(/[A-Za-z0-9_.-]+)+$")] = "/usr/local/bin"
     files: tuple[BundleFile, ...] = ()
+    addons: Any = Field(default={})
 
     @property
     def path(self) -> str:
@@ -143,6 +144,11 @@ class Options(BaseModel):
 
     def binaries(self) -> list[BundleFile]:
         return [file for file in self.files if file.role == "binary" and file.name in PROGRAMS]
+
+    def manifests(self, facts: ClusterFacts) -> list[BundleFile]:
+        """Those that the first control plane applies."""
+        wanted = chosen_addons.manifests(facts)
+        return [file for file in self.files if file.path in wanted]
 
     def has(self, image: str) -> bool:
         """Whether there is an archive NAME.tar or NAME_TAG.tar of it."""
@@ -222,7 +228,7 @@ def _join(facts: ClusterFacts, member: MemberFacts, secrets: dict[str, str]) -> 
 
 def _cluster(facts: ClusterFacts) -> dict[str, Any]:
     # The bridge has ranges of its own, which Kubernetes would give to others.
-    bridge = Options.model_validate(facts.options).cni == "bridge"
+    bridge = chosen_addons.cni(facts) == chosen_addons.BRIDGE
     planes = _vip.control_planes(facts)
     names = [facts.vip, *(_vip.bare(plane) for plane in planes), *(plane.name for plane in planes)]
     given = [{"name": "allocate-node-cidrs", "value": "false"}]

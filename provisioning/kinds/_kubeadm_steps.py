@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from shlex import quote
 from typing import Final
 
+from provisioning import chosen_addons
 from provisioning.kinds import ClusterFacts, MemberFacts, Step, _bridge, _vip
 from provisioning.kinds._kubeadm import PROGRAMS, SOCKET, Options
 
@@ -87,8 +88,8 @@ touch {state}/joined
 def steps(facts: ClusterFacts, member: MemberFacts, options: Options) -> list[Step]:
     """What Debian has comes first, then what somebody must bring."""
     up = ("/usr/bin/systemctl", "enable", "--now", "containerd.service")
-    found = [Step("containerd", up, ("/usr/bin/containerd",))]
-    if options.cni == "bridge":
+    found = [*chosen_addons.early(facts, member), Step("containerd", up, ("/usr/bin/containerd",))]
+    if chosen_addons.cni(facts) == chosen_addons.BRIDGE:
         found += _bridge.steps()
     if member.role == "control":
         found += _vip.steps(facts)
@@ -99,7 +100,7 @@ def steps(facts: ClusterFacts, member: MemberFacts, options: Options) -> list[St
         found.append(
             Step("api", argv, (CA,), try_seconds=15, pause_seconds=2, patience_seconds=7200)
         )
-    return [*found, _last(facts, member, options)]
+    return [*found, _last(facts, member, options), *chosen_addons.steps(facts, member)]
 
 
 def check() -> tuple[str, ...]:

@@ -14,7 +14,7 @@ from typing import Final
 
 from pydantic import ValidationError
 
-from provisioning import pki
+from provisioning import chosen_addons, pki
 from provisioning.kinds import (
     ClusterFacts,
     Fault,
@@ -45,6 +45,7 @@ MIRROR: Final = "/etc/containerd/certs.d/_default/hosts.toml"
 
 class Kubeadm:
     name = "kubeadm"
+    takes_addons = True
 
     def faults(self, facts: ClusterFacts) -> list[Fault]:
         if other := [*_about_addresses(facts)]:
@@ -63,8 +64,9 @@ class Kubeadm:
         options = Options.model_validate(facts.options)
         found = [*_configuration(facts, member, secrets), *_common(facts, member, options)]
         found.append(_part(_kubeadm_steps.CA, secrets["ca.crt"]))
-        if options.cni == "bridge":
+        if chosen_addons.cni(facts) == chosen_addons.BRIDGE:
             found += _bridge.parts(facts, member)
+        found += chosen_addons.parts(facts, member, secrets)
         if member.role == "control":
             names = [name for name in secrets if name.endswith((".crt", ".key", ".pub"))]
             found += [_part(f"{_kubeadm_steps.PKI}/{n}", secrets[n], 0o600) for n in names]
@@ -105,13 +107,15 @@ def _configuration(
 def _common(facts: ClusterFacts, member: MemberFacts, options: Options) -> Iterator[PartSpec]:
     kubelet = _kubeadm.KUBELET.format(path=options.path, programs=options.programs)
     yield _part(_kubeadm_steps.KUBELET, kubelet)
-    yield _part(_kubeadm_steps.CONTAINERD, _kubeadm.CONTAINERD)
+    containerd = _kubeadm.CONTAINERD + chosen_addons.containerd(facts, member)
+    yield _part(_kubeadm_steps.CONTAINERD, containerd)
     if facts.registry:
         url = facts.registry.rstrip("/")
         url = url if "://" in url else f"https://{url}"
         yield _part(MIRROR, _kubeadm.MIRROR.format(registry=url))
     if facts.bundle_url:
         taken = [*options.binaries(), *options.images(member)]
+        taken += options.manifests(facts) if member.first else []
         listed = "".join(f"{file.sha256} {file.path}\n" for file in taken)
         yield _part(_kubeadm_steps.LISTED, listed)
 
@@ -177,6 +181,7 @@ def _about_options(facts: ClusterFacts) -> Iterator[Fault]:
         lacks += [f"archive of the image {name}" for name in IMAGES if not options.has(name)]
         for name in lacks:
             yield Fault("bundle", f"the bundle has no {name}", "Put it there: `seed bundle make`.")
+    yield from chosen_addons.faults(facts)
 
 
 def _about_ranges(facts: ClusterFacts) -> Iterator[Fault]:
@@ -212,7 +217,7 @@ def _sizes(facts: ClusterFacts, ranges: dict[str, IPv4Network]) -> Iterator[Faul
         how = "small" if services.prefixlen > SMALLEST else "large"
         says = f"service_cidr {services} is too {how}"
         yield Fault("service_cidr", says, f"Take one from /{LARGEST} to /{SMALLEST}, such as /16.")
-    if pods and facts.options.get("cni", "bridge") == "bridge":
+    if pods and chosen_addons.cni(facts) == chosen_addons.BRIDGE:
         yield from _bridge.faults(facts, pods)
     elif pods and pods.num_addresses >> 8 < len(facts.members):
         says = f"pod_cidr {pods} has no /24 for each of {len(facts.members)} nodes"

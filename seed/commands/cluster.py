@@ -29,6 +29,10 @@ PLANNED: Final = {
 LOOK_SECONDS: Final = 1.0
 PATIENCE: Final = 300.0
 """Seconds that Seed may be gone while a cluster is waited for."""
+GivenSecrets = Annotated[
+    list[str] | None,
+    typer.Option(metavar="NAME=FILE", help="What options of add-ons name; repeatable."),
+]
 File = Annotated[Path, typer.Argument(help="YAML; - for standard input.")]
 
 
@@ -38,6 +42,7 @@ def create(
     ssh_key: Annotated[
         list[Path] | None, typer.Option(help="Public key file, beside the file's; repeatable.")
     ] = None,
+    secret: GivenSecrets = None,
     wait: WaitFlag = False,
     timeout: Timeout = 7200,
     output: show.Output = show.Format.TABLE,
@@ -46,7 +51,7 @@ def create(
 
     Example: seed cluster create web.yaml --ssh-key ~/.ssh/id_ed25519.pub --wait
     """
-    api, wish = client(), _wish(file, ssh_key)
+    api, wish = client(), _wish(file, ssh_key, secret)
     cluster = api.put(f"/clusters/{part(str(wish.get('name') or ''))}", wish)
     if wait:
         cluster = follow(api, cluster["id"], "ready", timeout)
@@ -57,6 +62,7 @@ def create(
 def plan(
     file: File,
     ssh_key: Annotated[list[Path] | None, typer.Option(help="Public key file.")] = None,
+    secret: GivenSecrets = None,
     output: show.Output = show.Format.TABLE,
 ) -> None:
     """Who would go where, with which addresses, or what is missing. Nothing is held.
@@ -65,7 +71,7 @@ def plan(
 
     Example: seed cluster plan web.yaml
     """
-    found = client().post("/clusters:plan", _wish(file, ssh_key))
+    found = client().post("/clusters:plan", _wish(file, ssh_key, secret))
     if output is show.Format.TABLE:
         _planned(found)
     else:
@@ -185,7 +191,9 @@ def follow(api: Seed, identity: str, state: str, timeout: float) -> dict[str, An
             time.sleep(LOOK_SECONDS)
 
 
-def _wish(file: Path, ssh_key: list[Path] | None) -> dict[str, Any]:
+def _wish(
+    file: Path, ssh_key: list[Path] | None, secret: list[str] | None = None
+) -> dict[str, Any]:
     try:
         wish = yaml.safe_load(document(file))
     except yaml.YAMLError as problem:
@@ -195,7 +203,16 @@ def _wish(file: Path, ssh_key: list[Path] | None) -> dict[str, Any]:
     keys = [text_of(path).strip() for path in ssh_key or ()]
     if keys:
         wish["ssh_keys"] = [*(wish.get("ssh_keys") or []), *keys]
+    if given := dict(_secret(word) for word in secret or ()):
+        wish["secrets"] = {**(wish.get("secrets") or {}), **given}
     return wish
+
+
+def _secret(word: str) -> tuple[str, str]:
+    name, sign, path = word.partition("=")
+    if not sign or not name or not path:
+        fail("--secret is not NAME=FILE", "Write --secret ceph-key=./ceph.key.", USAGE)
+    return name, text_of(Path(path))
 
 
 def _print(cluster: dict[str, Any], output: show.Format) -> None:

@@ -248,16 +248,19 @@ def test_a_node_that_comes_or_goes_changes_nothing_on_the_others(secrets: dict[s
         assert fewer == text(WORKER, secrets, path)
 
 
-def test_another_cni_brings_its_own(secrets: dict[str, str]) -> None:
-    options = {"files": FILES, "cni": "cilium"}
-    own = files(FIRST, secrets, replace(FACTS, options=options))
+@pytest.mark.parametrize(
+    "changes",
+    [{"addons": ("cilium",)}, {"options": {"files": FILES, "cni": "none"}}],
+    ids=["an add-on", "somebody else's"],
+)
+def test_another_cni_brings_its_own(changes: dict[str, Any], secrets: dict[str, str]) -> None:
+    facts = replace(FACTS, **changes)
+    own = files(FIRST, secrets, facts)
     assert not [path for path in own if "cni" in path or "pods" in path]
-    assert "pod network" not in [
-        one.name for one in PLUGIN.steps(replace(FACTS, options=options), FIRST)
-    ]
+    assert "pod network" not in [one.name for one in PLUGIN.steps(facts, FIRST)]
     given = config(FIRST, secrets)["ClusterConfiguration"].controllerManager.extraArgs
     assert [(arg.name, arg.value) for arg in given] == [("allocate-node-cidrs", "false")]
-    assert config(FIRST, secrets, options=options)["ClusterConfiguration"].controllerManager is None
+    assert config(FIRST, secrets, **changes)["ClusterConfiguration"].controllerManager is None
 
 
 # --- faults ---------------------------------------------------------------------------------------
@@ -308,7 +311,7 @@ WIDE = tuple(replace(m, address=f"10.30.{n}.9/16") for n, m in enumerate(MEMBERS
         ({"service_cidr": "11.0.0.0/8"}, "service_cidr", "too large"),
         ({"pod_cidr": "10.244.0.0/22"}, "pod_cidr", "has 4 ranges of /24, and web-control-2"),
         ({"pod_cidr": "10.244.0.0/25"}, "pod_cidr", "has 0 ranges"),
-        ({"pod_cidr": "10.244.0.0/22", "options": {"files": FILES, "cni": "calico"}},
+        ({"pod_cidr": "10.244.0.0/22", "addons": ("calico",)},
          "pod_cidr", "no /24 for each of 5 nodes"),
         ({"members": MOVED}, "options.cni", "10.30.0.0/28 and 10.31.0.0/28"),
         ({"members": WIDE, "pod_cidr": "10.128.0.0/9", "service_cidr": "10.96.0.0/16"},

@@ -77,9 +77,19 @@ def upgrade() -> None:
         sa.ForeignKeyConstraint(["cluster_id"], ["cluster.id"]),
         sa.PrimaryKeyConstraint("cluster_id", "name"),
     )
+    op.create_table(
+        "clustersecret",
+        sa.Column("cluster_id", sa.Uuid(), nullable=False),
+        sa.Column("names", sa.JSON(), nullable=False),
+        sa.Column("digest", sa.LargeBinary(), nullable=False),
+        sa.Column("sealed", sa.LargeBinary(), nullable=False),
+        sa.ForeignKeyConstraint(["cluster_id"], ["cluster.id"]),
+        sa.PrimaryKeyConstraint("cluster_id"),
+    )
 
 
 def downgrade() -> None:
+    op.drop_table("clustersecret")
     op.drop_table("membervalue")
     op.drop_table("member")
     op.drop_table("cluster")
