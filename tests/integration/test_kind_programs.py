@@ -23,6 +23,7 @@ from provisioning.kinds import ClusterFacts, MemberFacts
 from provisioning.kinds.kubeadm import PLUGIN
 from seed.host import netns
 from tests.fakes.appliance import base_folder, until
+from tests.fakes.kubeconfigs import a_kubeconfig
 from tests.fakes.programs import running
 from tests.fakes.unpacked import NotThere, Unpacked, unpack
 from tests.fakes.wire import appliance_namespace, client_namespace, ip
@@ -367,7 +368,7 @@ def test_kubectl_gets_in_with_a_kubeconfig_and_with_no_other(
 
         def tried(ca: str, key: str, at: datetime) -> subprocess.CompletedProcess[str]:
             pair = pki.Pair(ca, key)
-            return kubectl(programs, tmp_path, pki.kubeconfig(pair, "web", server, ada, at))
+            return kubectl(programs, tmp_path, a_kubeconfig(pair, server, ada, at))
 
         good = tried(secrets["ca.crt"], secrets["ca.key"], now)
         assert (good.returncode, good.stdout) == (0, "ok"), good.stderr
