@@ -13,8 +13,6 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
-from ipxe.render import write_atomic
-from provisioning import pki
 from seed import show
 from seed.client import Seed, TooLong
 from seed.commands.door import REFUSED, client, err, fail, part
@@ -36,6 +34,9 @@ def kubeconfig(
 
     Example: seed cluster kubeconfig web && kubectl --kubeconfig web.kubeconfig get nodes
     """
+    from ipxe.render import write_atomic  # Jinja2: this verb's alone
+    from provisioning import pki
+
     file = None if out == "-" else Path(out or f"{part(name)}.kubeconfig").expanduser()
     if file:
         _may_be_written(file, name)

@@ -204,7 +204,7 @@ def a_listener(answer: bytes, every: float = 0.0) -> Iterator[str]:
 def test_who_answers_slowly_is_left_in_time(answer: bytes, ca: Pair) -> None:
     with a_listener(answer, 0.05) as url:
         began = time.monotonic()
-        with pytest.raises(KubeUnavailable, match=r"nothing whole within 0.5 s"):
+        with pytest.raises(KubeUnavailable, match=r"nothing whole within|takes too long"):
             talk(over_tls, an_access(url, ca, ca), kube_api.look, 0.5)
         assert time.monotonic() - began < 5
 

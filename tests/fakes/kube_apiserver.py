@@ -321,6 +321,15 @@ def _encoded(said: Document | str) -> tuple[str, bytes]:
     return "application/json", json.dumps(said).encode()
 
 
+class Quiet(ThreadingHTTPServer):
+    """Who hangs up in the middle is nobody's news."""
+
+    daemon_threads = True
+
+    def handle_error(self, *_: object) -> None:
+        pass
+
+
 @contextmanager
 def over_the_wire(server: KubeApiserver, certificate: Path, strangers: str = "") -> Iterator[str]:
     """Its URL. certificate: its own, with its key. strangers: CAs whose certificates are let
@@ -328,6 +337,7 @@ def over_the_wire(server: KubeApiserver, certificate: Path, strangers: str = "")
 
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
+        timeout = 10
 
         def handle_any(self) -> None:
             assert isinstance(self.connection, ssl.SSLSocket)
@@ -355,8 +365,7 @@ def over_the_wire(server: KubeApiserver, certificate: Path, strangers: str = "")
     context.load_cert_chain(certificate)
     context.verify_mode = ssl.CERT_OPTIONAL
     context.load_verify_locations(cadata=server.ca + strangers)
-    http = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    http.daemon_threads = True
-    http.socket = context.wrap_socket(http.socket, server_side=True)
+    http = Quiet(("127.0.0.1", 0), Handler)
+    http.socket = context.wrap_socket(http.socket, server_side=True, do_handshake_on_connect=False)
     with serving(http):
         yield f"https://127.0.0.1:{http.server_address[1]}"
