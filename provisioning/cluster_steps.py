@@ -7,13 +7,14 @@ from datetime import timedelta
 from sqlmodel import Session, select
 
 from provisioning import clusters, holders, kube_steps
+from provisioning.claim_changes import GONE
 from provisioning.cluster_rows import Cluster, Member, MemberValue
 from provisioning.kube_steps import Look
 from provisioning.memberships import sealed_for
 from provisioning.models import Claim, now
 from provisioning.outcome import Done, Stuck, Wait
 from provisioning.parts import Parts
-from provisioning.states import ClaimState, ClusterState, MemberGoal, Wanted
+from provisioning.states import ClaimState, ClusterState, MemberGoal
 from provisioning.store import record
 
 S = ClusterState
@@ -38,7 +39,7 @@ class Clustering:
     parts: Parts
 
     def step(self, cluster: Cluster) -> Outcome:
-        if cluster.released and cluster.state is not S.RELEASING:
+        if cluster.released and cluster.state not in (S.RELEASING, S.RELEASED):
             return On(S.RELEASING)
         match cluster.state:
             case S.CLAIMING:
@@ -95,19 +96,17 @@ class Clustering:
         return Stuck("; ".join(bad[:MANY]), remedy, kube_steps.SELDOM)
 
     def _release(self, cluster: Cluster) -> Outcome:
-        """Each claim is wanted gone; the undo window was the cluster's own."""
+        """Its claims have the wish already; a member's token is good until its disks are not."""
         with self.parts.store.write() as session:
+            if not session.get_one(Cluster, cluster.id).released:  # taken back
+                return On(S.DEPLOYING)
             pairs = _claims(session, cluster)
             for member, claim in pairs:
-                if claim.wanted is not Wanted.RELEASED:
-                    claim.wanted, claim.undo_until = Wanted.RELEASED, None
-                    session.add(claim)
-                if member.goal is not MemberGoal.GONE:
+                if claim.state in GONE and member.goal is not MemberGoal.GONE:
                     member.goal, member.token_hash = MemberGoal.GONE, ""
                     session.add(member)
-            late = [member.name for member, claim in pairs if claim.ended_at is None]
-            if late:
-                return Wait(f"releasing {_some(late)}")
+            if late := _going(pairs):
+                return late
             for member, _claim in pairs:
                 member.ended_at = now()
                 session.add(member)
@@ -119,7 +118,8 @@ class Clustering:
             row = session.get_one(Cluster, cluster.id)
             row.sealed = b""
             session.add(row)
-            holders.release(session, row.network, row.vip, "seed")
+            if not row.spec["api"]["vip"]:  # else somebody made it before
+                holders.free_vip(session, row.network, row.vip, "seed")
         return On(S.RELEASED)
 
     def write(self, seen: Cluster, outcome: Outcome) -> None:
@@ -155,6 +155,15 @@ def _on_its_way(
     if now() - last < PATIENCE:
         return Wait(_some(list(api.problems)), kube_steps.OFTEN)
     return Stuck("; ".join(api.problems[:MANY]), api.remedy, kube_steps.OFTEN)
+
+
+def _going(pairs: list[tuple[Member, Claim]]) -> Outcome | None:
+    """Whose node is not free yet; None: all are."""
+    for member, claim in pairs:
+        if claim.problem:
+            return Stuck(f"{member.name}: {claim.problem}", claim.remedy)
+    late = [member.name for member, claim in pairs if claim.ended_at is None]
+    return Wait(f"releasing {_some(late)}") if late else None
 
 
 def _told(outcome: Outcome) -> tuple[str, str, str]:

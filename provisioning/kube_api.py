@@ -258,18 +258,18 @@ def _object(server: str, status: int, body: bytes) -> Document:
     if status < 300 or status == 429 or status >= 500:
         raise _silent(server, said)
     raise KubeRefused(
-        f"the Kubernetes API at {server} refuses it: {said}",
+        f"the Kubernetes API says no: {said}",
         "Look at it yourself: `seed cluster kubeconfig NAME`, then `kubectl get --raw /readyz`.",
         status,
     )
 
 
 def _silent(server: str, why: str) -> KubeUnavailable:
-    host = server.removeprefix("https://")
+    """Without its address: claimers are told no sentence that has one."""
+    host = httpx.URL(server).host
     return KubeUnavailable(
-        f"the Kubernetes API at {host} does not answer: {why}",
-        f"Does this machine reach it? `curl --insecure {server}/readyz`; "
-        "and how far its nodes are: `seed cluster show NAME`.",
+        f"the Kubernetes API does not answer: {why.replace(host, 'its VIP')}",
+        "Do its control planes run, and does the seed reach its VIP? `seed cluster show NAME`.",
     )
 
 

@@ -73,7 +73,7 @@ def look(parts: Parts, cluster: Cluster, pairs: Sequence[tuple[Member, Claim]]) 
     try:
         seen = kube_api.talk(parts.kube, access(cluster, secrets), ask)
     except (KubeUnavailable, KubeRefused) as problem:
-        return Look((str(problem),), problem.remedy)
+        return Look((str(problem),), problem.remedy.replace("NAME", cluster.name))
     if not cluster.bound:
         _bound(parts, cluster)
     return judge(cluster.name, seen, wanted)

@@ -8,6 +8,7 @@ from fastapi import APIRouter, Request, Response
 from pydantic import BaseModel, ConfigDict, StringConstraints
 
 from api.auth import Anyone, Claimer
+from api.discreet import of_bmcs
 from api.parts import Here
 from api.roles import Caller
 from provisioning import cluster_access
@@ -131,12 +132,14 @@ def _certificate(store: Store, caller: Caller, name: str, identity: UUID) -> Cer
     facts = row.model_dump(include=set(CertificateOut.model_fields))
     return CertificateOut(
         **facts, cluster=cluster.name, state="signed" if signed else "asked",
-        detail="" if signed else _waits(cluster),
+        detail="" if signed else _waits(cluster, caller),
     )  # fmt: skip
 
 
-def _waits(cluster: Cluster) -> str:
+def _waits(cluster: Cluster, caller: Caller) -> str:
     told = cluster.problem or cluster.detail
+    if not caller.sees_all and of_bmcs(told):
+        told = "a server of it is being seen to"
     return f"{cluster.name} is {cluster.state}" + (f": {told}" if told else "")
 
 

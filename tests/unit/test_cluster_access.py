@@ -75,7 +75,7 @@ def test_a_node_that_fails_later_makes_it_degraded_until_it_is_back(house: House
     step(house)
     assert cluster(house).state is S.DEGRADED
     assert "does not answer: Connection refused" in cluster(house).problem
-    assert "curl --insecure https://" in cluster(house).remedy
+    assert "`seed cluster show web`" in cluster(house).remedy
     kube.down, kube.lacks = False, "etcd"
     step(house)
     assert cluster(house).problem == "the Kubernetes API is not ready: etcd"
