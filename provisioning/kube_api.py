@@ -251,8 +251,8 @@ def _object(server: str, status: int, body: bytes) -> Document:
         found = json.loads(body)
     except ValueError:
         found = None
-    told = found if isinstance(found, dict) else {}
-    if status < 300 and found is told:
+    told: Document = found if isinstance(found, dict) else {}
+    if status < 300 and isinstance(found, dict):
         return told
     said = plain(str(told.get("message") or f"HTTP {status}"))
     if status < 300 or status == 429 or status >= 500:

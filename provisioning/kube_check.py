@@ -7,7 +7,7 @@ takes it away. Images are those that the cluster has already: an installation ma
 import re
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, cast
 from uuid import UUID
 
 from provisioning import clusters, kube_api, kube_objects, kube_steps
@@ -274,11 +274,12 @@ def _item(name: str) -> Item:
 
 
 def _decided(row: ClusterCheck, item: Any, state: Any, sentence: str) -> Item:  # noqa: ANN401
-    """A row's item is a plain dict."""
-    if item["state"]:
-        return Item(**item)
+    """One that is decided stays so. A row's item is a plain dict."""
+    old = cast(Item, item)
+    if old["state"]:
+        return old
     return {
-        "name": item["name"], "state": state, "sentence": sentence,
+        "name": old["name"], "state": state, "sentence": sentence,
         "seconds": round(_age(row), 1) if state else 0.0,
     }  # fmt: skip
 

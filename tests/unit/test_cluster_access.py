@@ -8,8 +8,9 @@ from typing import Any
 import pytest
 from cryptography import x509
 
-from provisioning import cluster_access, kube_check, kube_steps
-from provisioning.cluster_rows import Cluster, ClusterCheck, KubeCertificate, Member
+from provisioning import cluster_access, kube_api, kube_check, kube_steps
+from provisioning.cluster_release import Giving
+from provisioning.cluster_rows import ClusterCheck, KubeCertificate, Member
 from provisioning.errors import Conflict, Invalid, NotFound, TooMany
 from provisioning.models import Event
 from provisioning.states import ClusterState
@@ -92,7 +93,7 @@ def test_a_node_of_another_server_is_not_taken_for_the_members_own(house: House)
     nodes = [row for row in kube.objects.values() if row["kind"] == "Node"]
     assert {n["spec"]["providerID"] for n in nodes} == {f"seed://{u}" for u in wanted.values()}
     wanted["web-worker-0"] = cluster(house).id
-    seen = kube_steps.kube_api.Seen("", tuple(map(kube_steps.kube_api.node_of, nodes)), ())
+    seen = kube_api.Seen("", tuple(map(kube_api.node_of, nodes)), ())
     assert kube_steps.judge("web", seen, wanted).problems == ("web-worker-0 is no Node of it",)
 
 
@@ -229,10 +230,8 @@ def test_a_cluster_that_is_given_back_lets_nobody_in(house: House) -> None:
     ready(house)
     kube_steps.sign(house.reconciler.parts, ask(house).id)
     cluster_access.ask_check(house.store, "p", "web", "me")
-    with house.store.write() as session:
-        row = session.get_one(Cluster, cluster(house).id)
-        row.released = True
-        session.add(row)
+    giving = Giving(house.store, house.desk)
+    giving.release("p", "web", giving.plan("p", "web").hash, "me", True)
     with pytest.raises(Conflict, match="web is given back"):
         ask(house)
     rounds(house, S.RELEASED)
