@@ -25,6 +25,7 @@ from api.routes import (
     ca,
     claims,
     classes,
+    cluster_access,
     clusters,
     credentials,
     discoveries,
@@ -82,6 +83,7 @@ ROUTERS: Final[tuple[APIRouter, ...]] = (
     previews.router,
     inventory.router,
     racks.router,
+    cluster_access.router,
     break_glass.router,
     # One more noun: its router here, and a row per route in tests/contract/test_api_roles.py.
     baremetal.router,

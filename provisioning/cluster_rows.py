@@ -16,6 +16,7 @@ class Cluster(SQLModel, table=True):
 
     bundle: what it is made of, as cluster_bundles.py keeps it; empty: nothing.
     sealed: its kind's secrets, to the reconciler's key; made by the reconciler, once.
+    bound: its project's people were given their rights in it, which is done once.
     """
 
     __table_args__ = (
@@ -35,6 +36,7 @@ class Cluster(SQLModel, table=True):
     version: str = ""
     bundle: dict[str, Any] = stored_json(default={})
     sealed: bytes = Field(default=b"", sa_column=Column(LargeBinary, nullable=False))
+    bound: bool = False
     created_at: datetime = stored_time(default_factory=now)
     state: ClusterState = ClusterState.CLAIMING
     since: datetime = stored_time(default_factory=now)
@@ -89,3 +91,40 @@ class ClusterSecret(SQLModel, table=True):
     names: list[str] = stored_json(default=[])
     digest: bytes = Field(sa_column=Column(LargeBinary, nullable=False))
     sealed: bytes = Field(sa_column=Column(LargeBinary, nullable=False))
+
+
+class KubeCertificate(SQLModel, table=True):
+    """A person's way into a cluster's Kubernetes API, for some hours. csr: PEM, checked.
+
+    certificate, ca: PEM, and server: https://VIP:PORT, once it is signed; all empty before.
+    """
+
+    id: UUID = Field(default_factory=uuid4, primary_key=True)
+    cluster_id: UUID = Field(foreign_key="cluster.id", index=True)
+    project: str
+    who: str
+    csr: str
+    groups: list[str] = stored_json(default=[])
+    asked_at: datetime = stored_time(default_factory=now)
+    certificate: str = ""
+    ca: str = ""
+    server: str = ""
+    signed_at: datetime | None = stored_time(default=None)
+    expires_at: datetime | None = stored_time(default=None)
+
+
+class ClusterCheck(SQLModel, table=True):
+    """Whether a cluster does its work: asked for by a person, done by the reconciler.
+
+    items: as provisioning.cluster_access.Item. cleaning: what it made is being taken away.
+    """
+
+    id: UUID = Field(default_factory=uuid4, primary_key=True)
+    cluster_id: UUID = Field(foreign_key="cluster.id", index=True)
+    project: str
+    who: str
+    asked_at: datetime = stored_time(default_factory=now)
+    started_at: datetime | None = stored_time(default=None)
+    items: list[dict[str, Any]] = stored_json(default=[])
+    cleaning: bool = False
+    ended_at: datetime | None = stored_time(default=None)

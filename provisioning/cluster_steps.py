@@ -2,12 +2,14 @@
 
 import json
 from dataclasses import dataclass
+from datetime import timedelta
 
 from sqlmodel import Session, select
 
-from provisioning import cluster_ranges, cluster_secrets, clusters, holders
+from provisioning import cluster_ranges, cluster_secrets, clusters, holders, kube_steps
 from provisioning.claim_changes import GONE
 from provisioning.cluster_rows import Cluster, Member, MemberValue
+from provisioning.kube_steps import Look
 from provisioning.memberships import sealed_for
 from provisioning.models import Claim, now
 from provisioning.outcome import Done, Stuck, Wait
@@ -18,6 +20,8 @@ from provisioning.store import record
 S = ClusterState
 MANY = 4
 """Of how many members a sentence speaks."""
+PATIENCE = timedelta(minutes=10)
+"""After the last one joined, until a Node that is not Ready is a person's problem."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,16 +85,20 @@ class Clustering:
         failed = [f"{m.name}: {m.step} failed" for m in members if m.step_state == "failed"]
         late = [f"{m.name}: {m.step or 'booting'}" for m in members if m.joined_at is None]
         lost = [m.name for m, claim in pairs if claim.state is not ClaimState.ACTIVE]
+        api = kube_steps.look(self.parts, cluster, pairs)
         if cluster.state is S.BOOTSTRAPPING and (missing or (failed and late)):
             return Stuck("; ".join([*missing, *failed][:MANY]), f"seed cluster show {cluster.name}")
         if cluster.state is S.BOOTSTRAPPING:
-            return Wait(_some(late)) if late else On(S.READY)
-        bad = [*failed, *(f"{name} is not active" for name in lost)]
+            return _on_its_way(cluster, members, late, api)
+        bad = [*failed, *(f"{name} is not active" for name in lost), *(api.problems if api else ())]
         if bad and cluster.state is S.READY:
             return On(S.DEGRADED)
         if not bad and cluster.state is S.DEGRADED:
             return On(S.READY)
-        return Stuck("; ".join(bad[:MANY]), f"seed cluster show {cluster.name}") if bad else Done()
+        if not bad:
+            return Done(api.detail if api else "")
+        remedy = api.remedy if api and api.problems else f"seed cluster show {cluster.name}"
+        return Stuck("; ".join(bad[:MANY]), remedy, kube_steps.SELDOM)
 
     def _release(self, cluster: Cluster) -> Outcome:
         """Its claims have the wish already; a member's token is good until its disks are not."""
@@ -111,6 +119,7 @@ class Clustering:
                 select(MemberValue).where(MemberValue.cluster_id == cluster.id)
             ).all():
                 session.delete(value)
+            kube_steps.forget(session, cluster)
             row = session.get_one(Cluster, cluster.id)
             row.sealed = b""
             session.add(row)
@@ -139,6 +148,20 @@ class Clustering:
 
 def _claims(session: Session, cluster: Cluster) -> list[tuple[Member, Claim]]:
     return [(m, session.get_one(Claim, m.claim_id)) for m in clusters.members(session, cluster)]
+
+
+def _on_its_way(
+    cluster: Cluster, members: list[Member], late: list[str], api: Look | None
+) -> Outcome:
+    """All have done their steps; where there is a Kubernetes API, it has the last word."""
+    if late or api is None:
+        return Wait(_some(late), kube_steps.OFTEN if api else 2.0) if late else On(S.READY)
+    if not api.problems:
+        return On(S.READY)
+    last = max(member.joined_at or cluster.since for member in members)
+    if now() - last < PATIENCE:
+        return Wait(_some(list(api.problems)), kube_steps.OFTEN)
+    return Stuck("; ".join(api.problems[:MANY]), api.remedy, kube_steps.OFTEN)
 
 
 def _going(pairs: list[tuple[Member, Claim]]) -> Outcome | None:

@@ -18,6 +18,7 @@ from provisioning.bmc import Access, BmcProtocol, Contact, Identity
 from provisioning.errors import BmcBusy, BmcLoginRefused, Conflict, IronicUnavailable, NotFound
 from provisioning.image import Image
 from provisioning.ironic import Ironic, Node
+from provisioning.kube_api import Transport, over_tls
 from provisioning.models import Bmc, Credential
 from provisioning.networks import Pool
 from provisioning.room import Rotation
@@ -76,6 +77,8 @@ class Parts:
     gateway_ca: Path
     unseal: Callable[[bytes, str], str] = Unsealer(Path("/nonexistent")).open
     """What was sealed for us: secret files of claims."""
+    kube: Transport = over_tls
+    """The way to a cluster's Kubernetes API."""
     talks: Talks = field(default_factory=Talks)
     undo: timedelta = timedelta(minutes=10)
     """How long a claim that ended by itself can be taken back."""

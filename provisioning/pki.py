@@ -15,8 +15,9 @@ from typing import Final
 
 import yaml
 from cryptography import x509
+from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes
-from cryptography.hazmat.primitives.asymmetric import ec, rsa
+from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 from cryptography.hazmat.primitives.asymmetric.types import CertificatePublicKeyTypes
 from cryptography.hazmat.primitives.serialization import (
     Encoding,
@@ -39,6 +40,7 @@ BACKDATE: Final = timedelta(minutes=5)
 """A server's clock may go behind ours."""
 LONGEST: Final = 64
 """Characters of a CN or O: ub-common-name, ub-organization-name of RFC 5280."""
+CSR: Final = "openssl req -new -newkey ec -pkeyopt ec_paramgen_curve:P-256 -noenc -subj /CN=me"
 _RESERVED = "system:"
 _ALPHABET = string.ascii_lowercase + string.digits
 
@@ -103,27 +105,57 @@ class Person:
     groups: tuple[str, ...] = ()
 
 
-def kubeconfig(
+def client_certificate(
     ca: Pair,
-    cluster: str,
-    server: str,
+    key: CertificatePublicKeyTypes,
     person: Person,
     now: datetime,
     life: timedelta = KUBECONFIG_LIFE,
 ) -> str:
-    """YAML with a new client key in it: a secret. server: https://VIP:PORT. now: aware.
+    """PEM: whoever has this key is that person, from five minutes ago. now: aware.
 
-    Raises Invalid: a name that Kubernetes keeps for itself, or that no certificate takes.
+    Raises Invalid as `check` does.
     """
-    _check(person)
-    key = ec.generate_private_key(ec.SECP256R1())
-    certificate = _client(ca, key.public_key(), person, now, life)
-    name = f"{person.name}@{cluster}"
+    check(person)
+    return _pem(_client(ca, key, person, now, life))
+
+
+def own_key(request: str) -> CertificatePublicKeyTypes:
+    """The public key of a PKCS #10 request, in PEM; nothing else that it says counts.
+
+    Raises Invalid: it is none, or its key is weak or not the one that it is signed with.
+    """
+    try:
+        asked = x509.load_pem_x509_csr(request.encode())
+        key = asked.public_key()
+        if not _strong(key):
+            raise Invalid(
+                "csr: its key is none of P-256, P-384, Ed25519 or RSA of 2048 to 8192", CSR
+            )
+        proved = asked.is_signature_valid
+    except (ValueError, TypeError, UnsupportedAlgorithm) as problem:
+        raise Invalid("csr: it is no certificate request in PEM (PKCS #10)", CSR) from problem
+    if not proved:
+        raise Invalid("csr: it is not signed with its own key", CSR)
+    return key
+
+
+def _strong(key: CertificatePublicKeyTypes) -> bool:
+    if isinstance(key, rsa.RSAPublicKey):
+        return 2048 <= key.key_size <= 8192
+    if isinstance(key, ec.EllipticCurvePublicKey):
+        return isinstance(key.curve, ec.SECP256R1 | ec.SECP384R1)
+    return isinstance(key, ed25519.Ed25519PublicKey)
+
+
+def kubeconfig(cluster: str, server: str, ca: str, person: str, certificate: str, key: str) -> str:
+    """YAML with a client key in it: a secret. server: https://VIP:PORT; the last two, ca: PEM."""
+    name = f"{person}@{cluster}"
     user = {
-        "client-certificate-data": _packed(_pem(certificate)),
-        "client-key-data": _packed(_key_pem(key)),
+        "client-certificate-data": _packed(certificate),
+        "client-key-data": _packed(key),
     }
-    about = {"server": server, "certificate-authority-data": _packed(ca.public)}
+    about = {"server": server, "certificate-authority-data": _packed(ca)}
     told = {
         "apiVersion": "v1",
         "kind": "Config",
@@ -135,7 +167,8 @@ def kubeconfig(
     return yaml.safe_dump(told, sort_keys=False, width=1_000_000)
 
 
-def _check(person: Person) -> None:
+def check(person: Person) -> None:
+    """Raises Invalid: a name that Kubernetes keeps for itself, or that no certificate takes."""
     if person.name.startswith(_RESERVED):
         raise Invalid(
             f"{person.name!r} is a name that Kubernetes keeps for itself",

@@ -23,6 +23,8 @@ from provisioning import (
     expected,
     holding,
     hook_delivery,
+    kube_check,
+    kube_steps,
     request_ids,
     secret_files,
     survey,
@@ -202,6 +204,7 @@ class Reconciler:
             groups = session.exec(
                 select(*CLUSTER_WISH).where(col(Cluster.ended_at).is_(None))
             ).all()
+            certificates, checks = kube_steps.due(session)
         busy = ordered or _in_flight(wishes) or self.parts.watch.behind()
         jobs: list[Job] = [
             (("expected", ""), self._expected),
@@ -218,6 +221,8 @@ class Reconciler:
         ]
         jobs += [(("claim", *wish), self._job(self._claim, wish[0])) for wish in wishes]
         jobs += [(("cluster", *wish), self._job(self._cluster, wish[0])) for wish in groups]
+        jobs += [(("certificate", i), self._kube(kube_steps.sign, i)) for i in certificates]
+        jobs += [(("check", i), self._kube(kube_check.step, i)) for i in checks]
         self._accepted = len(bmcs)
         return jobs
 
@@ -366,6 +371,18 @@ class Reconciler:
             )
         work.write(cluster, outcome)
         return 0.0 if isinstance(outcome, On) else outcome.seconds
+
+    def _kube(self, step: Callable[[Parts, UUID], float], identity: UUID) -> Callable[[], float]:
+        """A wish of a person's in a cluster."""
+
+        def work() -> float:
+            try:
+                return step(self.parts, identity)
+            except SeedError as err:
+                log.warning("kube.error", code=err.code, problem=str(err))
+                return RETRY_SECONDS
+
+        return work
 
     def _write_claim(self, seen: Claim, state: ClaimState, outcome: Outcome) -> None:
         with self.parts.store.write() as session:

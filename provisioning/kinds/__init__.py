@@ -101,10 +101,26 @@ class Step:
     patience_seconds: int = 1800
 
 
+@dataclass(frozen=True, slots=True)
+class KubeApi:
+    """A Kubernetes API at vip:api_port, and how one gets in: names in the kind's secrets.
+
+    server_ca, client_ca: NAME.crt, and of the second NAME.key. token: of joining nodes, which ends
+    while a node may still be on its way; empty: none does. token_groups: what it is a member of.
+    """
+
+    server_ca: str = "ca"
+    client_ca: str = "ca"
+    token: str = ""
+    token_groups: tuple[str, ...] = ()
+
+
 class Kind(Protocol):
     """takes_addons = True: it gives its members what chosen_addons.py says, too."""
 
     name: str
+    kube: KubeApi | None
+    """None: it is no Kubernetes, or Seed cannot get in."""
 
     def faults(self, facts: ClusterFacts) -> list[Fault]:
         """What this kind cannot do with these facts; empty: nothing."""

@@ -18,6 +18,7 @@ from provisioning import chosen_addons, pki
 from provisioning.kinds import (
     ClusterFacts,
     Fault,
+    KubeApi,
     MemberFacts,
     Step,
     _bridge,
@@ -46,6 +47,7 @@ MIRROR: Final = "/etc/containerd/certs.d/_default/hosts.toml"
 class Kubeadm:
     name = "kubeadm"
     takes_addons = True
+    kube = KubeApi(token="token", token_groups=(_kubeadm.GROUP,))  # noqa: S106  a secret's name
 
     def faults(self, facts: ClusterFacts) -> list[Fault]:
         if other := [*_about_addresses(facts)]:

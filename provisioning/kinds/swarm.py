@@ -16,7 +16,7 @@ from pathlib import Path
 from secrets import token_hex
 
 from provisioning import on_node
-from provisioning.kinds import ClusterFacts, Fault, MemberFacts, Step, _vip
+from provisioning.kinds import ClusterFacts, Fault, KubeApi, MemberFacts, Step, _vip
 from provisioning.kinds._vip import bare, control_planes
 from provisioning.on_node import MEMBER
 from provisioning.targets import PartSpec
@@ -165,6 +165,7 @@ def _token(member: MemberFacts) -> Step:
 @dataclass(frozen=True, slots=True)
 class Swarm:
     name: str = "swarm"
+    kube: KubeApi | None = None
 
     def faults(self, facts: ClusterFacts) -> list[Fault]:
         if found := _not_ipv4(facts):

@@ -185,6 +185,15 @@ def tend(nodes: list[dict[str, Any]]) -> list[str]:
     return lost
 
 
+def unreachable(nodes: list[dict[str, Any]]) -> list[str]:
+    """Managers that are there, but not for the others: one lost more, and nothing is decided."""
+    return [
+        node["Description"]["Hostname"]
+        for node in nodes
+        if node.get("ManagerStatus", {}).get("Reachability") == "unreachable"
+    ]
+
+
 def check(facts: dict[str, Any]) -> None:
     swarm = ask("GET", "/info")["Swarm"]
     if swarm["LocalNodeState"] != "active" or swarm["Error"]:
@@ -193,9 +202,13 @@ def check(facts: dict[str, Any]) -> None:
         return
     nodes = ask("GET", "/nodes")  # refused where the managers have no quorum
     leads = [n["ID"] for n in nodes if n.get("ManagerStatus", {}).get("Leader")]
-    lost = tend(nodes) if leads == [swarm["NodeID"]] else []
+    if leads != [swarm["NodeID"]]:
+        return
+    lost, silent = tend(nodes), unreachable(nodes)
     if lost:
         raise Refused(f"not Ready: {', '.join(sorted(lost))}")
+    if silent:
+        raise Refused(f"managers that do not answer the leader: {', '.join(sorted(silent))}")
 
 
 def main(verb: str) -> None:

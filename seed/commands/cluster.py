@@ -9,6 +9,7 @@ import yaml
 
 from seed import show, when
 from seed.client import Seed, Stuck, TooLong, Unavailable
+from seed.commands import cluster_access
 from seed.commands.claim import Timeout, WaitFlag, Why
 from seed.commands.confirm import confirm
 from seed.commands.door import REFUSED, USAGE, client, err, fail, part
@@ -16,6 +17,8 @@ from seed.commands.hardware_class import text_of as document
 from seed.commands.wishes import text_of
 
 app = typer.Typer(no_args_is_help=True, help="Kubernetes, or a swarm, on servers of yours.")
+app.command()(cluster_access.kubeconfig)
+app.command()(cluster_access.check)
 COLUMNS: Final = {
     "name": "CLUSTER", "whose": "PROJECT", "kind": "KIND", "version": "VERSION",
     "state": "STATE", "nodes": "NODES", "vip": "VIP", "detail": "NOW",

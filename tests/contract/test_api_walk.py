@@ -20,11 +20,22 @@ from api.gateway import create_gateway
 from api.parts import Door
 from api.roles import Role
 from tests.fakes.api import bearer
-from tests.fakes.two_projects import CANARIES, COUNT, NAMES, OWN, World, two_projects
+from tests.fakes.kubeconfigs import a_request, parted
+from tests.fakes.two_projects import (
+    ASKED,
+    CANARIES,
+    COUNT,
+    NAMES,
+    OTHER_ASKED,
+    OWN,
+    World,
+    two_projects,
+)
 
 Row = tuple[str, str]
 ROWS = sorted(route_table())
 RAW = "/baremetal{path:path}"
+OF_CLUSTERS = ("{certificate_id}", "{check_id}")
 FEW = ("own-claim", "canary-claim", "canary-node", "10.66.6.2")
 KEY = (
     Ed25519PrivateKey.generate()
@@ -88,6 +99,8 @@ BODIES: MappingProxyType[Row, Any] = MappingProxyType(
         ("POST", "/v1/clusters/{name}:plan-release"): [None],
         ("POST", "/v1/clusters/{name}:release"): [{"plan": ""}, {"plan": "0" * 64}],
         ("POST", "/v1/clusters/{name}:undo"): [None],
+        ("POST", "/v1/clusters/{name}/certificates"): [{"csr": parted(a_request())[1]}],
+        ("POST", "/v1/clusters/{name}/checks"): [None],
         ("POST", "/v1/claims/{name}:plan-release"): [None],
         ("POST", "/v1/claims/{name}:release"): plan,
         ("POST", "/v1/claims/{name}:undo"): [None],
@@ -167,9 +180,11 @@ def urls(path: str, names: Sequence[str]) -> list[str]:
     if "{" not in path:
         return [path]
     first, *rest = re.findall(r"\{[^}]*\}", path)
+    paths = [path]
     for other in rest:
-        path = path.replace(other, "baremetal")
-    return [path.replace(first, name) for name in names]
+        words = (str(ASKED), str(OTHER_ASKED)) if other in OF_CLUSTERS else ("baremetal",)
+        paths = [path.replace(other, word) for path in paths for word in words]
+    return [path.replace(first, name) for name in names for path in paths]
 
 
 def queries(row: Row) -> list[dict[str, Any]]:

@@ -17,7 +17,7 @@ from sqlmodel import select
 
 from api.parts import Parts
 from api.roles import Role
-from provisioning.cluster_rows import Cluster, Member
+from provisioning.cluster_rows import Cluster, ClusterCheck, KubeCertificate, Member
 from provisioning.fabric import Layout, Network
 from provisioning.hardware import Inventory, Nic
 from provisioning.hooks import Webhook
@@ -60,13 +60,17 @@ NODES = {
 OWN_CLAIM = UUID("00000000-0000-4000-8000-00000000000a")
 OTHER_CLAIM = UUID("cacacaca-0000-4000-8000-00000000000b")
 DISCOVERY = UUID("cacacaca-0000-4000-8000-00000000000c")
+ASKED = UUID("00000000-0000-4000-8000-00000000000d")
+OTHER_ASKED = UUID("cacacaca-0000-4000-8000-00000000000e")
+"""What is asked of clusters: the same id for each kind of it."""
 COUNT = 31337  # of nothing else here
 CANARIES = ("canary", "cacacaca", "10.66.6.", "10.88.8.", "66:66:66")
 """In lower case; and COUNT. UUIDs begin with cacacaca, BMCs' addresses with 10.66.6., MACs with
 66:66:66; the other project's servers are at 10.88.8."""
 NAMES = (
     OWN, "own-claim", str(OWN_CLAIM), "own-node", "own-user", "own.token", "own-hook", "debian",
-    "baremetal", "swagger-ui.css", "own-cluster", "canary-cluster",
+    "baremetal", "swagger-ui.css", "own-cluster", "own-kube",
+    "canary-cluster",
     OTHER, "canary-claim", str(OTHER_CLAIM), "canary-node", str(NODES["canary-node"]),
     "canary-user", "canary-token", "canary-login", "canary-hook", "canary-rack", "10.66.6.2",
     str(DISCOVERY), "grove", "no-such",
@@ -259,7 +263,7 @@ def _others() -> list[Any]:
 
 
 def _clusters() -> list[Any]:
-    """One each; the other project's has a member."""
+    """Each project's, with what was asked of it; the other project's has a member."""
     spec = {
         "kind": "swarm", "image": "debian", "api": {"network": "grove"}, "control": {"count": 1},
     }  # fmt: skip
@@ -277,7 +281,18 @@ def _clusters() -> list[Any]:
         cluster_id=other.id, claim_id=OTHER_CLAIM, role="control", number=0, name="canary-claim",
         step_detail="canary", missing="/canary",
     )  # fmt: skip
-    return [own, other, member]
+    kube = Cluster(
+        name="own-kube", project=OWN, network="grove", vip="10.88.0.10", state=ClusterState.READY,
+        spec=spec | {"name": "own-kube", "kind": "kubeadm"},
+    )  # fmt: skip
+    asked: list[Any] = []
+    for cluster, project, who, one in (
+        (kube, OWN, "own.token", ASKED),
+        (other, OTHER, "canary-user", OTHER_ASKED),
+    ):
+        common = {"id": one, "cluster_id": cluster.id, "project": project, "who": who}
+        asked += [KubeCertificate(csr=who, **common), ClusterCheck(**common)]
+    return [own, other, kube, member, *asked]
 
 
 def _events() -> list[Event]:

@@ -18,11 +18,12 @@ from typing import Any
 
 import pytest
 
-from provisioning import pki
+from provisioning import kube_objects, pki
 from provisioning.kinds import ClusterFacts, MemberFacts
 from provisioning.kinds.kubeadm import PLUGIN
 from seed.host import netns
 from tests.fakes.appliance import base_folder, until
+from tests.fakes.kubeconfigs import a_kubeconfig
 from tests.fakes.programs import running
 from tests.fakes.unpacked import NotThere, Unpacked, unpack
 from tests.fakes.wire import appliance_namespace, client_namespace, ip
@@ -357,6 +358,46 @@ def kubectl(programs: Unpacked, folder: Path, text: str) -> subprocess.Completed
     )  # fmt: skip
 
 
+def lost(told: Any, read: Any, where: str = "") -> list[str]:
+    """What of `told` is not in `read`."""
+    if isinstance(told, dict) and isinstance(read, dict):
+        return [
+            path
+            for key, word in told.items()
+            for path in lost(word, read.get(key), f"{where}.{key}")
+        ]
+    if isinstance(told, list) and isinstance(read, list) and len(told) == len(read):
+        return [
+            p
+            for n, pair in enumerate(zip(told, read, strict=True))
+            for p in lost(*pair, f"{where}.{n}")
+        ]
+    return [] if told == read else [where]
+
+
+def test_kubectl_knows_every_field_of_what_a_check_makes(programs: Unpacked) -> None:
+    """It drops what a Pod or a Service has not, as the API server would refuse it."""
+    pods = [
+        kube_objects.pod("ns", "pod", "image"),
+        kube_objects.pod("ns", "dns", "image", ("nslookup", "name"), once=True),
+        kube_objects.pod("ns", "disk", "image", volume=True),
+        kube_objects.web("ns", "image"),
+    ]
+    wrong = kube_objects.pod("ns", "pod", "image")
+    wrong["spec"]["nonsense"] = True
+    verbs = [(pod, ("env", "X=y")) for pod in (*pods, wrong)]
+    verbs.append((kube_objects.service("ns"), ("selector", "app=web")))
+    found = []
+    for document, (verb, word) in verbs:
+        argv = [programs.program("usr/bin/kubectl"), "set", verb, "--local", "-f", "-", word]
+        done = subprocess.run(
+            [*argv, "-o", "json"], input=json.dumps(document), capture_output=True, text=True,
+            timeout=60, check=True,
+        )  # fmt: skip
+        found += lost(document, json.loads(done.stdout))
+    assert found == [".spec.nonsense"]
+
+
 def test_kubectl_gets_in_with_a_kubeconfig_and_with_no_other(
     programs: Unpacked, tmp_path: Path
 ) -> None:
@@ -367,7 +408,7 @@ def test_kubectl_gets_in_with_a_kubeconfig_and_with_no_other(
 
         def tried(ca: str, key: str, at: datetime) -> subprocess.CompletedProcess[str]:
             pair = pki.Pair(ca, key)
-            return kubectl(programs, tmp_path, pki.kubeconfig(pair, "web", server, ada, at))
+            return kubectl(programs, tmp_path, a_kubeconfig(pair, server, ada, at))
 
         good = tried(secrets["ca.crt"], secrets["ca.key"], now)
         assert (good.returncode, good.stdout) == (0, "ok"), good.stderr

@@ -455,3 +455,14 @@ def test_the_check_is_what_the_node_has() -> None:
     argv = PLUGIN.check(FACTS, MEMBERS[0])
     assert argv == ("python3", f"{on_node.MEMBER}/swarm.py", "check")
     assert argv[1] in files(MEMBERS[0])
+
+
+def test_a_leader_names_managers_that_do_not_answer_it() -> None:
+    """As GET /nodes has them: a worker has no ManagerStatus."""
+    program = runpy.run_path(str(Path(on_node.__file__).with_name("swarm.py")))
+    told: list[dict[str, Any]] = [
+        {"Description": {"Hostname": "m-0"}, "ManagerStatus": {"Reachability": "reachable"}},
+        {"Description": {"Hostname": "m-1"}, "ManagerStatus": {"Reachability": "unreachable"}},
+        {"Description": {"Hostname": "w-0"}},
+    ]
+    assert program["unreachable"](told) == ["m-1"]

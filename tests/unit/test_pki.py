@@ -13,6 +13,7 @@ import yaml
 from provisioning import pki
 from provisioning.errors import Invalid
 from provisioning.pki import Pair, Person
+from tests.fakes.kubeconfigs import KEYS, WEAK, a_kubeconfig, a_request, parted
 
 NOW = datetime(2026, 11, 29, 10, 0, tzinfo=UTC)
 SERVER = "https://10.30.0.5:6443"
@@ -67,7 +68,7 @@ def ca(made: dict[str, str]) -> Pair:
 
 @pytest.fixture(scope="module")
 def config(ca: Pair) -> dict[str, Any]:
-    read: dict[str, Any] = yaml.safe_load(pki.kubeconfig(ca, "web", SERVER, ADA, NOW))
+    read: dict[str, Any] = yaml.safe_load(a_kubeconfig(ca, SERVER, ADA, NOW))
     return read
 
 
@@ -179,7 +180,7 @@ def test_it_holds_from_minutes_ago_until_twelve_hours_later(
 
 
 def test_a_shorter_life_is_kept(ca: Pair) -> None:
-    text = pki.kubeconfig(ca, "web", SERVER, ADA, NOW, timedelta(hours=1))
+    text = a_kubeconfig(ca, SERVER, ADA, NOW, timedelta(hours=1))
     user = yaml.safe_load(text)["users"][0]["user"]
     certificate = base64.b64decode(user["client-certificate-data"]).decode()
     assert shown(certificate, "-enddate") == "notAfter=Nov 29 11:00:00 2026 GMT"
@@ -197,9 +198,45 @@ def test_the_kubeconfig_fits_together(config: dict[str, Any], client: str, ca: P
     assert public_of(key) == shown(client, "-pubkey") + "\n"
 
 
-def test_each_kubeconfig_has_a_key_of_its_own(ca: Pair, config: dict[str, Any]) -> None:
-    again = yaml.safe_load(pki.kubeconfig(ca, "web", SERVER, ADA, NOW))
-    assert again["users"][0]["user"] != config["users"][0]["user"]
+@pytest.mark.parametrize("how", KEYS)
+def test_a_request_of_any_good_key_becomes_a_certificate_of_that_key(
+    how: str, ca: Pair, tmp_path: Path
+) -> None:
+    key, request = parted(a_request(KEYS[how]))
+    told = pki.client_certificate(ca, pki.own_key(request), ADA, NOW)
+    assert verified(tmp_path, ca.public, told, NOW, "sslclient") == "OK"
+    assert public_of(key) == shown(told, "-pubkey") + "\n"
+
+
+def test_whom_a_request_names_does_not_count(ca: Pair) -> None:
+    _, request = parted(a_request(subject="/O=system:masters/CN=root"))
+    told = pki.client_certificate(ca, pki.own_key(request), ADA, NOW)
+    assert shown(told, "-subject") == "subject=O = seed:lab, O = seed:web, CN = ada"
+
+
+@pytest.mark.parametrize("how", WEAK)
+def test_a_request_of_another_key_is_refused(how: str) -> None:
+    _, request = parted(a_request(WEAK[how]))
+    with pytest.raises(Invalid, match="csr: its key is none of"):
+        pki.own_key(request)
+
+
+def test_a_request_that_another_key_signed_is_refused() -> None:
+    _, request = parted(a_request())
+    lines = request.splitlines()
+    der = bytearray(base64.b64decode("".join(lines[1:-1])))
+    der[-1] ^= 1
+    told = "\n".join([lines[0], base64.b64encode(der).decode(), lines[-1]])
+    with pytest.raises(Invalid, match="csr: it is not signed with its own key"):
+        pki.own_key(told)
+
+
+@pytest.mark.parametrize("text", ["", "no", "-----BEGIN CERTIFICATE REQUEST-----\n", "\0" * 99])
+def test_what_is_no_request_is_refused(text: str, ca: Pair) -> None:
+    for told in (text, ca.public):
+        with pytest.raises(Invalid, match="csr: it is no certificate request") as problem:
+            pki.own_key(told)
+        assert problem.value.remedy
 
 
 @pytest.mark.parametrize(
@@ -216,7 +253,7 @@ def test_each_kubeconfig_has_a_key_of_its_own(ca: Pair, config: dict[str, Any]) 
 )
 def test_a_name_that_would_be_another_or_none_is_refused(person: Person, ca: Pair) -> None:
     with pytest.raises(Invalid) as problem:
-        pki.kubeconfig(ca, "web", SERVER, person, NOW)
+        a_kubeconfig(ca, SERVER, person, NOW)
     assert problem.value.remedy
 
 

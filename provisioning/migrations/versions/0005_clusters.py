@@ -29,6 +29,7 @@ def upgrade() -> None:
         sa.Column("version", sa.String(), nullable=False),
         sa.Column("bundle", sa.JSON(), nullable=False),
         sa.Column("sealed", sa.LargeBinary(), nullable=False),
+        sa.Column("bound", sa.Boolean(), nullable=False),
         sa.Column("created_at", models.Utc(), nullable=False),
         sa.Column("state", sa.Enum(*STATES, name="clusterstate"), nullable=False),
         sa.Column("since", models.Utc(), nullable=False),
@@ -86,9 +87,44 @@ def upgrade() -> None:
         sa.ForeignKeyConstraint(["cluster_id"], ["cluster.id"]),
         sa.PrimaryKeyConstraint("cluster_id"),
     )
+    op.create_table(
+        "kubecertificate",
+        sa.Column("id", sa.Uuid(), nullable=False),
+        sa.Column("cluster_id", sa.Uuid(), nullable=False),
+        sa.Column("project", sa.String(), nullable=False),
+        sa.Column("who", sa.String(), nullable=False),
+        sa.Column("csr", sa.String(), nullable=False),
+        sa.Column("groups", sa.JSON(), nullable=False),
+        sa.Column("asked_at", models.Utc(), nullable=False),
+        sa.Column("certificate", sa.String(), nullable=False),
+        sa.Column("ca", sa.String(), nullable=False),
+        sa.Column("server", sa.String(), nullable=False),
+        sa.Column("signed_at", models.Utc(), nullable=True),
+        sa.Column("expires_at", models.Utc(), nullable=True),
+        sa.ForeignKeyConstraint(["cluster_id"], ["cluster.id"]),
+        sa.PrimaryKeyConstraint("id"),
+    )
+    op.create_index("ix_kubecertificate_cluster_id", "kubecertificate", ["cluster_id"])
+    op.create_table(
+        "clustercheck",
+        sa.Column("id", sa.Uuid(), nullable=False),
+        sa.Column("cluster_id", sa.Uuid(), nullable=False),
+        sa.Column("project", sa.String(), nullable=False),
+        sa.Column("who", sa.String(), nullable=False),
+        sa.Column("asked_at", models.Utc(), nullable=False),
+        sa.Column("started_at", models.Utc(), nullable=True),
+        sa.Column("items", sa.JSON(), nullable=False),
+        sa.Column("cleaning", sa.Boolean(), nullable=False),
+        sa.Column("ended_at", models.Utc(), nullable=True),
+        sa.ForeignKeyConstraint(["cluster_id"], ["cluster.id"]),
+        sa.PrimaryKeyConstraint("id"),
+    )
+    op.create_index("ix_clustercheck_cluster_id", "clustercheck", ["cluster_id"])
 
 
 def downgrade() -> None:
+    op.drop_table("clustercheck")
+    op.drop_table("kubecertificate")
     op.drop_table("clustersecret")
     op.drop_table("membervalue")
     op.drop_table("member")
