@@ -12,6 +12,7 @@ STATES = (
     "CLAIMING", "DEPLOYING", "BOOTSTRAPPING", "READY", "DEGRADED", "UPGRADING", "RELEASING",
     "RELEASED",
 )  # fmt: skip
+LENDING = ("ASKED", "QUIET", "LENT", "RETURNING", "ROTATED", "OFF")
 
 
 def upgrade() -> None:
@@ -75,9 +76,21 @@ def upgrade() -> None:
         sa.ForeignKeyConstraint(["cluster_id"], ["cluster.id"]),
         sa.PrimaryKeyConstraint("cluster_id", "name"),
     )
+    op.create_table(
+        "lending",
+        sa.Column("claim_id", sa.Uuid(), nullable=False),
+        sa.Column("asked_by", sa.String(), nullable=False),
+        sa.Column("asked_at", models.Utc(), nullable=False),
+        sa.Column("keep_logins", sa.Boolean(), nullable=False),
+        sa.Column("step", sa.Enum(*LENDING, name="lendingstep"), nullable=False),
+        sa.Column("since", models.Utc(), nullable=False),
+        sa.ForeignKeyConstraint(["claim_id"], ["claim.id"]),
+        sa.PrimaryKeyConstraint("claim_id"),
+    )
 
 
 def downgrade() -> None:
+    op.drop_table("lending")
     op.drop_table("membervalue")
     op.drop_table("member")
     op.drop_table("cluster")
