@@ -13,6 +13,7 @@ from seed.commands import (
     break_glass,
     bundle,
     claim,
+    cluster,
     discover,
     disk,
     door,
@@ -80,6 +81,7 @@ app.add_typer(network.app, name="network")
 app.add_typer(network.layout, name="layout")
 app.add_typer(claim.app, name="claim")
 app.add_typer(metal3.app, name="metal3")
+app.add_typer(cluster.app, name="cluster")
 app.command("inventory")(inventory.inventory)
 app.add_typer(image.app, name="image")
 app.add_typer(registry.app, name="registry")
