@@ -29,6 +29,7 @@ from provisioning.enrollment import (
 from provisioning.errors import Conflict, Invalid
 from provisioning.image import Image
 from provisioning.ironic import Node, locked
+from provisioning.lending import Lender
 from provisioning.models import Bmc, Claim, Hold, Order, now
 from provisioning.networks import networks
 from provisioning.outcome import Done, Move, Stuck, Wait
@@ -52,6 +53,9 @@ class Claiming(Seats):
             return Wait(f"the login of BMC {', '.join(changing)} is being changed", 1.0)
         over = leasing.is_over(claim) or leasing.ran_out(claim)
         giving_back = claim.wanted is Wanted.RELEASED or over
+        elsewhere = Lender(self.parts).step(claim, giving_back)
+        if elsewhere is not None:
+            return elsewhere
         if giving_back and claim.state not in (ClaimState.RELEASING, ClaimState.CLEANING):
             return back.begin(claim)
         steps: dict[ClaimState, Callable[[Claim], Outcome]] = {

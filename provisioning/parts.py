@@ -137,6 +137,11 @@ class Parts:
                 f"the login of BMC {bmc.address} is being changed",
                 f"See how far it is: `seed bmc show {bmc.address}`.",
             )
+        if row.login is Login.LENT:
+            raise BmcBusy(
+                f"BMC {bmc.address} is another owner's until its claim is released",
+                "See which are: `seed metal3 list`.",
+            )
         if row.login is Login.REFUSED:
             raise BmcLoginRefused(
                 f"BMC {bmc.address} refused its login; it is not sent again",

@@ -37,6 +37,7 @@ from provisioning.enrollment import Enrollment
 from provisioning.errors import BmcLoginRefused, SeedError, told
 from provisioning.hook_delivery import Courier
 from provisioning.leases import LeaseWatch
+from provisioning.lent import Lending
 from provisioning.models import Bmc, Claim, Discovery, Hold, Order, now
 from provisioning.outcome import Done, Move, Stuck, Wait
 from provisioning.parts import Parts
@@ -81,6 +82,7 @@ BMC_ROTATED: Any = type_coerce(Rotation.bmc_id, String)
 
 CLAIM_WISH: tuple[Any, ...] = (
     Claim.id, Claim.wanted, Claim.state, Claim.renewed_to, Claim.protected, Claim.undo_until,
+    Lending.asked_at,
 )  # fmt: skip
 CLUSTER_WISH: tuple[Any, ...] = (Cluster.id, Cluster.state, Cluster.released)
 OPEN = col(Order.closed_at).is_(None)
@@ -199,7 +201,11 @@ class Reconciler:
                 .where(Bmc.goal != BmcGoal.OBSERVED)
             ).all()
             asked = dict(session.exec(select(BMC_ROTATED, Rotation.asked_at)).all())
-            wishes = session.exec(select(*CLAIM_WISH).where(col(Claim.ended_at).is_(None))).all()
+            wishes = session.exec(
+                select(*CLAIM_WISH)
+                .join(Lending, col(Lending.claim_id) == col(Claim.id), isouter=True)
+                .where(col(Claim.ended_at).is_(None))
+            ).all()
             ordered = session.exec(select(Order.id).where(OPEN)).first() is not None
             groups = session.exec(
                 select(*CLUSTER_WISH).where(col(Cluster.ended_at).is_(None))

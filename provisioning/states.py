@@ -100,6 +100,18 @@ class Login(StrEnum):
     NONE = "none"
     OK = "ok"
     REFUSED = "refused"  # never tried again: a second wrong login may lock the account
+    LENT = "lent"  # another owner has it: Seed says nothing to this BMC
+
+
+class LendingStep(StrEnum):
+    """How far the nodes of a claim are on their way to another owner, and back."""
+
+    ASKED = "asked"  # nothing was done yet
+    QUIET = "quiet"  # Ironic is kept off them
+    LENT = "lent"  # Seed, too, says nothing to their BMCs
+    RETURNING = "returning"  # their BMCs get logins that the other owner has not
+    ROTATED = "rotated"  # it cannot reach them any more
+    OFF = "off"  # they are being switched off
 
 
 class RotationStep(StrEnum):

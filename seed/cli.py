@@ -24,6 +24,7 @@ from seed.commands import (
     inventory,
     lists,
     login,
+    metal3,
     network,
     node,
     preview,
@@ -79,6 +80,7 @@ app.add_typer(hardware_class.app, name="class")
 app.add_typer(network.app, name="network")
 app.add_typer(network.layout, name="layout")
 app.add_typer(claim.app, name="claim")
+app.add_typer(metal3.app, name="metal3")
 app.add_typer(cluster.app, name="cluster")
 app.command("inventory")(inventory.inventory)
 app.add_typer(image.app, name="image")

@@ -254,11 +254,9 @@ def _endpoint(facts: ClusterFacts, member: MemberFacts) -> dict[str, Any]:
 
 
 def _registration(facts: ClusterFacts, member: MemberFacts) -> dict[str, Any]:
-    labels = {f"seed.{key}" if key in OURS else key: word for key, word in member.labels.items()}
-    labels["seed.node-uuid"] = member.node_uuid
     given = {
         "node-ip": _vip.bare(member),
-        "node-labels": ",".join(f"{key}={word}" for key, word in sorted(labels.items())),
+        "node-labels": ",".join(labels(member)),
         "provider-id": f"seed://{member.node_uuid}",
     }
     left = [*_LEFT]
@@ -267,14 +265,21 @@ def _registration(facts: ClusterFacts, member: MemberFacts) -> dict[str, Any]:
     return {
         "name": member.name,
         "criSocket": SOCKET,
-        "taints": _taints(facts, member),
+        "taints": taints(facts, member),
         "kubeletExtraArgs": [{"name": name, "value": value} for name, value in given.items()],
         "ignorePreflightErrors": left,
         "imagePullSerial": False,
     }
 
 
-def _taints(facts: ClusterFacts, member: MemberFacts) -> list[dict[str, str]]:
+def labels(member: MemberFacts) -> list[str]:
+    """KEY=VALUE, as its kubelet gives them to itself."""
+    own = {f"seed.{key}" if key in OURS else key: word for key, word in member.labels.items()}
+    own["seed.node-uuid"] = member.node_uuid
+    return [f"{key}={word}" for key, word in sorted(own.items())]
+
+
+def taints(facts: ClusterFacts, member: MemberFacts) -> list[dict[str, str]]:
     """Where there are no workers, the control planes are."""
     own = [CONTROL_PLANE] if member.role == "control" else []
     if all(one.role == "control" for one in facts.members):

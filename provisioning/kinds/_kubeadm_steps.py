@@ -1,12 +1,12 @@
 """What each member of a kubeadm cluster does, in order, and where its files are."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from shlex import quote
 from typing import Final
 
 from provisioning import chosen_addons
 from provisioning.kinds import ClusterFacts, MemberFacts, Step, _bridge, _vip
-from provisioning.kinds._kubeadm import PROGRAMS, SOCKET, Options
+from provisioning.kinds._kubeadm import PROGRAMS, SOCKET, BundleFile, Options
 
 PKI: Final = "/etc/kubernetes/pki"
 CONFIG: Final = "/etc/kubernetes/seed-kubeadm.yaml"
@@ -109,30 +109,38 @@ def check() -> tuple[str, ...]:
     return ("/usr/bin/curl", "--silent", "--show-error", "--fail", "--max-time", "10", url)
 
 
-def _shell(text: str) -> tuple[str, ...]:
+def fetch(facts: ClusterFacts, listed: str) -> Step:
+    """The bundle's files to BUNDLE. listed: a path; lines as `listing` makes them."""
+    text = _FETCH.format(folder=BUNDLE, url=quote(facts.bundle_url.rstrip("/")), listed=listed)
+    return Step("bundle", shell(text), ("/usr/bin/curl", listed), try_seconds=3600)
+
+
+def listing(files: Iterable[BundleFile]) -> str:
+    return "".join(f"{file.sha256} {file.path}\n" for file in files)
+
+
+def shell(text: str) -> tuple[str, ...]:
     return ("/bin/sh", "-euc", text)
 
 
 def _programs(facts: ClusterFacts, options: Options) -> Iterator[Step]:
     programs = tuple(f"{options.programs}/{name}" for name in PROGRAMS)
     if facts.bundle_url:
-        url = quote(facts.bundle_url.rstrip("/"))
-        text = _FETCH.format(folder=BUNDLE, url=url, listed=LISTED)
-        yield Step("bundle", _shell(text), ("/usr/bin/curl", LISTED), try_seconds=3600)
+        yield fetch(facts, LISTED)
         files = tuple(f"{BUNDLE}/{file.path}" for file in options.binaries())
         install = ("/usr/bin/install", "-D", "-m", "755", "-t", options.programs, *files)
         yield Step("programs", install, files)
     enable = "systemctl daemon-reload; systemctl enable kubelet.service"
-    yield Step("kubelet", _shell(enable), (*programs, KUBELET))
+    yield Step("kubelet", shell(enable), (*programs, KUBELET))
     text = _SANDBOX.format(programs=options.programs, version=facts.version, template=CONTAINERD)
-    yield Step("sandbox image", _shell(text), (programs[0], CONTAINERD))
+    yield Step("sandbox image", shell(text), (programs[0], CONTAINERD))
 
 
 def _images(member: MemberFacts, options: Options) -> Iterator[Step]:
     archives = tuple(f"{BUNDLE}/{file.path}" for file in options.images(member))
     if archives:
         text = _IMAGES.format(archives=" ".join(archives))
-        yield Step("images", _shell(text), ("/usr/bin/ctr", *archives), try_seconds=1800)
+        yield Step("images", shell(text), ("/usr/bin/ctr", *archives), try_seconds=1800)
 
 
 def _ask(facts: ClusterFacts) -> tuple[str, ...]:
@@ -157,4 +165,4 @@ def _last(facts: ClusterFacts, member: MemberFacts, options: Options) -> Step:
         path=options.path, config=CONFIG, join=JOIN if member.first else CONFIG, state=STATE,
         pki=PKI, socket=SOCKET, ask=" ".join(_ask(facts)),
     )  # fmt: skip
-    return Step(name, _shell(told), tuple(wants), done, try_seconds=3600, patience_seconds=7200)
+    return Step(name, shell(told), tuple(wants), done, try_seconds=3600, patience_seconds=7200)

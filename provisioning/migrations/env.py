@@ -3,7 +3,18 @@
 from alembic import context
 from sqlmodel import SQLModel
 
-from provisioning import cluster_rows, fabric, hooks, models, one_time, room, shelf, sight, tenants
+from provisioning import (
+    cluster_rows,
+    fabric,
+    hooks,
+    lent,
+    models,
+    one_time,
+    room,
+    shelf,
+    sight,
+    tenants,
+)
 
 context.configure(
     connection=context.config.attributes["connection"],
@@ -17,6 +28,7 @@ for known in (
     room,
     tenants,
     hooks,
+    lent,
     sight,
     fabric,
     shelf,

@@ -54,6 +54,8 @@ TABLE = MappingProxyType(
         ("GET", "/v1/projects/{name}/quotas"): EVERYONE,
         ("PUT", "/v1/projects/{name}/quotas/{resource_class}"): {O},
         ("DELETE", "/v1/projects/{name}/quotas/{resource_class}"): {O},
+        ("GET", "/v1/lendings"): INSIDERS,
+        ("POST", "/v1/claims/{name}:lend"): {O},
         ("GET", "/v1/credentials"): INSIDERS,
         ("POST", "/v1/credentials"): {O},
         ("GET", "/v1/credentials/{name}"): INSIDERS,

@@ -12,6 +12,7 @@ STATES = (
     "CLAIMING", "DEPLOYING", "BOOTSTRAPPING", "READY", "DEGRADED", "UPGRADING", "RELEASING",
     "RELEASED",
 )  # fmt: skip
+LENDING = ("ASKED", "QUIET", "LENT", "RETURNING", "ROTATED", "OFF")
 
 
 def upgrade() -> None:
@@ -120,9 +121,21 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("id"),
     )
     op.create_index("ix_clustercheck_cluster_id", "clustercheck", ["cluster_id"])
+    op.create_table(
+        "lending",
+        sa.Column("claim_id", sa.Uuid(), nullable=False),
+        sa.Column("asked_by", sa.String(), nullable=False),
+        sa.Column("asked_at", models.Utc(), nullable=False),
+        sa.Column("keep_logins", sa.Boolean(), nullable=False),
+        sa.Column("step", sa.Enum(*LENDING, name="lendingstep"), nullable=False),
+        sa.Column("since", models.Utc(), nullable=False),
+        sa.ForeignKeyConstraint(["claim_id"], ["claim.id"]),
+        sa.PrimaryKeyConstraint("claim_id"),
+    )
 
 
 def downgrade() -> None:
+    op.drop_table("lending")
     op.drop_table("clustercheck")
     op.drop_table("kubecertificate")
     op.drop_table("clustersecret")
