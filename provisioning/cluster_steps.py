@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from sqlmodel import Session, select
 
 from provisioning import clusters, holders
+from provisioning.cluster_rolling import Parted, Rolling, silent
 from provisioning.cluster_rows import Cluster, Member, MemberValue
 from provisioning.memberships import sealed_for
 from provisioning.models import Claim, now
@@ -39,13 +40,18 @@ class Clustering:
         match cluster.state:
             case S.CLAIMING:
                 return self._seal(cluster)
-            case S.DEPLOYING:
-                return self._deploying(cluster)
-            case S.BOOTSTRAPPING | S.READY | S.DEGRADED:
-                return self._joined(cluster)
             case S.RELEASING:
                 return self._release(cluster)
-        return Done()
+            case S.RELEASED:
+                return Done()
+        rolling = Rolling(self.parts)
+        parted = rolling.part(cluster)
+        match cluster.state:
+            case S.DEPLOYING:
+                return self._deploying(cluster)
+            case S.UPGRADING:
+                return rolling.upgrade(cluster, parted) or On(S.READY)
+        return self._joined(cluster, parted)
 
     def _seal(self, cluster: Cluster) -> Outcome:
         """Secrets are made once: a life that was killed in between made none that anybody has."""
@@ -67,7 +73,7 @@ class Clustering:
         late = [m.name for m, claim in pairs if claim.state is not ClaimState.ACTIVE]
         return Wait(f"deploying {_some(late)}") if late else On(S.BOOTSTRAPPING)
 
-    def _joined(self, cluster: Cluster) -> Outcome:
+    def _joined(self, cluster: Cluster, parted: Parted) -> Outcome:
         with self.parts.store.read() as session:
             pairs = _claims(session, cluster)
         members = [member for member, _claim in pairs]
@@ -75,11 +81,23 @@ class Clustering:
         failed = [f"{m.name}: {m.step} failed" for m in members if m.step_state == "failed"]
         late = [f"{m.name}: {m.step or 'booting'}" for m in members if m.joined_at is None]
         lost = [m.name for m, claim in pairs if claim.state is not ClaimState.ACTIVE]
+        if cluster.state is S.BOOTSTRAPPING and parted.stuck:
+            return Stuck("; ".join(parted.stuck[:MANY]), f"seed cluster show {cluster.name}")
         if cluster.state is S.BOOTSTRAPPING and (missing or (failed and late)):
             return Stuck("; ".join([*missing, *failed][:MANY]), f"seed cluster show {cluster.name}")
         if cluster.state is S.BOOTSTRAPPING:
             return Wait(_some(late)) if late else On(S.READY)
-        bad = [*failed, *(f"{name} is not active" for name in lost)]
+        if late:  # members that came later
+            return On(S.DEPLOYING)
+        if any(member.revision < cluster.revision for member in members):
+            return On(S.UPGRADING)
+        if parted.waits and not parted.stuck:  # their leaving is no failure of those that stay
+            return Wait(_some(parted.waits))
+        quiet = [m.name for m in members if silent(m, None, members)]
+        bad = [
+            *parted.stuck, *failed, *(f"{name} is not active" for name in lost),
+            *(f"{name} is not heard of" for name in quiet),
+        ]  # fmt: skip
         if bad and cluster.state is S.READY:
             return On(S.DEGRADED)
         if not bad and cluster.state is S.DEGRADED:
@@ -89,7 +107,7 @@ class Clustering:
     def _release(self, cluster: Cluster) -> Outcome:
         """Each claim is wanted gone; the undo window was the cluster's own."""
         with self.parts.store.write() as session:
-            pairs = _claims(session, cluster)
+            pairs = _claims(session, cluster, leaving=True)
             for member, claim in pairs:
                 if claim.wanted is not Wanted.RELEASED:
                     claim.wanted, claim.undo_until = Wanted.RELEASED, None
@@ -130,8 +148,15 @@ class Clustering:
             session.add(row)
 
 
-def _claims(session: Session, cluster: Cluster) -> list[tuple[Member, Claim]]:
-    return [(m, session.get_one(Claim, m.claim_id)) for m in clusters.members(session, cluster)]
+def _claims(
+    session: Session, cluster: Cluster, leaving: bool = False
+) -> list[tuple[Member, Claim]]:
+    """Without those that leave, unless asked for."""
+    rows = clusters.members(session, cluster)
+    return [
+        (m, session.get_one(Claim, m.claim_id))
+        for m in rows if leaving or m.goal is not MemberGoal.LEAVING
+    ]  # fmt: skip
 
 
 def _told(outcome: Outcome) -> tuple[str, str, str]:

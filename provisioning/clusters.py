@@ -4,18 +4,17 @@ A cluster is claims of one node each (ADR 0043). All of them are written in one 
 cluster, or none.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 from ipaddress import ip_address, ip_network
 from typing import Any, NoReturn
 
-from sqlmodel import Session, col, select
+from sqlmodel import Session, col, func, select
 
 from provisioning import addressing, fabric_rules, holders, kinds, plugins, seats
 from provisioning.claims import Desk
 from provisioning.cluster_rows import Cluster, Member
-from provisioning.cluster_spec import ClusterSpec, Group
+from provisioning.cluster_spec import ClusterSpec
 from provisioning.errors import Conflict, Invalid, NotFound
 from provisioning.kinds import ClusterFacts, Fault, Kind, MemberFacts
 from provisioning.layout_doc import layout_of, tagged, vlan_name
@@ -80,10 +79,10 @@ class Clusters:
         session.add(cluster)
         session.flush()
         for role, group in (("control", spec.control), ("worker", spec.workers)):
-            self._members(session, cluster, spec, role, group, who, insider)
+            self.add_members(session, cluster, role, group.count, who, insider)
         facts = facts_of(session, cluster)
         if faults := kind.faults(facts):
-            _refuse(faults)
+            refuse(faults)
         record(
             session, "cluster.requested", cluster.id,
             f"{spec.name}: {spec.kind}, {spec.control.count} + {spec.workers.count}",
@@ -91,21 +90,28 @@ class Clusters:
         )  # fmt: skip
         return cluster, facts
 
-    def _members(
-        self, session: Session, cluster: Cluster, spec: ClusterSpec, role: str, group: Group,
-        who: str, insider: bool,
-    ) -> None:  # fmt: skip
-        if not group.count:
+    def add_members(
+        self, session: Session, cluster: Cluster, role: str, count: int, who: str, insider: bool
+    ) -> None:
+        """In the caller's transaction: so many more, as its spec says, with claims and holds.
+
+        Raises as `create` does. Their numbers were never used before.
+        """
+        if not count:
             return
-        numbers = range(group.count)
-        names = [f"{spec.name}-{role}-{n}" for n in numbers]
-        wish = group.wish(f"{spec.name}-{role}", spec.image, spec.ssh_keys)
+        spec = ClusterSpec.model_validate(cluster.spec)
+        group = spec.control if role == "control" else spec.workers
+        begin = next_number(session, cluster, role)
+        names = [f"{spec.name}-{role}-{begin + n}" for n in range(count)]
+        asked = group.model_copy(update={"count": count})
+        wish = asked.wish(f"{spec.name}-{role}", spec.image, spec.ssh_keys)
         claims = self.desk.request_each(session, wish, names, cluster.project, who, insider)
-        for number, claim in zip(numbers, claims, strict=True):
+        for number, claim in enumerate(claims, begin):
             session.add(
                 Member(
                     cluster_id=cluster.id, claim_id=claim.id, role=role, number=number,
-                    name=claim.name,
+                    name=claim.name, version=cluster.version or spec.version,
+                    revision=cluster.revision,
                 )
             )  # fmt: skip
         session.flush()
@@ -137,16 +143,35 @@ def members(session: Session, cluster: Cluster) -> list[Member]:
     return sorted(session.exec(query).all(), key=lambda m: (m.role != "control", m.number))
 
 
-def facts_of(session: Session, cluster: Cluster, gateway_url: str = "") -> ClusterFacts:
-    """What its kind is told, as far as it is known: addresses are, from the moment of the hold."""
+def next_number(session: Session, cluster: Cluster, role: str) -> int:
+    """Of those that are gone, too: a name is never another node's."""
+    query = select(func.max(Member.number))
+    last = session.exec(query.where(Member.cluster_id == cluster.id, Member.role == role)).one()
+    return 0 if last is None else last + 1
+
+
+def facts_of(
+    session: Session, cluster: Cluster, gateway_url: str = "", role: str = ""
+) -> ClusterFacts:
+    """What its kind is told, as far as it is known: addresses are, from the moment of the hold.
+
+    role: only members of it. Who waits for a node, because Ironic refused the one it had, is none
+    yet.
+    """
     spec = ClusterSpec.model_validate(cluster.spec)
     nets = networks(session)
     rows = members(session, cluster)
+    ids = [row.claim_id for row in rows if role in ("", row.role)]
+    held = session.exec(select(Hold).where(col(Hold.claim_id).in_(ids))).all()
+    holds = {hold.claim_id: hold for hold in held}
     return ClusterFacts(
         id=str(cluster.id), name=cluster.name, version=cluster.version or spec.version,
         vip=cluster.vip, api_port=spec.api.port, pod_cidr=spec.pods, service_cidr=spec.services,
         dns_domain=spec.dns_domain, options=dict(spec.options), gateway_url=gateway_url,
-        members=tuple(_facts(session, spec, row, rows, nets) for row in rows),
+        members=tuple(
+            _facts(session, spec, row, row.id == rows[0].id, holds[row.claim_id], nets)
+            for row in rows if row.claim_id in holds
+        ),
     )  # fmt: skip
 
 
@@ -154,11 +179,11 @@ def _facts(
     session: Session,
     spec: ClusterSpec,
     row: Member,
-    rows: Sequence[Member],
+    first: bool,
+    hold: Hold,
     nets: dict[str, NetworkDoc],
 ) -> MemberFacts:
     claim = session.get_one(Claim, row.claim_id)
-    hold = session.exec(select(Hold).where(Hold.claim_id == claim.id)).one()
     bmc = session.exec(select(Bmc).where(Bmc.node_uuid == hold.node_uuid)).one()
     group = spec.control if row.role == "control" else spec.workers
     address = next(
@@ -176,7 +201,7 @@ def _facts(
     return MemberFacts(
         name=row.name,
         role="control" if row.role == "control" else "worker",
-        first=row.id == rows[0].id,
+        first=first,
         node_uuid=str(hold.node_uuid),
         address=_with_prefix(address, nets[spec.api.network]),
         interface=_interface(claim, spec.api.network, nets[spec.api.network]),
@@ -241,7 +266,7 @@ def _is_on(session: Session, layout: str, network: str) -> bool:
     return any(one.network == network for one in found.networks)
 
 
-def _refuse(faults: list[Fault]) -> NoReturn:
+def refuse(faults: list[Fault]) -> NoReturn:
     told = [f"{RULES.get(f.field, f.field)}: {f.sentence}" for f in faults]
     raise Invalid("; ".join(told), faults[0].remedy)
 
