@@ -80,12 +80,10 @@ class Clustering:
         missing = [f"{m.name} lacks {m.missing}" for m in members if m.missing]
         failed = [f"{m.name}: {m.step} failed" for m in members if m.step_state == "failed"]
         late = [f"{m.name}: {m.step or 'booting'}" for m in members if m.joined_at is None]
-        lost = [m.name for m, claim in pairs if claim.state is not ClaimState.ACTIVE]
-        if cluster.state is S.BOOTSTRAPPING and parted.stuck:
-            return Stuck("; ".join(parted.stuck[:MANY]), f"seed cluster show {cluster.name}")
-        if cluster.state is S.BOOTSTRAPPING and (missing or (failed and late)):
-            return Stuck("; ".join([*missing, *failed][:MANY]), f"seed cluster show {cluster.name}")
         if cluster.state is S.BOOTSTRAPPING:
+            bad = [*parted.stuck, *missing, *(failed if late else [])]
+            if bad:
+                return Stuck("; ".join(bad[:MANY]), f"seed cluster show {cluster.name}")
             return Wait(_some(late)) if late else On(S.READY)
         if late:  # members that came later
             return On(S.DEPLOYING)
@@ -93,11 +91,11 @@ class Clustering:
             return On(S.UPGRADING)
         if parted.waits and not parted.stuck:  # their leaving is no failure of those that stay
             return Wait(_some(parted.waits))
-        quiet = [m.name for m in members if silent(m, None, members)]
-        bad = [
-            *parted.stuck, *failed, *(f"{name} is not active" for name in lost),
-            *(f"{name} is not heard of" for name in quiet),
-        ]  # fmt: skip
+        lost = [f"{m.name} is not active" for m, c in pairs if c.state is not ClaimState.ACTIVE]
+        quiet = [f"{m.name} is not heard of" for m in members if silent(m, None, members)]
+        return self._well(cluster, [*parted.stuck, *failed, *lost, *quiet])
+
+    def _well(self, cluster: Cluster, bad: list[str]) -> Outcome:
         if bad and cluster.state is S.READY:
             return On(S.DEGRADED)
         if not bad and cluster.state is S.DEGRADED:

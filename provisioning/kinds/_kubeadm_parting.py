@@ -16,7 +16,8 @@ export PATH={path} KUBECONFIG={admin}
 """
 # Pods of nobody's go too: their node is erased. Who has none any more is not there, or drained.
 _DRAIN = """\
-[ -n "$(kubectl get node "$1" --ignore-not-found -o name --request-timeout=20s)" ] || exit 0
+node=$(kubectl get node "$1" --ignore-not-found --output name --request-timeout=20s)
+[ -n "$node" ] || exit 0
 kubectl drain "$1" --ignore-daemonsets --delete-emptydir-data --force --timeout=90s
 """
 # The files of its bundle stay: the disk is erased. A control plane takes itself out of etcd here.
@@ -37,7 +38,8 @@ number=$(printf '%s\\n' "$members" | awk -F ', ' -v name="$1" '$3 == name {{ pri
 [ -z "$number" ] || ask member remove "$number"
 kubectl delete node "$1" --ignore-not-found --timeout=60s
 """
-# kubeadm gives a control plane the version that this map names, not its own. No admin.conf is here
+# kubeadm gives a control plane the version that this map names, not its own, so the first of an
+# upgrade changes it. Back it never goes: somebody may have upgraded by hand. No admin.conf is here
 # before the node has joined, but the CA is.
 _VERSION = """\
 export PATH={path} KUBECONFIG={state}/version/super-admin.conf
@@ -47,13 +49,18 @@ kubeadm init phase kubeconfig super-admin --kubernetes-version v{version} --cert
 trap 'rm -rf {state}/version' EXIT
 map() {{ kubectl --namespace kube-system --request-timeout=20s "$@"; }}
 has=$(map get configmap kubeadm-config --output yaml)
+old=$(printf '%s\\n' "$has" | sed -n 's/^ *kubernetesVersion: *//p')
+newest=$(printf '%s\\nv{version}\\n' "$old" | sort -V | tail -n 1)
+if [ "$newest" != v{version} ]; then
+  echo "this cluster has Kubernetes $old, and this node is made for v{version}"; exit 1
+fi
 want=$(printf '%s\\n' "$has" | sed 's/^\\( *kubernetesVersion: \\).*/\\1v{version}/')
 [ "$has" = "$want" ] || printf '%s\\n' "$want" | map replace --filename -
 """
 
 
 def drain(options: Options) -> list[Step]:
-    return [Step("drain", _shell(_BEGIN + _DRAIN, options, NAME), (ADMIN,), try_seconds=120)]
+    return [Step("drain", _shell(_BEGIN + _DRAIN, options, NAME), (ADMIN,), patience_seconds=600)]
 
 
 def leave(member: MemberFacts, options: Options) -> list[Step]:
@@ -63,7 +70,7 @@ def leave(member: MemberFacts, options: Options) -> list[Step]:
 
 def forget(member: MemberFacts, options: Options) -> list[Step]:
     argv = _shell(_BEGIN + _FORGET, options, NAME, me=member.name)
-    return [Step("forget", argv, (ADMIN,), try_seconds=120)]
+    return [Step("forget", argv, (ADMIN,), patience_seconds=600)]
 
 
 def version(facts: ClusterFacts, options: Options) -> Step:

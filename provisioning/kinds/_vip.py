@@ -89,10 +89,10 @@ vrrp_instance api {{
 """
 
 
-_SECRET_CONF = """\
+_LOGIN_CONF = """\
 authentication {{
     auth_type PASS
-    auth_pass {password}
+    auth_pass {word}
 }}
 """
 
@@ -157,7 +157,7 @@ def parts(
     """Of a control plane. to_port: where each serves, not api_port; check: haproxy's lines that
     ask a server how it is, without them a connection must be taken.
     """
-    secret = _SECRET_CONF.format(password=password)
+    secret = _LOGIN_CONF.format(word=password)
     return [
         *(
             PartSpec(one.path, one.path, 0o644, one.content.encode())

@@ -224,14 +224,14 @@ class Swarm:
 
     def drain(self, facts: ClusterFacts, member: MemberFacts) -> list[Step]:
         """Of a manager: it is none any more, too."""
-        return [Step("drain", _call("swarm.py", "drain", NAME), (_FACTS,))]
+        return [Step("drain", _call("swarm.py", "drain", NAME), (_FACTS,), patience_seconds=600)]
 
     def leave(self, facts: ClusterFacts, member: MemberFacts) -> list[Step]:
         before = _vip.leave() if member.role == "control" and facts.vip else []
         return [*before, Step("leave", _call("swarm.py", "leave"), (_FACTS,), pause_seconds=2)]
 
     def forget(self, facts: ClusterFacts, member: MemberFacts) -> list[Step]:
-        return [Step("forget", _call("swarm.py", "forget", NAME), (_FACTS,))]
+        return [Step("forget", _call("swarm.py", "forget", NAME), (_FACTS,), patience_seconds=600)]
 
     def fresh(self, facts: ClusterFacts, member: MemberFacts) -> list[Fresh]:
         return _vip.fresh(facts, member, _PORT) if facts.vip else []

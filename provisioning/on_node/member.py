@@ -297,6 +297,10 @@ class Steps:
 # --- orders -------------------------------------------------------------------------------------
 
 
+def is_name(word: Any) -> bool:  # noqa: ANN401
+    return isinstance(word, str) and bool(A_NAME.fullmatch(word))
+
+
 class Orders(threading.Thread):
     """What the seed wants of this member, asked for all the time."""
 
@@ -325,14 +329,14 @@ class Orders(threading.Thread):
         try:
             told = json.loads(body)
             files = {str(path): str(text) for path, text in told.get("files", {}).items()}
-            names = {verb: [str(name) for name in told.get(verb, [])] for verb in DRAIN_OR_FORGET}
+            names = {verb: [*filter(is_name, told.get(verb, []))] for verb in DRAIN_OR_FORGET}
             leaving = told.get("goal") == "leaving"
         except (ValueError, AttributeError, TypeError):
             log("orders: this is none")
             return
         self.refresh(files)
         for verb in DRAIN_OR_FORGET:
-            for name in filter(A_NAME.fullmatch, names[verb]):
+            for name in names[verb]:
                 self.do(verb, name)
         if leaving:
             self.leave()
