@@ -145,8 +145,8 @@ class Clusters(clusters.Clusters):
             if self._is_there(session, cluster, insider):
                 return cluster
             cluster.revision += 1
-            _no_faults(session, cluster)
             _begin_anew(session, cluster)
+            _no_faults(session, cluster)
             self._has_successor(session, cluster, who, insider)
             words = [word for word in (version, image) if word]
             _changed(session, cluster, who, "upgrade-asked", " ".join(words))
