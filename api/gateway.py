@@ -5,7 +5,7 @@ nginx on the provisioning wire is in front and says who calls in X-Real-IP.
 
 import json
 import re
-from typing import Annotated
+from typing import Annotated, Any
 from uuid import UUID
 
 from fastapi import APIRouter, Body, Depends, FastAPI, Query, Request, Response
@@ -171,6 +171,12 @@ def member(
 ) -> None:
     """How far a cluster's member is, with the token that it was deployed with."""
     members.report(parts.store, token, source, told)
+
+
+@router.get("/v1/members/orders")
+def orders(token: Token, source: Source, parts: Here) -> dict[str, Any]:
+    """What the seed wants of a member now: provisioning/on_node/member.py asks all the time."""
+    return members.orders(parts.store, token, source)
 
 
 @router.put("/v1/members/values/{name}", status_code=204)

@@ -8,7 +8,7 @@ from sqlalchemy import Column, Index, LargeBinary, text
 from sqlmodel import Field, SQLModel
 
 from provisioning.models import now, stored_json, stored_time
-from provisioning.states import ClusterState, MemberGoal
+from provisioning.states import ClusterState, MemberGoal, Parting
 
 
 class Cluster(SQLModel, table=True):
@@ -16,7 +16,9 @@ class Cluster(SQLModel, table=True):
 
     bundle: what it is made of, as cluster_bundles.py keeps it; empty: nothing.
     sealed: its kind's secrets, to the reconciler's key; made by the reconciler, once.
-    bound: its project's people were given their rights in it, which is done once.
+    bound: its project's people were given their rights in it, which is done once. changes: how
+    often somebody wanted it otherwise. revision: of its image and version: members that have an
+    older one are to be replaced.
     """
 
     __table_args__ = (
@@ -31,6 +33,8 @@ class Cluster(SQLModel, table=True):
     spec: dict[str, Any] = stored_json(default={})
     released: bool = False  # a person wants it gone
     undo_until: datetime | None = stored_time(default=None)
+    changes: int = 0
+    revision: int = 0
     network: str
     vip: str
     version: str = ""
@@ -49,7 +53,10 @@ class Cluster(SQLModel, table=True):
 class Member(SQLModel, table=True):
     """A node of a cluster: a claim of its own has it. name: its host name, never used again.
 
-    step, step_state, missing: what it told last. token_hash: SHA-256 of its token, hex.
+    step, step_state, missing: what it told last; after its end, what a control plane told of its
+    leftovers. token_hash: SHA-256 of its token, hex. version, revision: its cluster's when it was
+    asked for. parted_at: since when `parting` is so. told_at: when it was heard of last; exact to a
+    minute.
     """
 
     __table_args__ = (Index("member_name", "cluster_id", "name", unique=True),)
@@ -60,6 +67,10 @@ class Member(SQLModel, table=True):
     number: int
     name: str
     goal: MemberGoal = MemberGoal.JOINED
+    version: str = ""
+    revision: int = 0
+    parting: Parting = Parting.NO
+    parted_at: datetime | None = stored_time(default=None)
     token_hash: str = ""
     step: str = ""
     step_state: str = ""

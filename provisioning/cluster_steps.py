@@ -8,6 +8,7 @@ from sqlmodel import Session, select
 
 from provisioning import cluster_ranges, cluster_secrets, clusters, holders, kube_steps
 from provisioning.claim_changes import GONE
+from provisioning.cluster_rolling import Parted, Rolling, silent
 from provisioning.cluster_rows import Cluster, Member, MemberValue
 from provisioning.kube_steps import Look
 from provisioning.memberships import sealed_for
@@ -44,13 +45,18 @@ class Clustering:
         match cluster.state:
             case S.CLAIMING:
                 return self._seal(cluster)
-            case S.DEPLOYING:
-                return self._deploying(cluster)
-            case S.BOOTSTRAPPING | S.READY | S.DEGRADED:
-                return self._joined(cluster)
             case S.RELEASING:
                 return self._release(cluster)
-        return Done()
+            case S.RELEASED:
+                return Done()
+        rolling = Rolling(self.parts)
+        parted = rolling.part(cluster)
+        match cluster.state:
+            case S.DEPLOYING:
+                return self._deploying(cluster)
+            case S.UPGRADING:
+                return rolling.upgrade(cluster, parted) or On(S.READY)
+        return self._joined(cluster, parted)
 
     def _seal(self, cluster: Cluster) -> Outcome:
         """Secrets are made once: a life that was killed in between made none that anybody has."""
@@ -77,20 +83,31 @@ class Clustering:
         late = [m.name for m, claim in pairs if claim.state is not ClaimState.ACTIVE]
         return Wait(f"deploying {_some(late)}") if late else On(S.BOOTSTRAPPING)
 
-    def _joined(self, cluster: Cluster) -> Outcome:
+    def _joined(self, cluster: Cluster, parted: Parted) -> Outcome:
         with self.parts.store.read() as session:
             pairs = _claims(session, cluster)
         members = [member for member, _claim in pairs]
         missing = [f"{m.name} lacks {m.missing}" for m in members if m.missing]
         failed = [f"{m.name}: {m.step} failed" for m in members if m.step_state == "failed"]
         late = [f"{m.name}: {m.step or 'booting'}" for m in members if m.joined_at is None]
-        lost = [m.name for m, claim in pairs if claim.state is not ClaimState.ACTIVE]
         api = kube_steps.look(self.parts, cluster, pairs)
-        if cluster.state is S.BOOTSTRAPPING and (missing or (failed and late)):
-            return Stuck("; ".join([*missing, *failed][:MANY]), f"seed cluster show {cluster.name}")
         if cluster.state is S.BOOTSTRAPPING:
+            bad = [*parted.stuck, *missing, *(failed if late else [])]
+            if bad:
+                return Stuck("; ".join(bad[:MANY]), f"seed cluster show {cluster.name}")
             return _on_its_way(cluster, members, late, api)
-        bad = [*failed, *(f"{name} is not active" for name in lost), *(api.problems if api else ())]
+        if late:  # members that came later
+            return On(S.DEPLOYING)
+        if any(member.revision < cluster.revision for member in members):
+            return On(S.UPGRADING)
+        if parted.waits and not parted.stuck:  # their leaving is no failure of those that stay
+            return Wait(_some(parted.waits))
+        lost = [f"{m.name} is not active" for m, c in pairs if c.state is not ClaimState.ACTIVE]
+        quiet = [f"{m.name} is not heard of" for m in members if silent(m, None, members)]
+        return self._well(cluster, [*parted.stuck, *failed, *lost, *quiet], api)
+
+    def _well(self, cluster: Cluster, seen: list[str], api: Look | None) -> Outcome:
+        bad = [*seen, *(api.problems if api else ())]
         if bad and cluster.state is S.READY:
             return On(S.DEGRADED)
         if not bad and cluster.state is S.DEGRADED:
@@ -105,7 +122,7 @@ class Clustering:
         with self.parts.store.write() as session:
             if not session.get_one(Cluster, cluster.id).released:  # taken back
                 return On(S.DEPLOYING)
-            pairs = _claims(session, cluster)
+            pairs = _claims(session, cluster, leaving=True)
             for member, claim in pairs:
                 if claim.state in GONE and member.goal is not MemberGoal.GONE:
                     member.goal, member.token_hash = MemberGoal.GONE, ""
@@ -146,8 +163,15 @@ class Clustering:
             session.add(row)
 
 
-def _claims(session: Session, cluster: Cluster) -> list[tuple[Member, Claim]]:
-    return [(m, session.get_one(Claim, m.claim_id)) for m in clusters.members(session, cluster)]
+def _claims(
+    session: Session, cluster: Cluster, leaving: bool = False
+) -> list[tuple[Member, Claim]]:
+    """Without those that leave, unless asked for."""
+    rows = clusters.members(session, cluster)
+    return [
+        (m, session.get_one(Claim, m.claim_id))
+        for m in rows if leaving or m.goal is not MemberGoal.LEAVING
+    ]  # fmt: skip
 
 
 def _on_its_way(

@@ -4,7 +4,7 @@ A cluster is claims of one node each (ADR 0043). All of them are written in one 
 cluster, or none.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
@@ -15,7 +15,7 @@ from uuid import UUID
 
 from pydantic import ValidationError
 from sqlalchemy import or_
-from sqlmodel import Session, col, select
+from sqlmodel import Session, col, func, select
 
 from provisioning import (
     cluster_bundles,
@@ -35,7 +35,7 @@ from provisioning.claim_changes import uuid_of
 from provisioning.claims import Desk
 from provisioning.cluster_rows import Cluster, Member
 from provisioning.cluster_secrets import Given
-from provisioning.cluster_spec import ClusterSpec, Group
+from provisioning.cluster_spec import ClusterSpec
 from provisioning.errors import Conflict, Invalid, NoCapacity, NotFound, SeedError
 from provisioning.kinds import ClusterFacts, DataDisk, Fault, Kind, MemberFacts
 from provisioning.layout_doc import layout_of, tagged, vlan_name
@@ -136,7 +136,7 @@ class Clusters:
         session.add(cluster)
         session.flush()
         for role, group in (("control", spec.control), ("worker", spec.workers)):
-            self._members(session, cluster, spec, role, group, who, insider)
+            self.add_members(session, cluster, role, group.count, who, insider)
         if bundle:
             refs = {g.image or spec.image for g in (spec.control, spec.workers) if g.count}
             images = [self.desk.image(session, ref, insider) for ref in sorted(refs)]
@@ -145,7 +145,7 @@ class Clusters:
         cluster_ranges.reserve(session, cluster, spec, who)
         facts = facts_of(session, cluster)
         if faults := kind.faults(facts):
-            _refuse(faults)
+            refuse(faults)
         record(
             session, "cluster.requested", cluster.id,
             f"{spec.name}: {spec.kind}, {spec.control.count} + {spec.workers.count}",
@@ -153,22 +153,29 @@ class Clusters:
         )  # fmt: skip
         return cluster, facts
 
-    def _members(
-        self, session: Session, cluster: Cluster, spec: ClusterSpec, role: str, group: Group,
-        who: str, insider: bool,
-    ) -> None:  # fmt: skip
-        if not group.count:
+    def add_members(
+        self, session: Session, cluster: Cluster, role: str, count: int, who: str, insider: bool
+    ) -> None:
+        """In the caller's transaction: so many more, as its spec says, with claims and holds.
+
+        Raises as `create` does. Their numbers were never used before.
+        """
+        if not count:
             return
-        numbers = range(group.count)
-        names = [f"{spec.name}-{role}-{n}" for n in numbers]
+        spec = ClusterSpec.model_validate(cluster.spec)
+        group = spec.control if role == "control" else spec.workers
+        begin = next_number(session, cluster, role)
+        names = [f"{spec.name}-{role}-{begin + n}" for n in range(count)]
         with _of(GROUPS[role]):
-            wish = group.wish(spec.name, spec.image, spec.ssh_keys)
+            asked = group.model_copy(update={"count": count})
+            wish = asked.wish(spec.name, spec.image, spec.ssh_keys)
             claims = self.desk.request_each(session, wish, names, cluster.project, who, insider)
-        for number, claim in zip(numbers, claims, strict=True):
+        for number, claim in enumerate(claims, begin):
             session.add(
                 Member(
                     cluster_id=cluster.id, claim_id=claim.id, role=role, number=number,
-                    name=claim.name,
+                    name=claim.name, version=cluster.version or spec.version,
+                    revision=cluster.revision,
                 )
             )  # fmt: skip
         session.flush()
@@ -205,16 +212,27 @@ def members(session: Session, cluster: Cluster) -> list[Member]:
     return sorted(session.exec(query).all(), key=lambda m: (m.role != "control", m.number))
 
 
+def next_number(session: Session, cluster: Cluster, role: str) -> int:
+    """Of those that are gone, too: a name is never another node's."""
+    query = select(func.max(Member.number))
+    last = session.exec(query.where(Member.cluster_id == cluster.id, Member.role == role)).one()
+    return 0 if last is None else last + 1
+
+
 def facts_of(
-    session: Session, cluster: Cluster, gateway_url: str = "", wire_url: str = ""
+    session: Session, cluster: Cluster, gateway_url: str = "", wire_url: str = "", role: str = ""
 ) -> ClusterFacts:
     """What its kind is told, as far as it is known: addresses are, from the moment of the hold.
 
-    gateway_url, wire_url: https:// and http://ADDRESS of the provisioning wire.
+    gateway_url, wire_url: https:// and http://ADDRESS of the provisioning wire. role: only members
+    of it. Who waits for a node, because Ironic refused the one it had, is none yet.
     """
     spec = ClusterSpec.model_validate(cluster.spec)
     nets = networks(session)
     rows = members(session, cluster)
+    ids = [row.claim_id for row in rows if role in ("", row.role)]
+    held = session.exec(select(Hold).where(col(Hold.claim_id).in_(ids))).all()
+    holds = {hold.claim_id: hold for hold in held}
     return ClusterFacts(
         id=str(cluster.id), name=cluster.name,
         version=cluster.version or spec.version or cluster_bundles.version_of(cluster),
@@ -222,7 +240,10 @@ def facts_of(
         dns_domain=spec.dns_domain, gateway_url=gateway_url,
         bundle_url=cluster_bundles.url_of(cluster, wire_url),
         options=cluster_bundles.options_of(cluster, spec.options),
-        members=tuple(_facts(session, spec, row, rows, nets) for row in rows),
+        members=tuple(
+            _facts(session, spec, row, row.id == rows[0].id, holds[row.claim_id], nets)
+            for row in rows if row.claim_id in holds
+        ),
         addons=spec.addons, ranges=cluster_ranges.of(session, cluster),
         given=cluster_secrets.names(session, cluster.id),
     )  # fmt: skip
@@ -239,11 +260,11 @@ def _facts(
     session: Session,
     spec: ClusterSpec,
     row: Member,
-    rows: Sequence[Member],
+    first: bool,
+    hold: Hold,
     nets: dict[str, NetworkDoc],
 ) -> MemberFacts:
     claim = session.get_one(Claim, row.claim_id)
-    hold = session.exec(select(Hold).where(Hold.claim_id == claim.id)).one()
     bmc = session.exec(select(Bmc).where(Bmc.node_uuid == hold.node_uuid)).one()
     group = spec.control if row.role == "control" else spec.workers
     address = address_in(session, claim.id, spec.api.network)
@@ -254,7 +275,7 @@ def _facts(
     return MemberFacts(
         name=row.name,
         role="control" if row.role == "control" else "worker",
-        first=row.id == rows[0].id,
+        first=first,
         node_uuid=str(hold.node_uuid),
         address=_with_prefix(address, nets[spec.api.network]),
         interface=_interface(claim, spec.api.network, nets[spec.api.network]),
@@ -375,7 +396,7 @@ def _is_on(session: Session, layout: str, network: str) -> bool:
     return any(one.network == network for one in found.networks)
 
 
-def _refuse(faults: list[Fault]) -> NoReturn:
+def refuse(faults: list[Fault]) -> NoReturn:
     told = [f"{RULES.get(f.field, f.field)}: {f.sentence}" for f in faults]
     raise Invalid("; ".join(told), faults[0].remedy)
 

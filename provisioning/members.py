@@ -5,26 +5,34 @@ its node's addresses only: from any other it was taken away, and is good for not
 """
 
 import re
-from typing import Annotated, Final, Literal
+from datetime import timedelta
+from typing import Annotated, Any, Final, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
-from sqlmodel import Session, func, select
+from sqlmodel import Session, col, func, select
 
+from provisioning import clusters
 from provisioning.cluster_rows import Cluster, Member, MemberValue
 from provisioning.errors import Conflict, Invalid, NotFound, Unauthenticated
 from provisioning.models import Address, Hold, now
 from provisioning.secrets import digest
+from provisioning.states import Parting
 from provisioning.store import Store, record
 
 LARGEST: Final = 64 * 1024
 """Bytes of a value."""
 MANY: Final = 32
 """Values of a cluster."""
+HEARD: Final = timedelta(minutes=1)
+"""told_at is as exact as that: not each order that is asked for is a write."""
+FOR_ANOTHER: Final = re.compile(r"(drain|forget) (.+)")
+SIDE: Final = "reload "
 NAME: Final = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
 
 
 class Report(BaseModel):
-    """As on_node/member.py sends it. step: empty for all of them, "check" for what comes after.
+    """As on_node/member.py sends it. step: empty for all of them, "check" for what comes after,
+    "left" once it is a member no more; "drain NAME" and "forget NAME" are of another member.
 
     missing: the file that the step wants and that is not there.
     """
@@ -59,12 +67,19 @@ def _take(session: Session, member: Member, cluster: Cluster, told: Report) -> N
         (str(cluster.id), member.name),
     }:
         raise Conflict("this token is another member's", f"seed cluster show {cluster.name}")
-    news = (told.step, told.state) != (member.step, member.step_state)
-    member.step, member.step_state = told.step, told.state
-    member.step_detail, member.missing, member.told_at = told.detail, told.missing, now()
-    if told.step == "" and told.state == "done":
-        member.joined_at = member.joined_at or now()
+    member.told_at = now()
     session.add(member)
+    about = member
+    if another := FOR_ANOTHER.fullmatch(told.step):
+        about = _other(session, member, cluster, another[2])
+    news = (told.step, told.state) != (about.step, about.step_state)
+    if told.step.startswith(SIDE) and told.state == "done" and about.step != told.step:
+        return  # it hides nothing that failed
+    about.step, about.step_state = told.step, told.state
+    about.step_detail, about.missing = told.detail, told.missing
+    if told.state == "done":
+        _over(about, another[1] if another else told.step)
+    session.add(about)
     if news:
         lacks = f"; {told.missing} is missing" if told.missing else ""
         record(
@@ -72,6 +87,68 @@ def _take(session: Session, member: Member, cluster: Cluster, told: Report) -> N
             f"{member.name}: {told.step or 'all steps'} {told.state}{lacks}",
             project=cluster.project, seconds=told.seconds,
         )  # fmt: skip
+
+
+def _other(session: Session, member: Member, cluster: Cluster, name: str) -> Member:
+    query = select(Member).where(Member.cluster_id == cluster.id, Member.name == name)
+    found = session.exec(query).first()
+    if member.role != "control" or found is None or found.id == member.id:
+        raise Conflict(
+            f"{member.name} does nothing for {name[:64]}", f"seed cluster show {cluster.name}"
+        )
+    return found
+
+
+def _over(about: Member, task: str) -> None:
+    """Where `parting` waits for just that; else it was told before, or nobody asked for it."""
+    then = {
+        ("drain", Parting.DRAINING): Parting.LEAVING,
+        ("left", Parting.LEAVING): Parting.LEFT,
+        ("forget", Parting.LEFT): Parting.FORGOTTEN,
+        ("forget", Parting.LOST): Parting.FORGOTTEN,
+    }.get((task, about.parting))
+    if task == "":
+        about.joined_at = about.joined_at or now()
+    if then and (task != "forget" or about.ended_at):
+        about.parting, about.parted_at = then, now()
+
+
+def orders(store: Store, token: str, source: str) -> dict[str, Any]:
+    """What is wanted of it now, as on_node/member.py reads it. No secret is in it.
+
+    A control plane that has joined drains and forgets others, whichever is first of them; and each
+    knows its peers.
+    """
+    with store.write() as session:  # a stranger is written down
+        found = _of(session, token, source)
+        told = _orders(session, *found) if found else {}
+    if found is None:
+        raise _stranger()
+    return told
+
+
+def _orders(session: Session, member: Member, cluster: Cluster) -> dict[str, Any]:
+    if member.told_at is None or now() - member.told_at >= HEARD:
+        member.told_at = now()
+        session.add(member)
+    goal = "leaving" if member.parting in (Parting.LEAVING, Parting.LEFT) else "joined"
+    told: dict[str, Any] = {"goal": goal, "drain": [], "forget": [], "files": {}}
+    if member.role != "control" or member.parting is not Parting.NO:
+        return told
+    if member.joined_at:
+        moving = (Parting.DRAINING, Parting.LEFT, Parting.LOST)
+        query = select(Member).where(
+            Member.cluster_id == cluster.id, col(Member.parting).in_(moving)
+        )
+        rows = session.exec(query.order_by(col(Member.number))).all()
+        told["drain"] = [m.name for m in rows if m.parting is Parting.DRAINING]
+        told["forget"] = [m.name for m in rows if m.parting is not Parting.DRAINING and m.ended_at]
+    facts = clusters.facts_of(session, cluster, role=member.role)
+    mine = next((m for m in facts.members if m.name == member.name), None)
+    if mine:
+        kind = clusters.known()[cluster.spec["kind"]]
+        told["files"] = {one.path: one.content for one in kind.fresh(facts, mine)}
+    return told
 
 
 def put(store: Store, token: str, source: str, name: str, content: bytes) -> None:

@@ -9,6 +9,7 @@ from sqlmodel import Session, select
 
 from provisioning import chosen_addons, cluster_secrets, clusters, on_node
 from provisioning.cluster_rows import Cluster, Member
+from provisioning.kinds import ClusterFacts, Kind, MemberFacts
 from provisioning.models import Claim
 from provisioning.secrets import digest
 from provisioning.states import ClaimState
@@ -77,6 +78,17 @@ def make(
     secret = [part.path for part in files if not part.mode & 0o077]
     shell, own = on_node.member(
         gateway_url, said, ca_pem, cluster.name, member.name, kind.steps(facts, mine),
-        kind.check(facts, mine), secret,
+        kind.check(facts, mine), secret, _changes(kind, facts, mine),
     )  # fmt: skip
     return Membership(shell, (*files, *own))
+
+
+def _changes(kind: Kind, facts: ClusterFacts, mine: MemberFacts) -> on_node.Changes:
+    """Only control planes act for others."""
+    leave = kind.leave(facts, mine)
+    if mine.role != "control":
+        return on_node.Changes(leave=leave)
+    return on_node.Changes(
+        kind.drain(facts, mine), leave, kind.forget(facts, mine),
+        {one.path: one.unit for one in kind.fresh(facts, mine)},
+    )  # fmt: skip

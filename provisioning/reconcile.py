@@ -84,7 +84,9 @@ CLAIM_WISH: tuple[Any, ...] = (
     Claim.id, Claim.wanted, Claim.state, Claim.renewed_to, Claim.protected, Claim.undo_until,
     Lending.asked_at,
 )  # fmt: skip
-CLUSTER_WISH: tuple[Any, ...] = (Cluster.id, Cluster.state, Cluster.released)
+CLUSTER_WISH: tuple[Any, ...] = (
+    Cluster.id, Cluster.state, Cluster.released, Cluster.changes,
+)  # fmt: skip
 OPEN = col(Order.closed_at).is_(None)
 AT_REST = frozenset({ClaimState.QUEUED, ClaimState.RESERVED, ClaimState.ACTIVE, ClaimState.FAILED})
 

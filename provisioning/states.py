@@ -79,7 +79,19 @@ class MemberGoal(StrEnum):
     """What becomes of a member."""
 
     JOINED = "joined"
+    LEAVING = "leaving"  # a person wants it gone; cluster_rolling.py says when it is its turn
     GONE = "gone"
+
+
+class Parting(StrEnum):
+    """How far a member that leaves is. Each is written before what it names begins."""
+
+    NO = "no"
+    DRAINING = "draining"  # a control plane takes its work from it
+    LEAVING = "leaving"  # it takes its own steps out of the cluster
+    LEFT = "left"  # it said so: its claim may be released
+    LOST = "lost"  # nobody hears of it, or a person gave it up: released without its word
+    FORGOTTEN = "forgotten"  # released, and a control plane removed what was left of it
 
 
 class BmcGoal(StrEnum):

@@ -17,7 +17,7 @@ from provisioning import clusters
 from provisioning.cluster_rows import Cluster, Member
 from provisioning.cluster_secrets import Given, Secrets
 from provisioning.cluster_spec import ClusterSpec
-from provisioning.errors import Forbidden, Invalid, SeedError
+from provisioning.errors import Forbidden, Invalid, NoCapacity, SeedError
 from provisioning.kinds import ClusterFacts
 from provisioning.models import Bmc, Claim, Hold
 from provisioning.plans import PlanOut
@@ -117,7 +117,10 @@ class ClusterPlanNode(BaseModel):
 
 
 class ClusterPlan(BaseModel):
-    """What `create` would do now. fits: all of it can be had; else the sentence says what not."""
+    """What `create` would do now. fits: all of it can be had; else the sentence says what not.
+
+    reasons: where nodes are too few: node -> the rule that keeps it away.
+    """
 
     fits: bool
     sentence: str
@@ -126,6 +129,7 @@ class ClusterPlan(BaseModel):
     api_port: int
     version: str
     nodes: list[ClusterPlanNode]
+    reasons: dict[str, str]
 
 
 @router.get("/v1/clusters")
@@ -168,6 +172,7 @@ def plan_cluster(ask: ClusterAsk, caller: Planner, parts: Here) -> ClusterPlan:
         return ClusterPlan(
             fits=False, sentence=str(refused), remedy=refused.remedy, vip="",
             api_port=ask.api.port, version=ask.version, nodes=[],
+            reasons=refused.reasons if isinstance(refused, NoCapacity) else {},
         )  # fmt: skip
     found = _plan(parts, facts)
     if not parts.answers(facts.vip, facts.api_port):
@@ -292,6 +297,7 @@ def _plan(parts: Here, facts: ClusterFacts) -> ClusterPlan:
         fits=True,
         sentence=f"{facts.name} can be had: {control} control, {len(nodes) - control} workers",
         remedy="", vip=facts.vip, api_port=facts.api_port, version=facts.version, nodes=nodes,
+        reasons={},
     )  # fmt: skip
 
 

@@ -115,6 +115,22 @@ class KubeApi:
     token_groups: tuple[str, ...] = ()
 
 
+NAME = "{name}"
+"""The word of a step's argv in whose place the other member's name is put: of `drain`, `forget`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Fresh:
+    """A file without secrets that says who the members are: it changes as they come and go.
+
+    unit: reloaded after that, where it runs.
+    """
+
+    path: str
+    content: str
+    unit: str
+
+
 class Kind(Protocol):
     """takes_addons = True: it gives its members what chosen_addons.py says, too."""
 
@@ -138,3 +154,39 @@ class Kind(Protocol):
 
     def check(self, facts: ClusterFacts, member: MemberFacts) -> tuple[str, ...]:
         """What this member runs for ever once it is one; 0: all is well. Empty: nothing."""
+
+    def drain(self, facts: ClusterFacts, member: MemberFacts) -> list[Step]:
+        """What this control plane does so that member NAME has no work any more."""
+
+    def leave(self, facts: ClusterFacts, member: MemberFacts) -> list[Step]:
+        """From a drained member to a server that is none."""
+
+    def forget(self, facts: ClusterFacts, member: MemberFacts) -> list[Step]:
+        """What this control plane does once member NAME is gone, or dead. It may be run again, and
+        where nothing is left of it."""
+
+    def fresh(self, facts: ClusterFacts, member: MemberFacts) -> list[Fresh]:
+        """Of a control plane. facts: with the control planes of now, and no workers."""
+
+    def skew(self, was: str, to: str) -> Fault | None:
+        """Why a cluster with members of version `was` cannot have some of `to`, and nothing else in
+        the end."""
+
+
+class Stays:
+    """For kinds whose members need nothing done when one of them comes or goes."""
+
+    def drain(self, facts: ClusterFacts, member: MemberFacts) -> list[Step]:
+        return []
+
+    def leave(self, facts: ClusterFacts, member: MemberFacts) -> list[Step]:
+        return []
+
+    def forget(self, facts: ClusterFacts, member: MemberFacts) -> list[Step]:
+        return []
+
+    def fresh(self, facts: ClusterFacts, member: MemberFacts) -> list[Fresh]:
+        return []
+
+    def skew(self, was: str, to: str) -> Fault | None:
+        return None

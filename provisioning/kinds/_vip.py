@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from ipaddress import IPv4Address, IPv4Interface
 from typing import Final
 
-from provisioning.kinds import ClusterFacts, Fault, MemberFacts, Step
+from provisioning.kinds import ClusterFacts, Fault, Fresh, MemberFacts, Step
 from provisioning.targets import PartSpec
 
 ALIVE_PORT: Final = 8404
@@ -19,6 +19,10 @@ HIGHEST: Final = 150
 """VRRP priority of the first control plane; each next one has one less."""
 _HAPROXY = "/etc/haproxy/haproxy.cfg"
 _KEEPALIVED = "/etc/keepalived/keepalived.conf"
+_PASSWORD_NAME = "seed-password.conf"  # noqa: S105 - beside it
+_PASSWORD = f"/etc/keepalived/{_PASSWORD_NAME}"
+"""Apart, so that the rest may be told anew by whoever must not know it."""
+_UNITS: Final = ("haproxy.service", "keepalived.service")
 # Watches and `kubectl exec` are silent for long; keepalives find the ends that died.
 _HAPROXY_CFG = """\
 global
@@ -74,16 +78,21 @@ vrrp_instance api {{
     virtual_router_id {router}
     priority {priority}
     advert_int 1
-{peers}    authentication {{
-        auth_type PASS
-        auth_pass {password}
-    }}
+{peers}    include {password}
     virtual_ipaddress {{
         {vip}/32 dev {interface}
     }}
     track_script {{
         haproxy
     }}
+}}
+"""
+
+
+_LOGIN_CONF = """\
+authentication {{
+    auth_type PASS
+    auth_pass {word}
 }}
 """
 
@@ -148,22 +157,44 @@ def parts(
     """Of a control plane. to_port: where each serves, not api_port; check: haproxy's lines that
     ask a server how it is, without them a connection must be taken.
     """
-    haproxy, keepalived = _haproxy(facts, to_port, check), _keepalived(facts, member, password)
+    secret = _LOGIN_CONF.format(word=password)
     return [
-        PartSpec(_HAPROXY, _HAPROXY, 0o644, haproxy.encode()),
-        PartSpec(_KEEPALIVED, _KEEPALIVED, 0o600, keepalived.encode()),
+        *(
+            PartSpec(one.path, one.path, 0o644, one.content.encode())
+            for one in fresh(facts, member, to_port, check)
+        ),
+        PartSpec(_PASSWORD, _PASSWORD, 0o600, secret.encode()),
     ]
+
+
+def fresh(
+    facts: ClusterFacts, member: MemberFacts, to_port: int, check: Sequence[str] = ()
+) -> list[Fresh]:
+    """Of a control plane: those of its parts that name the others."""
+    contents = (_haproxy(facts, to_port, check), _keepalived(facts, member))
+    paths = (_HAPROXY, _KEEPALIVED)
+    return [Fresh(*one) for one in zip(paths, contents, _UNITS, strict=True)]
 
 
 def steps(facts: ClusterFacts) -> list[Step]:
     """Of a control plane: the address is up, on one of them."""
     programs = ("/usr/sbin/haproxy", "/usr/sbin/keepalived", "/usr/bin/curl")
-    units = ("haproxy.service", "keepalived.service")
-    begin = f"systemctl enable {' '.join(units)} && systemctl restart {' '.join(units)}"
+    begin = f"systemctl enable {' '.join(_UNITS)} && systemctl restart {' '.join(_UNITS)}"
     ask = f"exec 3<>/dev/tcp/{facts.vip}/{facts.api_port}"
     return [
-        Step("load balancer", ("/bin/sh", "-euc", begin), (*programs, _HAPROXY, _KEEPALIVED)),
+        Step(
+            "load balancer",
+            ("/bin/sh", "-euc", begin),
+            (*programs, _HAPROXY, _KEEPALIVED, _PASSWORD),
+        ),
         Step("address", ("/bin/bash", "-c", ask), try_seconds=10, pause_seconds=1),
+    ]
+
+
+def leave() -> list[Step]:
+    """Of a control plane: the address goes to another one, before this one serves no more."""
+    return [
+        Step("hand over address", ("/usr/bin/systemctl", "disable", "--now", *reversed(_UNITS)))
     ]
 
 
@@ -180,7 +211,7 @@ def _haproxy(facts: ClusterFacts, to_port: int, check: Sequence[str]) -> str:
     )
 
 
-def _keepalived(facts: ClusterFacts, member: MemberFacts, password: str) -> str:
+def _keepalived(facts: ClusterFacts, member: MemberFacts) -> str:
     order = [one.name for one in control_planes(facts)]
     others = [bare(one) for one in control_planes(facts) if one.name != member.name]
     peers = [f"mcast_src_ip {bare(member)}"]
@@ -195,6 +226,6 @@ def _keepalived(facts: ClusterFacts, member: MemberFacts, password: str) -> str:
         router=int(IPv4Address(facts.vip)) % 255 + 1,
         priority=max(1, HIGHEST - order.index(member.name)),
         peers="".join(f"    {line}\n" for line in peers),
-        password=password,
+        password=_PASSWORD_NAME,
         vip=facts.vip,
     )

@@ -16,13 +16,16 @@ from provisioning import chosen_addons, pki
 from provisioning.kinds import (
     ClusterFacts,
     Fault,
+    Fresh,
     KubeApi,
     MemberFacts,
     Step,
     _bridge,
     _faults,
     _kubeadm,
+    _kubeadm_parting,
     _kubeadm_steps,
+    _skew,
     _vip,
 )
 from provisioning.kinds._kubeadm import IMAGES, PROGRAMS, Options
@@ -70,11 +73,30 @@ class Kubeadm:
         return found
 
     def steps(self, facts: ClusterFacts, member: MemberFacts) -> list[Step]:
-        return _kubeadm_steps.steps(facts, member, Options.model_validate(facts.options))
+        options = Options.model_validate(facts.options)
+        found = _kubeadm_steps.steps(facts, member, options)
+        if member.role == "control" and not member.first:
+            found.insert(-1, _kubeadm_parting.version(facts, options))
+        return found
 
     def check(self, facts: ClusterFacts, member: MemberFacts) -> tuple[str, ...]:
         """For on_node/member.py; whether nodes are Ready only the API knows."""
         return _kubeadm_steps.check()
+
+    def drain(self, facts: ClusterFacts, member: MemberFacts) -> list[Step]:
+        return _kubeadm_parting.drain(Options.model_validate(facts.options))
+
+    def leave(self, facts: ClusterFacts, member: MemberFacts) -> list[Step]:
+        return _kubeadm_parting.leave(member, Options.model_validate(facts.options))
+
+    def forget(self, facts: ClusterFacts, member: MemberFacts) -> list[Step]:
+        return _kubeadm_parting.forget(member, Options.model_validate(facts.options))
+
+    def fresh(self, facts: ClusterFacts, member: MemberFacts) -> list[Fresh]:
+        return _vip.fresh(facts, member, _kubeadm.bind_port(facts), _kubeadm.HEALTH)
+
+    def skew(self, was: str, to: str) -> Fault | None:
+        return _skew.kubernetes(was, to)
 
 
 PLUGIN = Kubeadm()

@@ -16,7 +16,17 @@ from pathlib import Path
 from secrets import token_hex
 
 from provisioning import on_node
-from provisioning.kinds import ClusterFacts, Fault, KubeApi, MemberFacts, Step, _vip
+from provisioning.kinds import (
+    NAME,
+    ClusterFacts,
+    Fault,
+    Fresh,
+    KubeApi,
+    MemberFacts,
+    Step,
+    _skew,
+    _vip,
+)
 from provisioning.kinds._vip import bare, control_planes
 from provisioning.on_node import MEMBER
 from provisioning.targets import PartSpec
@@ -222,6 +232,24 @@ class Swarm:
     def check(self, facts: ClusterFacts, member: MemberFacts) -> tuple[str, ...]:
         """For on_node.member, every 30 s. The leader's also labels nodes and names lost ones."""
         return _call("swarm.py", "check")
+
+    def drain(self, facts: ClusterFacts, member: MemberFacts) -> list[Step]:
+        """Of a manager: it is none any more, too."""
+        return [Step("drain", _call("swarm.py", "drain", NAME), (_FACTS,), patience_seconds=600)]
+
+    def leave(self, facts: ClusterFacts, member: MemberFacts) -> list[Step]:
+        before = _vip.leave() if member.role == "control" and facts.vip else []
+        return [*before, Step("leave", _call("swarm.py", "leave"), (_FACTS,), pause_seconds=2)]
+
+    def forget(self, facts: ClusterFacts, member: MemberFacts) -> list[Step]:
+        return [Step("forget", _call("swarm.py", "forget", NAME), (_FACTS,), patience_seconds=600)]
+
+    def fresh(self, facts: ClusterFacts, member: MemberFacts) -> list[Fresh]:
+        return _vip.fresh(facts, member, _PORT) if facts.vip else []
+
+    def skew(self, was: str, to: str) -> Fault | None:
+        """Managers of neighbouring versions understand each other's raft; older ones may not."""
+        return _skew.no_way_back(was, to)
 
 
 PLUGIN = Swarm()

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass, field
 from email import message_from_string
 from email.mime.multipart import MIMEMultipart
 from email.mime.text import MIMEText
@@ -28,6 +28,19 @@ ExecStart=/usr/bin/env python3 {_KEPT}/phone_home.py {_KEPT}/phone-home.json
 [Install]
 WantedBy=multi-user.target
 """
+
+VERBS = ("drain", "leave", "forget")
+
+
+@dataclass(frozen=True, slots=True)
+class Changes:
+    """As a kind has them. fresh: path -> unit that is reloaded after it changed."""
+
+    drain: Sequence[Step] = ()
+    leave: Sequence[Step] = ()
+    forget: Sequence[Step] = ()
+    fresh: dict[str, str] = field(default_factory=dict)
+
 
 MEMBER = "/etc/seed-member"
 """What a member of a cluster keeps as long as it is one: member.py, its config, the kind's keys."""
@@ -82,17 +95,21 @@ def phone_home(
 
 def member(
     url: str, token: str, ca_pem: str, cluster: str, name: str, steps: Sequence[Step],
-    check: Sequence[str] = (), secrets: Sequence[str] = (),
+    check: Sequence[str] = (), secrets: Sequence[str] = (), changes: Changes | None = None,
 ) -> tuple[str, list[PartSpec]]:  # fmt: skip
     """A shell script for cloud-init's vendor data that starts member.py, and its one-time parts.
 
     url: the node gateway's, https://ADDRESS. The token is in a part: a config drive has no secret.
-    check: the kind's, asked for ever. secrets: files whose content no report may tell. A part that
-    comes late is waited for by the unit.
+    check: the kind's, asked for ever. secrets: files whose content no report may tell. changes:
+    what it does once the seed says that members come and go: later only names are told, and the
+    content of these files. A part that comes late is waited for by the unit.
     """
+    then = changes or Changes()
     config = {
         "gateway": url, "token": token, "ca": ca_pem, "cluster": cluster, "member": name,
         "steps": [asdict(step) for step in steps], "check": list(check), "secrets": list(secrets),
+        **{verb: [asdict(step) for step in getattr(then, verb)] for verb in VERBS},
+        "fresh": then.fresh,
     }  # fmt: skip
     shell = (
         "#!/bin/sh\n"

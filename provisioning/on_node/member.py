@@ -8,11 +8,16 @@
 Reads member.json beside it. gateway: https://HOST[:PORT]; ca: PEM; token; cluster, member: names;
 steps: as provisioning.kinds.Step; and where wanted: state: a folder; key: the cluster's key file,
 which the seed never reads here; secrets: files whose content no report may tell; check: an argv,
-run every check_seconds once all steps are over. Standard library only.
+run every check_seconds once all steps are over; drain, leave, forget: steps, the first and the last
+with "{name}" in the place of another member's name; fresh: path -> unit. Standard library only.
 
 Reports are of one step each. "waiting": between two tries, with what the last one said; "failed":
 patience is over, and it is tried once a minute still, because somebody may mend it; step "": all
 steps, step "check": the check. A step that was over stays so, whatever becomes of its `done`.
+
+All the time it asks the seed for its orders: {"goal": "joined" or "leaving", "drain": [NAME],
+"forget": [NAME], "files": {PATH: CONTENT}}. No order has anything to run in it. Step "left": this
+server is no member any more.
 """
 
 import fcntl
@@ -35,10 +40,13 @@ from urllib.parse import urlsplit
 
 CALL_TIMEOUT, OPENSSL_TIMEOUT, CHECK_TIMEOUT, GRACE = 10, 30, 60, 5  # seconds
 BETWEEN_REPORTS, LONGEST_PAUSE, LATER, CHECK_EVERY = 1, 10, 60, 30  # seconds
+ORDERS_EVERY, RELOAD_TIMEOUT = 12, 60  # seconds; with its jitter at most 15
 LARGEST = 64 * 1024  # bytes of a value, as it travels
 KEPT, TOLD = 16 * 1024, 2 * 1024  # bytes of a try's output
 WORD, LINE = 16, 8  # characters; what is shorter in a secret file is no secret alone
 MARK = b"seed-value-1\n"
+A_NAME, NAME = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?"), "{name}"
+DRAIN_OR_FORGET, LEAVING = ("drain", "forget"), "leaving"
 STATE, KEY = "/var/lib/seed-member", "/etc/seed-member/key"
 
 
@@ -51,13 +59,14 @@ def jitter(seconds: float) -> float:
     return seconds * random.uniform(0.75, 1.25)  # noqa: S311
 
 
-def write(path: Path, content: bytes) -> None:
-    """Whole or not at all, for root alone."""
+def write(path: Path, content: bytes, mode: int = 0o600) -> None:
+    """Whole or not at all."""
     path.parent.mkdir(parents=True, exist_ok=True)
     new = path.with_name(f".{path.name}.seed")
     new.unlink(missing_ok=True)
     handle = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
     with os.fdopen(handle, "wb") as file:
+        os.fchmod(handle, mode)
         file.write(content)
         file.flush()
         os.fsync(file.fileno())
@@ -235,6 +244,19 @@ def attempt(config: dict[str, Any], argv: list[str], seconds: float) -> tuple[st
 # --- the steps ----------------------------------------------------------------------------------
 
 
+def once(config: dict[str, Any], step: dict[str, Any]) -> tuple[str, str]:
+    done = Path(step["done"]) if step["done"] else None
+    if done and done.exists():
+        return "", ""
+    missing = next((path for path in step["wants"] if not Path(path).exists()), "")
+    if missing:
+        return f"{missing} is not there", missing
+    detail, missing = attempt(config, step["argv"], step["try_seconds"])
+    if not detail and done and not done.exists():
+        return f"it ended well, but {done} is not there", ""
+    return detail, missing
+
+
 class Steps:
     """steps.json in the state folder: a step's digest -> over, seconds. A changed step is new."""
 
@@ -259,7 +281,7 @@ class Steps:
         while not over:
             if not late:
                 self.reports.say(step["name"], "running", time.monotonic() - began, detail)
-            detail, missing = self.once(step)
+            detail, missing = once(self.config, step)
             seconds = time.monotonic() - began
             over, late = not detail, seconds >= step["patience_seconds"]
             self.keep(digest, over, seconds)
@@ -271,17 +293,94 @@ class Steps:
         self.reports.say(step["name"], "done", took)
         return took
 
-    def once(self, step: dict[str, Any]) -> tuple[str, str]:
-        done = Path(step["done"]) if step["done"] else None
-        if done and done.exists():
-            return "", ""
-        missing = next((path for path in step["wants"] if not Path(path).exists()), "")
-        if missing:
-            return f"{missing} is not there", missing
-        detail, missing = attempt(self.config, step["argv"], step["try_seconds"])
-        if not detail and done and not done.exists():
-            return f"it ended well, but {done} is not there", ""
-        return detail, missing
+
+# --- orders -------------------------------------------------------------------------------------
+
+
+def is_name(word: Any) -> bool:  # noqa: ANN401
+    return isinstance(word, str) and bool(A_NAME.fullmatch(word))
+
+
+class Orders(threading.Thread):
+    """What the seed wants of this member, asked for all the time."""
+
+    def __init__(self, config: dict[str, Any], reports: Reports) -> None:
+        super().__init__(daemon=True)
+        self.config, self.reports = config, reports
+        self.gateway, self.trouble = Gateway(config), ""
+        self.folder = Path(config.get("state", STATE))
+        self.since: dict[str, float] = {}
+
+    def run(self) -> None:
+        while True:
+            status, body, trouble = self.gateway.ask("GET", "/v1/members/orders")
+            if trouble != self.trouble:
+                log(f"orders: {trouble or 'they come again'}")
+            self.trouble = trouble
+            try:
+                if not trouble:
+                    self.follow(body)
+            except OSError as problem:  # a disk that is full may be so no more
+                log(f"orders: {problem.strerror}")
+            pause = LATER if status in (401, 403, 404) else ORDERS_EVERY
+            time.sleep(jitter(self.config.get("orders_seconds", pause)))
+
+    def follow(self, body: bytes) -> None:
+        try:
+            told = json.loads(body)
+            files = {str(path): str(text) for path, text in told.get("files", {}).items()}
+            names = {verb: [*filter(is_name, told.get(verb, []))] for verb in DRAIN_OR_FORGET}
+            leaving = told.get("goal") == "leaving"
+        except (ValueError, AttributeError, TypeError):
+            log("orders: this is none")
+            return
+        self.refresh(files)
+        for verb in DRAIN_OR_FORGET:
+            for name in names[verb]:
+                self.do(verb, name)
+        if leaving:
+            self.leave()
+
+    def do(self, verb: str, name: str) -> None:
+        """One try of each step; who is not through is tried again with the next order."""
+        task = f"{verb} {name}"
+        seconds = time.monotonic() - self.since.setdefault(task, time.monotonic())
+        for step in self.config.get(verb, []):
+            argv = [name if word == NAME else word for word in step["argv"]]
+            detail, missing = once(self.config, {**step, "argv": argv})
+            if detail:
+                state = "failed" if seconds >= step["patience_seconds"] else "waiting"
+                self.reports.say(task, state, seconds, detail, missing)
+                return
+        self.reports.say(task, "done", seconds)
+
+    def refresh(self, files: dict[str, str]) -> None:
+        """Only files that were named when this member was made. A mark stays until the unit was
+        told: a death in between makes nobody believe that it was."""
+        for path, unit in self.config.get("fresh", {}).items():
+            mark = self.folder / f"reload-{unit}"
+            content = files.get(path, "").encode()
+            if content and (not Path(path).exists() or Path(path).read_bytes() != content):
+                write(mark, b"")
+                write(Path(path), content, 0o644)
+            if not mark.exists():
+                continue
+            argv = ["systemctl", "try-reload-or-restart", unit]
+            detail, _ = attempt(self.config, argv, RELOAD_TIMEOUT)
+            if not detail:
+                mark.unlink()
+            self.reports.say(f"reload {unit}", "failed" if detail else "done", 0, detail)
+
+    def leave(self) -> None:
+        """Whatever step runs now ends with this process; its next life leaves."""
+        mark = self.folder / LEAVING
+        if not mark.exists():
+            write(mark, b"")
+            log("the seed wants this member to leave")
+            os._exit(0)
+
+
+# ------------------------------------------------------------------------------------------------
 
 
 def watch(config: dict[str, Any], reports: Reports) -> None:
@@ -304,7 +403,12 @@ def run(config: dict[str, Any]) -> None:
             sys.exit(f"another member.py runs with {folder}")
         reports = Reports(config)
         reports.start()
+        Orders(config, reports).start()
         steps = Steps(config, reports)
+        if (folder / LEAVING).exists():
+            took = sum(steps.through(step) for step in config.get("leave", []))
+            reports.say("left", "done", took)
+            threading.Event().wait()  # until it is switched off
         reports.say("", "done", sum(steps.through(step) for step in config["steps"]))
         watch(config, reports)
 

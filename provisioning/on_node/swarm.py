@@ -3,6 +3,8 @@
     swarm.py join      begin the swarm, or be in the one that there is
     swarm.py tokens    give the join tokens to the other members
     swarm.py check     this node is in it; on the leader: and labels are right, and all are there
+    swarm.py leave     this node is in no swarm
+    swarm.py drain NAME, forget NAME    on a manager: no work for that node; it is there no more
 
 Reads swarm.json beside it: role, first, address, managers (addresses), pool (CIDR of overlay
 networks), subnet_size, availability, version. The `docker` command would not do: `swarm join` takes
@@ -19,6 +21,7 @@ import sys
 import time
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 HERE = Path(__file__).parent
 SOCKET = "/run/docker.sock"
@@ -211,13 +214,52 @@ def check(facts: dict[str, Any]) -> None:
         raise Refused(f"managers that do not answer the leader: {', '.join(sorted(silent))}")
 
 
-def main(verb: str) -> None:
+# --- the way out --------------------------------------------------------------------------------
+
+
+def named(name: str) -> list[dict[str, Any]]:
+    return [n for n in ask("GET", "/nodes") if n["Description"]["Hostname"] == name]
+
+
+def drain(_facts: dict[str, Any], name: str) -> None:
+    """Of two nodes with this name both."""
+    for node in named(name):
+        spec = node["Spec"]
+        if (spec["Availability"], spec["Role"]) != ("drain", "worker"):
+            update(node, Availability="drain", Role="worker")
+        filters = quote(json.dumps({"node": [node["ID"]]}))
+        tasks = ask("GET", f"/tasks?filters={filters}") or []
+        runs = sum(task["Status"]["State"] == "running" for task in tasks)
+        if runs:
+            raise Refused(f"{name} runs {runs} task(s) still")
+
+
+def leave(_facts: dict[str, Any]) -> None:
+    """Who is a manager still would take its part of the quorum along."""
+    if ask("GET", "/info")["Swarm"].get("ControlAvailable"):
+        raise Refused("this node is a manager still")
+    forget()
+
+
+def drop(_facts: dict[str, Any], name: str) -> None:
+    for node in named(name):
+        if node["Status"]["State"] == "ready":
+            raise Refused(f"{name} is in the swarm still")
+        drop_replaced(node)
+
+
+VERBS: dict[str, Any] = {
+    "join": join, "tokens": tokens, "check": check, "leave": leave, "drain": drain, "forget": drop,
+}  # fmt: skip
+
+
+def main(verb: str, *words: str) -> None:
     facts = json.loads((HERE / "swarm.json").read_text())
     try:
-        {"join": join, "tokens": tokens, "check": check}[verb](facts)
+        VERBS[verb](facts, *words)
     except Refused as problem:
         sys.exit(str(problem))
 
 
 if __name__ == "__main__":
-    main(sys.argv[1])
+    main(*sys.argv[1:])

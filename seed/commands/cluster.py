@@ -10,7 +10,7 @@ import yaml
 from seed import show, when
 from seed.client import Seed, Stuck, TooLong, Unavailable
 from seed.commands import cluster_access
-from seed.commands.claim import Timeout, WaitFlag, Why
+from seed.commands.claim import SHOWN_NODES, WHY, Timeout, WaitFlag, Why
 from seed.commands.confirm import confirm
 from seed.commands.door import REFUSED, USAGE, client, err, fail, part
 from seed.commands.hardware_class import text_of as document
@@ -87,6 +87,9 @@ def _planned(found: dict[str, Any]) -> None:
     show.out.print(show.cell(found["sentence"]), soft_wrap=True)
     if not found["fits"]:
         show.out.print(show.cell(found["remedy"]), soft_wrap=True)
+        whys = [{"node": node, "why": why} for node, why in found["reasons"].items()]
+        if whys:
+            show.out.print(show.group(whys[:SHOWN_NODES], WHY))
         return
     version = f"{found['version']}, " if found["version"] else ""
     show.out.print(f"{version}its API at {found['vip']}:{found['api_port']}")

@@ -31,7 +31,8 @@ TOKEN = "member-token-0123456789abcdef"
 class Gateway:
     """status: of each report; raw: said in place of an answer. values: as PUT, by path.
 
-    folder: of its certificate. answers: clear, it thinks about reports.
+    orders: of whoever asks; None: there are none. folder: of its certificate. answers: clear, it
+    thinks about reports.
     """
 
     address: str
@@ -44,6 +45,7 @@ class Gateway:
     reports: list[dict[str, Any]] = field(default_factory=list)
     came: list[float] = field(default_factory=list)
     values: dict[str, bytes] = field(default_factory=dict)
+    orders: dict[str, Any] | None = None
     asked: list[tuple[str, str]] = field(default_factory=list)
     answers: threading.Event = field(default_factory=threading.Event)
 
@@ -104,6 +106,10 @@ class Handler(BaseHTTPRequestHandler):
 
     def do_GET(self) -> None:
         self.body()
+        if self.path == "/v1/members/orders":
+            told = self.gateway.orders
+            self.answer(404 if told is None else 200, json.dumps(told).encode())
+            return
         found = self.gateway.values.get(self.path)
         self.answer(404 if found is None else 200, found or b"")
 

@@ -62,7 +62,13 @@ def room() -> Iterator[Demo]:
     shutil.rmtree(HOME, ignore_errors=True)
     HOME.mkdir(mode=0o755)
     told = yaml.safe_load(ROOM.read_text())
-    servers = [s | {"nics": s["nics"][:1], "memory_mib": 3072} for s in told["servers"]]
+    servers = [
+        s | {
+            "nics": s["nics"][:1], "memory_mib": 3072,
+            "disks": [s["disks"][0] | {"size_gib": 24}],  # the image wants 20
+        }
+        for s in told["servers"]
+    ]  # fmt: skip
     told |= {"namespace": NAMESPACE, "servers": [s for s in servers if s["name"] in SERVERS]}
     scenario.write_text(yaml.safe_dump(told))
     demo = Demo(HOME, scenario)

@@ -13,6 +13,7 @@ from sqlalchemy import text
 from provisioning import cluster_bundles, memberships
 from provisioning.bundle import BUNDLE, Bundle, BundleFile, hashed, read
 from provisioning.cluster_rows import Cluster
+from provisioning.cluster_secrets import Given
 from provisioning.clusters import Clusters, facts_of, find, known
 from provisioning.errors import Conflict, Invalid, NotFound, SeedError
 from provisioning.kinds import ClusterFacts
@@ -270,7 +271,7 @@ def test_a_bundle_that_goes_while_it_is_chosen_makes_no_cluster(
         without(root / "kubeadm" / "1.36.2", "kubelet")
     with pytest.raises(Conflict, match="was changed at this moment"):
         with house.store.write() as session:
-            clusters._write(session, spec, "p", "me", False, chosen)
+            clusters._write(session, spec, "p", "me", False, chosen, Given())
     assert nothing_is_there(house)
 
 

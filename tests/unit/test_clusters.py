@@ -1,6 +1,7 @@
 """A cluster is asked for: all of its claims are there, or nothing is."""
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import pytest
@@ -25,9 +26,15 @@ NODES = 6
 
 @pytest.fixture
 def house() -> Iterator[House]:
-    """Six servers in three racks, with a layout that has the network `storage` on a bond."""
+    with a_house(NODES) as house:
+        yield house
+
+
+@contextmanager
+def a_house(nodes: int) -> Iterator[House]:
+    """Servers two to a rack, with a layout that has the network `storage` on a bond."""
     with clock():
-        house = House(NODES)
+        house = House(nodes)
         layout = a_layout(bonds=[{"name": "bond0", "nics": ["up"], "mode": "active-backup"}])
         with house.store.write() as session:
             session.add(Network(name="storage", document=a_network().stored()))

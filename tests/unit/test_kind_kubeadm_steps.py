@@ -50,7 +50,7 @@ def test_a_members_steps_are_the_golden_ones(role: str) -> None:
         (FIRST, ["containerd", "pod network", "load balancer", "address", "bundle", "programs",
                  "kubelet", "sandbox image", "images", "init"]),
         (CONTROL, ["containerd", "pod network", "load balancer", "address", "bundle", "programs",
-                   "kubelet", "sandbox image", "images", "api", "join"]),
+                   "kubelet", "sandbox image", "images", "api", "cluster version", "join"]),
         (WORKER, ["containerd", "pod network", "bundle", "programs", "kubelet", "sandbox image",
                   "images", "api", "join"]),
     ],

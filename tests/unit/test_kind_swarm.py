@@ -25,7 +25,8 @@ from provisioning.kinds.swarm import PLUGIN
 from tests.fakes.serving import serving
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "swarm"
-NOT_GOLDEN = ("/key", ".key", "/swarm.py", "/etc/haproxy/haproxy.cfg", "keepalived.conf")
+NOT_GOLDEN = ("/key", ".key", "/swarm.py", "/etc/haproxy/haproxy.cfg", "keepalived.conf",
+              "seed-password.conf")  # fmt: skip
 DRAINED = ("node-role.kubernetes.io/control-plane:NoSchedule",)
 
 

@@ -17,7 +17,8 @@ from typing import Any
 import pytest
 
 from provisioning import on_node
-from provisioning.kinds import Step
+from provisioning.kinds import NAME, Step
+from provisioning.on_node import Changes
 from seed.host import tls
 from seed.host.paths import Paths
 from tests.fakes.appliance import until
@@ -26,7 +27,8 @@ from tests.fakes.settings import some_settings
 
 WIRE = "127.76.0.1"
 SCRIPT = Path(on_node.__file__).with_name("member.py")
-FAST = {"BETWEEN_REPORTS": 0.02, "LONGEST_PAUSE": 0.2, "LATER": 0.1, "GRACE": 0.5}
+FAST = {"BETWEEN_REPORTS": 0.02, "LONGEST_PAUSE": 0.2, "LATER": 0.1, "GRACE": 0.5,
+        "ORDERS_EVERY": 0.05}  # fmt: skip
 
 
 @pytest.fixture
@@ -57,11 +59,14 @@ class Node:
     gateway: Gateway
     cluster: str = "c1"
 
-    def has(self, *steps: Step, check: tuple[str, ...] = (), **more: Any) -> "Node":
+    def has(
+        self, *steps: Step, check: tuple[str, ...] = (), changes: Changes | None = None,
+        **more: Any,
+    ) -> "Node":  # fmt: skip
         secret = [str(self.home / "secret")]
         _, parts = on_node.member(
             self.gateway.url, TOKEN, self.gateway.ca, self.cluster, self.home.name, steps, check,
-            secret,
+            secret, changes,
         )  # fmt: skip
         self.home.mkdir(exist_ok=True)
         for part in parts:
@@ -302,7 +307,8 @@ def test_a_seed_that_is_down_stops_nothing_and_hears_it_later(
         with gateway.up():
             soon(node.done)
     assert [gateway.said(name) for name in ("one", "two", "")] == [["done"]] * 3
-    assert node.log().count("could not be reached") == 1, "said once"
+    said = [line for line in node.log().splitlines() if "could not be reached" in line]
+    assert len(said) == len({*said}), "said once"
 
 
 def test_what_comes_while_the_seed_thinks_is_told_after(node: Node, up: Gateway) -> None:
@@ -359,7 +365,9 @@ def test_a_refusal_is_said_and_the_steps_go_on(
         up.status = 204
         soon(node.done)
         soon(lambda: "takes reports again" in node.log())
-    assert {path for _, path in up.asked} == {"/v1/members"}, "the token went nowhere else"
+    assert {path for _, path in up.asked} == {"/v1/members", "/v1/members/orders"}, (
+        "the token went nowhere else"
+    )
 
 
 def test_a_report_that_the_seed_cannot_take_holds_up_no_other(
@@ -397,6 +405,139 @@ def test_the_check_tells_its_changes_only(node: Node, up: Gateway, tmp_path: Pat
         sick.unlink()
         soon(lambda: up.said("check") == ["done", "failed", "done"])
     assert "it ended with 1: not Ready" in [report["detail"] for report in up.reports]
+
+
+# --- orders -------------------------------------------------------------------------------------
+
+
+def orders(**told: Any) -> dict[str, Any]:
+    return {"goal": "joined", "drain": [], "forget": [], "files": {}} | told
+
+
+def for_another(verb: str, tmp_path: Path, fails: str = "false") -> Step:
+    shell = f"echo {verb} $1 >>{tmp_path}/trace; ! {{ {fails}; }}"
+    return Step(verb, ("/bin/sh", "-c", shell, "sh", NAME), try_seconds=10)
+
+
+def test_who_is_told_to_leaves_whatever_step_it_is_at(
+    node: Node, up: Gateway, tmp_path: Path
+) -> None:
+    """Its unit starts it anew: the step that ran is ended, and no other one runs."""
+    trace = tmp_path / "trace"
+    leave = [step(name, f"echo {name} >>{trace}") for name in ("stop", "reset")]
+    node.has(step("join", f"echo join >>{trace}; sleep 60"), changes=Changes(leave=leave))
+    with node.running() as process:
+        soon(lambda: notes(trace) == ["join"])
+        up.orders = orders(goal="leaving")
+        assert process.wait(20) == 0
+    for _ in range(2):  # and after a restart in the midst of it
+        up.reports.clear()
+        with node.running():
+            soon(lambda: up.said("left") == ["done"])
+        assert notes(trace) == ["join", "stop", "reset"]
+    assert up.said("reset") == ["done"]
+    assert up.said("") == []
+
+
+def test_who_could_not_leave_goes_on_with_it_after_a_death(
+    node: Node, up: Gateway, tmp_path: Path
+) -> None:
+    trace, go = tmp_path / "trace", tmp_path / "go"
+    leave = [step(n, f"echo {n} >>{trace}; test -e {go}") for n in ("stop", "reset")]
+    node.has(changes=Changes(leave=leave))
+    up.orders = orders(goal="leaving")
+    with node.running() as process:
+        assert process.wait(20) == 0
+    up.orders = orders()  # nobody takes it back
+    with node.running() as process:
+        soon(lambda: "waiting" in up.said("stop"))
+        process.send_signal(signal.SIGKILL)
+        process.wait(10)
+    go.touch()
+    with node.running():
+        soon(lambda: up.said("left") == ["done"])
+    assert notes(trace)[-2:] == ["stop", "reset"]
+
+
+def test_others_are_drained_and_forgotten_by_name(node: Node, up: Gateway, tmp_path: Path) -> None:
+    gone = tmp_path / "gone"
+    changes = Changes(
+        drain=[for_another("drain", tmp_path, f"test ! -e {gone}")],
+        forget=[for_another("forget", tmp_path)],
+    )
+    node.has(step("one", ":"), changes=changes)
+    up.orders = orders(drain=["web-worker-3"], forget=["web-control-0"])
+    with node.running():
+        soon(lambda: "waiting" in up.said("drain web-worker-3"))
+        soon(lambda: up.said("forget web-control-0") == ["done"])
+        gone.touch()
+        soon(lambda: up.said("drain web-worker-3")[-1] == "done")
+        soon(node.done)
+    assert {"web-worker-3", "web-control-0"} == {*notes(tmp_path / "trace")[1::2]}
+
+
+def test_who_has_nothing_to_do_for_another_says_that_it_is_done(node: Node, up: Gateway) -> None:
+    node.has(step("one", ":"), changes=Changes())
+    up.orders = orders(drain=["web-worker-3"])
+    with node.running():
+        soon(lambda: up.said("drain web-worker-3") == ["done"])
+
+
+@pytest.mark.parametrize(
+    "told",
+    [
+        None, [], "leaving", {"goal": ["leaving"]}, {"drain": 7}, {"files": []},
+        {"forget": ["$(reboot)", "a b", "../x", "-n", "", "{name}", 7]},
+    ],
+    ids=str,
+)  # fmt: skip
+def test_an_order_that_is_none_does_nothing(
+    node: Node, up: Gateway, tmp_path: Path, told: Any
+) -> None:
+    changes = Changes(*([for_another(v, tmp_path)] for v in ("drain", "leave", "forget")))
+    node.has(step("one", ":"), changes=changes)
+    up.orders = told if told is not None else "null"  # type: ignore[assignment]
+    with node.running():
+        soon(node.done)
+        asked = len(up.asked)
+        soon(lambda: len(up.asked) > asked + 3)
+        up.orders = orders(forget=["web-control-0"])
+        soon(lambda: up.said("forget web-control-0") == ["done"])
+    assert "Traceback" not in node.log()
+    assert {*notes(tmp_path / "trace")} == {"forget", "web-control-0"}
+
+
+@pytest.fixture
+def systemctl(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """What it was asked; it fails while tmp_path/fails is there."""
+    bin_, asked = tmp_path / "bin", tmp_path / "asked"
+    bin_.mkdir()
+    text = f"#!/bin/sh\necho $* >>{asked}\necho it is broken\ntest ! -e {tmp_path}/fails\n"
+    (bin_ / "systemctl").write_text(text)
+    (bin_ / "systemctl").chmod(0o755)
+    monkeypatch.setenv("PATH", f"{bin_}:{os.environ['PATH']}")
+    return asked
+
+
+def test_a_file_that_names_the_peers_is_told_anew_and_its_unit_reloaded(
+    node: Node, up: Gateway, tmp_path: Path, systemctl: Path
+) -> None:
+    file, other = tmp_path / "haproxy.cfg", tmp_path / "shadow"
+    file.write_text("old")
+    node.has(step("one", ":"), changes=Changes(fresh={str(file): "haproxy.service"}))
+    (tmp_path / "fails").touch()
+    up.orders = orders(files={str(file): "new", str(other): "never asked for"})
+    with node.running():
+        soon(lambda: "failed" in up.said("reload haproxy.service"))
+    assert (file.read_text(), file.stat().st_mode & 0o777) == ("new", 0o644)
+    (tmp_path / "fails").unlink()
+    systemctl.unlink()
+    with node.running():  # it died before the unit was told, and the file is right already
+        soon(lambda: up.said("reload haproxy.service")[-1] == "done")
+        asked = len(up.asked)
+        soon(lambda: len(up.asked) > asked + 3)
+    assert systemctl.read_text() == "try-reload-or-restart haproxy.service\n", "once"
+    assert not other.exists()
 
 
 # --- values -------------------------------------------------------------------------------------

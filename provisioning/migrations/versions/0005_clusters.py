@@ -13,6 +13,7 @@ STATES = (
     "RELEASED",
 )  # fmt: skip
 LENDING = ("ASKED", "QUIET", "LENT", "RETURNING", "ROTATED", "OFF")
+PARTINGS = ("NO", "DRAINING", "LEAVING", "LEFT", "LOST", "FORGOTTEN")
 
 
 def upgrade() -> None:
@@ -25,6 +26,8 @@ def upgrade() -> None:
         sa.Column("spec", sa.JSON(), nullable=False),
         sa.Column("released", sa.Boolean(), nullable=False),
         sa.Column("undo_until", models.Utc(), nullable=True),
+        sa.Column("changes", sa.Integer(), nullable=False),
+        sa.Column("revision", sa.Integer(), nullable=False),
         sa.Column("network", sa.String(), nullable=False),
         sa.Column("vip", sa.String(), nullable=False),
         sa.Column("version", sa.String(), nullable=False),
@@ -53,7 +56,11 @@ def upgrade() -> None:
         sa.Column("role", sa.String(), nullable=False),
         sa.Column("number", sa.Integer(), nullable=False),
         sa.Column("name", sa.String(), nullable=False),
-        sa.Column("goal", sa.Enum("JOINED", "GONE", name="membergoal"), nullable=False),
+        sa.Column("goal", sa.Enum("JOINED", "LEAVING", "GONE", name="membergoal"), nullable=False),
+        sa.Column("version", sa.String(), nullable=False),
+        sa.Column("revision", sa.Integer(), nullable=False),
+        sa.Column("parting", sa.Enum(*PARTINGS, name="parting"), nullable=False),
+        sa.Column("parted_at", models.Utc(), nullable=True),
         sa.Column("token_hash", sa.String(), nullable=False),
         sa.Column("step", sa.String(), nullable=False),
         sa.Column("step_state", sa.String(), nullable=False),
