@@ -13,7 +13,7 @@ from api.discreet import of_bmcs
 from api.parts import Here
 from api.roles import Caller, Role
 from api.routes.claims import ReleaseAsk
-from provisioning import clusters
+from provisioning import cluster_bundles, clusters
 from provisioning.cluster_rows import Cluster, Member
 from provisioning.cluster_secrets import Given, Secrets
 from provisioning.cluster_spec import ClusterSpec
@@ -241,7 +241,8 @@ def _out(session: Session, row: Cluster, caller: Caller) -> ClusterOut:
     if not caller.sees_all:
         facts |= _without_bmcs(row)
     return ClusterOut(
-        **facts | {"version": row.version or spec.version},
+        **facts
+        | {"version": row.version or spec.version or cluster_bundles.version_of(row)},
         kind=spec.kind,
         image=spec.image,
         api_port=spec.api.port,

@@ -195,7 +195,8 @@ def _fill(parts: Parts) -> None:
 def _bmc(name: str, number: int, login: UUID) -> Bmc:
     serial = "CANARY" if name.startswith("canary") else "OWN"
     free = name in ("free-node", "canary-soon")
-    seen = Inventory(nics=(Nic(mac=f"66:66:66:11:11:0{number}"),))
+    mac = "52:54:00:00:00:01" if name == "own-node" else f"66:66:66:11:11:0{number}"
+    seen = Inventory(nics=(Nic(mac=mac),))
     return Bmc(
         address=f"10.66.6.{number}", protocol="redfish", login=Login.OK, credential_id=login,
         fingerprint="cacacaca" * 8, serial=f"{serial}-{number}", system_uuid=str(NODES[name]),
