@@ -15,6 +15,7 @@ from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from socketserver import ThreadingMixIn, UnixStreamServer
 from typing import Any
+from urllib.parse import unquote
 
 import pytest
 import yaml
@@ -180,6 +181,7 @@ class Swarm:
     """One for all daemons. heard: what was asked of whom, but for reading."""
 
     nodes: list[dict[str, Any]] = field(default_factory=list)
+    tasks: list[dict[str, Any]] = field(default_factory=list)
     heard: list[tuple[str, str]] = field(default_factory=list)
     tokens: dict[str, str] = field(
         default_factory=lambda: {"Worker": "SWMTKN-1-w", "Manager": "SWMTKN-1-m"}
@@ -233,10 +235,12 @@ class Daemon(BaseHTTPRequestHandler):
                 "Swarm": {
                     "LocalNodeState": self.own["state"],
                     "NodeID": self.own["id"],
+                    "ControlAvailable": self.own.get("manages", False),
                     "Error": "",
                 }
             },
             "/nodes": lambda: self.swarm.nodes,
+            "/tasks": lambda: self.running(unquote(query)),
             "/swarm": lambda: {"JoinTokens": self.swarm.tokens},
             "/swarm/init": lambda: self.enter("manager", body),
             "/swarm/join": lambda: self.join(body),
@@ -254,6 +258,10 @@ class Daemon(BaseHTTPRequestHandler):
             assert query == "version=7"
             node["Spec"] = body
         return None
+
+    def running(self, query: str) -> list[dict[str, Any]]:
+        (number,) = json.loads(query.removeprefix("filters="))["node"]
+        return [task for task in self.swarm.tasks if task["NodeID"] == number]
 
     def enter(self, role: str, body: dict[str, Any]) -> str:
         if self.own["state"] != "inactive":
@@ -288,10 +296,10 @@ class Node:
     script: dict[str, Any]
     own: dict[str, Any]
 
-    def runs(self, verb: str) -> str:
+    def runs(self, verb: str, *words: str) -> str:
         """What it says where it fails; empty: it ended well."""
         try:
-            self.script["main"](verb)
+            self.script["main"](verb, *words)
         except SystemExit as problem:
             return str(problem)
         return ""
@@ -467,3 +475,48 @@ def test_a_leader_names_managers_that_do_not_answer_it() -> None:
         {"Description": {"Hostname": "w-0"}},
     ]
     assert program["unreachable"](told) == ["m-1"]
+
+
+# --- and out of it ------------------------------------------------------------------------------
+
+
+def test_who_is_drained_manages_nothing_and_has_no_task_before_it_is_over() -> None:
+    swarm = Swarm()
+    swarm.add("web-0", "manager")
+    gone = swarm.add("web-1", "manager")
+    swarm.tasks = [
+        {"NodeID": node, "Status": {"State": state}}
+        for node, state in (("id1", "running"), ("id1", "shutdown"), ("id0", "running"))
+    ]
+    with a_node(MEMBERS[0], swarm) as node:
+        assert node.runs("drain", "web-1") == "web-1 runs 1 task(s) still"
+        assert (gone["Spec"]["Availability"], gone["Spec"]["Role"]) == ("drain", "worker")
+        swarm.tasks[0]["Status"]["State"] = "shutdown"
+        assert node.runs("drain", "web-1") == ""
+        assert node.runs("drain", "web-7") == "", "it is there no more"
+    assert swarm.heard == [("web-0", "POST /nodes/id1/update?version=7")]
+
+
+def test_a_manager_does_not_leave_and_a_worker_does() -> None:
+    swarm = Swarm()
+    with a_node(MEMBERS[1], swarm) as node:
+        node.own.update(state="active", manages=True)
+        assert node.runs("leave") == "this node is a manager still"
+        node.own["manages"] = False
+        assert node.runs("leave") == ""
+        assert node.runs("leave") == "", "after a restart"
+        assert node.own["state"] == "inactive"
+    assert swarm.heard == [("web-1", "POST /swarm/leave?force=true")]
+
+
+def test_who_left_or_died_is_forgotten_and_who_is_there_is_not() -> None:
+    swarm = Swarm()
+    swarm.add("web-0", "manager")
+    gone = swarm.add("web-1", "manager")
+    with a_node(MEMBERS[0], swarm) as node:
+        assert node.runs("forget", "web-1") == "web-1 is in the swarm still"
+        assert gone in swarm.nodes
+        gone["Status"]["State"] = "down"
+        assert node.runs("forget", "web-1") == ""
+        assert node.runs("forget", "web-1") == "", "said again"
+    assert [one["Description"]["Hostname"] for one in swarm.nodes] == ["web-0"]
