@@ -294,4 +294,5 @@ def test_the_row_keeps_no_more_than_kinds_read(made: Bundle) -> None:
     told = cluster_bundles.kept(made)
     assert json.loads(json.dumps(told)) == told
     assert told["digest"] == made.digest
-    assert {*told["files"][0]} == {"path", "role", "sha256"} < {*BundleFile.model_fields}
+    known = {*BundleFile.model_fields}
+    assert {*told["files"][0]} == {"path", "role", "sha256", "source"} < known
