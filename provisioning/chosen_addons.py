@@ -150,16 +150,28 @@ def _about_bundle(facts: ClusterFacts, addon: Addon) -> Iterator[Fault]:
     """Without a bundle somebody puts the files there, and the step that wants one names it."""
     if not facts.bundle_url:
         return
-    paths = {str(one["path"]) for one in facts.options.get("files", ())}
-    lacks = []
-    if addon.manifest and f"{MANIFESTS}{addon.manifest}" not in paths:
-        lacks.append(f"{MANIFESTS}{addon.manifest}")
-    for image in addon.images:
-        if not addons.archives(facts, image):
-            lacks.append(f"archive of the image {image} (files/images/{image}_TAG.tar)")
-    for what in lacks:
+    for what in _lacking(facts, addon):
         says = f"it has no {what}, which the add-on {addon.name} needs"
         yield Fault("bundle", says, "Put it there: `seed bundle make`; docs/addons.md lists them.")
+
+
+def _lacking(facts: ClusterFacts, addon: Addon) -> Iterator[str]:
+    """By the names and tags in the manifest where it was read, else by the names alone."""
+    path = f"{MANIFESTS}{addon.manifest}"
+    files = {str(one["path"]): one for one in facts.options.get("files", ())}
+    if addon.manifest and path not in files:
+        yield path
+    images = files.get(path, {}).get("images")
+    if images is None:
+        for name in addon.images:
+            if not addons.archives(facts, name):
+                yield f"archive of the image {name} (files/images/{name}_TAG.tar)"
+        return
+    sources = {one.get("source") for one in files.values()}
+    for image in images:
+        archive = f"files/images/{image.rpartition('/')[2].replace(':', '_')}.tar"
+        if f"oci://{image}" not in sources and archive not in files:
+            yield f"archive of the image {image} ({archive}), which {path} names"
 
 
 def _about_defaults(facts: ClusterFacts) -> Iterator[Fault]:

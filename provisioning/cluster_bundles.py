@@ -15,6 +15,7 @@ from sqlalchemy import inspect
 from sqlmodel import Session, col, select
 
 from provisioning import bundle as bundles
+from provisioning import manifest_images
 from provisioning.bundle import Bundle
 from provisioning.cluster_rows import Cluster
 from provisioning.cluster_spec import ClusterSpec
@@ -134,12 +135,17 @@ def check_architecture(chosen: Bundle, images: Iterable[Image]) -> None:
 # --- what a cluster's row keeps of it -------------------------------------------------------------
 
 
-def kept(chosen: Bundle | None) -> dict[str, Any]:
-    """For Cluster.bundle: name, version, digest, and the files as the kinds read them."""
+def kept(chosen: Bundle | None, root: Path | None = None) -> dict[str, Any]:
+    """For Cluster.bundle: name, version, digest, and the files as the kinds read them; with `root`,
+    of manifests the images that they run."""
     if chosen is None:
         return {}
     told = {"path", "role", "sha256", "source"}
     files = [file.model_dump(include=told) for file in chosen.files]
+    folder = root and root / chosen.name / chosen.version
+    for file in files:
+        if folder and file["role"] == "manifest":
+            file["images"] = [*manifest_images.named(folder / file["path"], file["sha256"])]
     return {
         "name": chosen.name, "version": chosen.version, "digest": chosen.digest, FILES: files,
     }  # fmt: skip

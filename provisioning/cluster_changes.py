@@ -12,7 +12,7 @@ from typing import Any, Final
 from pydantic import ValidationError
 from sqlmodel import Session
 
-from provisioning import clusters
+from provisioning import cluster_bundles, clusters
 from provisioning.cluster_rows import Cluster, Member
 from provisioning.cluster_spec import ClusterSpec
 from provisioning.errors import Conflict, Invalid, NoCapacity, NotFound
@@ -138,10 +138,17 @@ class Clusters(clusters.Clusters):
         """
         if not (version or image):
             raise Invalid("version: neither a version nor an image is given", "Say one of them.")
+        with self.store.read() as session:
+            seen = _changeable(session, project, name)
+        bundle = cluster_bundles.choose_anew(self.bundles, seen, version) if version else None
         with self.store.write() as session:
             cluster = _changeable(session, project, name)
             _not_while(cluster, S.CLAIMING, S.DEPLOYING, S.BOOTSTRAPPING)
             self._aim(session, cluster, version, image, insider)
+            if bundle:
+                spec = _respecified(cluster, {"bundle": bundle.ref})
+                cluster_bundles.check_there(self.bundles, spec, bundle)
+                cluster.bundle = cluster_bundles.kept(bundle, self.bundles)
             if self._is_there(session, cluster, insider):
                 return cluster
             cluster.revision += 1

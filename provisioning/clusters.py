@@ -123,14 +123,14 @@ class Clusters:
 
     def _write(
         self, session: Session, spec: ClusterSpec, project: str, who: str, insider: bool,
-        bundle: Bundle | None, given: Given,
+        bundle: Bundle | None, given: Given = cluster_secrets.NONE,
     ) -> tuple[Cluster, ClusterFacts]:  # fmt: skip
         kind = _kind(spec)
         cluster_bundles.check_there(self.bundles, spec, bundle)
         _check_network(session, spec)
         cluster = Cluster(
             name=spec.name, project=project, asked_by=who, spec=spec.model_dump(mode="json"),
-            network=spec.api.network, vip="", bundle=cluster_bundles.kept(bundle),
+            network=spec.api.network, vip="", bundle=cluster_bundles.kept(bundle, self.bundles),
         )  # fmt: skip
         cluster.vip = _vip(session, spec, cluster.id, who)
         session.add(cluster)

@@ -241,8 +241,7 @@ def _out(session: Session, row: Cluster, caller: Caller) -> ClusterOut:
     if not caller.sees_all:
         facts |= _without_bmcs(row)
     return ClusterOut(
-        **facts
-        | {"version": row.version or spec.version or cluster_bundles.version_of(row)},
+        **facts | {"version": row.version or spec.version or cluster_bundles.version_of(row)},
         kind=spec.kind,
         image=spec.image,
         api_port=spec.api.port,

@@ -380,3 +380,26 @@ def test_a_disk_without_a_wwn_is_refused_by_its_serial() -> None:
 def test_no_address_kept_is_a_fault() -> None:
     found = faults(with_addons("metallb", ranges={}))
     assert [field for field, _ in found] == ["options.addons.metallb.network"]
+
+
+def test_a_manifest_that_was_read_is_held_to_what_it_names() -> None:
+    """Another tag than its archive's would be pulled from somewhere, and by digest nothing is."""
+    facts = with_addons("flannel")
+
+    def told(*images: str) -> list[tuple[str, str]]:
+        files = [
+            {**file, "images": images} if file["role"] == "manifest" else file
+            for file in facts.options["files"]
+        ]
+        return faults(replace(facts, options={**facts.options, "files": files}))
+
+    host = "images.example.org"
+    assert told(f"{host}/flannel:v1.2.3", f"{host}/flannel-cni-plugin:v1.2.3") == []
+    assert told("other.example.org/x/flannel:v1.2.3") == [], "by its file's name"
+    for image in (
+        f"{host}/flannel:v1.2.4",
+        f"{host}/busybox:1",
+        f"{host}/flannel@sha256:{'0' * 64}",
+    ):
+        ((field, says),) = told(image, f"{host}/flannel-cni-plugin:v1.2.3")
+        assert (field, image in says) == ("bundle", True)

@@ -2,17 +2,21 @@
 
 import json
 import re
+import shutil
+from pathlib import Path
 from typing import Any
 
 import pytest
 from pydantic import SecretStr
 from sqlmodel import Session
 
+from images.collecting import make_from
+from images.needs import image_file
 from provisioning import cluster_ranges, holders, memberships
 from provisioning.cluster_release import Giving
 from provisioning.cluster_rows import Cluster, ClusterSecret
 from provisioning.cluster_secrets import Given
-from provisioning.clusters import facts_of, find
+from provisioning.clusters import Clusters, facts_of, find
 from provisioning.errors import Conflict, Invalid, NotFound, SeedError
 from provisioning.fabric import Network
 from provisioning.hardware import Drive, Inventory
@@ -21,12 +25,13 @@ from provisioning.ramdisk import inventory_of
 from provisioning.secrets import Sealer
 from provisioning.states import AddressKind, ClusterState
 from tests.fakes.an_addon import OPTIONS, SECRETS
+from tests.fakes.bundles import HOST, WANTED, as_layout, by_hand, put, root
 from tests.fakes.fabric import a_network, a_subnet
 from tests.fakes.life import House
 from tests.unit.test_cluster_life import can_seal, cluster, rounds
 from tests.unit.test_clusters import a_spec, desk, house, nothing_is_there
 
-__all__ = ["house"]
+__all__ = ["by_hand", "house", "root"]
 KEY = SECRETS["ceph-key"]
 
 
@@ -222,6 +227,44 @@ def test_a_release_gives_addresses_back_and_forgets_secrets(sealing: House) -> N
     rounds(house, ClusterState.RELEASED)
     assert {row.kind for row in house.rows(Address)} == {AddressKind.BOOT}
     assert not house.rows(ClusterSecret)
+
+
+# --- bundles --------------------------------------------------------------------------------------
+
+FLANNEL = f"""\
+apiVersion: v1
+kind: ConfigMap
+metadata: {{name: kube-flannel-cfg, namespace: kube-flannel}}
+data: {{net-conf.json: "image: none/of/these:1"}}
+---
+apiVersion: apps/v1
+kind: DaemonSet
+metadata: {{name: kube-flannel-ds, namespace: kube-flannel}}
+spec:
+  template:
+    spec:
+      initContainers: [{{name: install-cni-plugin, image: "{HOST}/flannel-cni-plugin:v1.8.0"}}]
+      containers: [{{name: kube-flannel, image: {HOST}/flannel:v0.27.4}}]
+"""
+
+
+def test_an_image_that_the_bundles_manifest_names_and_the_bundle_lacks_is_told(
+    house: House, by_hand: Path, root: Path
+) -> None:
+    put(by_hand, "manifests/flannel.yaml", FLANNEL.encode())
+    clusters = Clusters(house.store, house.desk, root)
+    spec = a_spec(addons=("flannel",), bundle="kubeadm", version="")
+    for name in ("flannel:v0.27.4", "flannel-cni-plugin:v1.8.0"):
+        shutil.rmtree(root, ignore_errors=True)
+        make_from(WANTED, by_hand, root)
+        lacks = f"bundle: it has no archive of the image {HOST}/{name} ("
+        with pytest.raises(Invalid, match=re.escape(lacks)):
+            clusters.create(spec, "p", "me")
+        assert nothing_is_there(house)
+        put(by_hand, f"images/{image_file(name)}", as_layout(f"{HOST}/{name}"))
+    shutil.rmtree(root)
+    make_from(WANTED, by_hand, root)
+    clusters.create(spec, "p", "me")
 
 
 # --- what is known of the servers -----------------------------------------------------------------
