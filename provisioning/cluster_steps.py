@@ -7,6 +7,7 @@ from sqlmodel import Session, select
 
 from provisioning import clusters, holders
 from provisioning.claim_changes import GONE
+from provisioning.cluster_ansible import ByAnsible
 from provisioning.cluster_rows import Cluster, Member, MemberValue
 from provisioning.memberships import sealed_for
 from provisioning.models import Claim, now
@@ -45,11 +46,14 @@ class Clustering:
             case S.BOOTSTRAPPING | S.READY | S.DEGRADED:
                 return self._joined(cluster)
             case S.RELEASING:
+                ByAnsible(self.parts).forget(cluster)
                 return self._release(cluster)
         return Done()
 
     def _seal(self, cluster: Cluster) -> Outcome:
         """Secrets are made once: a life that was killed in between made none that anybody has."""
+        if lacks := ByAnsible(self.parts).lacks(cluster):
+            return lacks
         with self.parts.store.write() as session:
             row = session.get_one(Cluster, cluster.id)
             if not row.sealed:
@@ -79,7 +83,9 @@ class Clustering:
         if cluster.state is S.BOOTSTRAPPING and (missing or (failed and late)):
             return Stuck("; ".join([*missing, *failed][:MANY]), f"seed cluster show {cluster.name}")
         if cluster.state is S.BOOTSTRAPPING:
-            return Wait(_some(late)) if late else On(S.READY)
+            if late:
+                return Wait(_some(late))
+            return ByAnsible(self.parts).step(cluster) or On(S.READY)
         bad = [*failed, *(f"{name} is not active" for name in lost)]
         if bad and cluster.state is S.READY:
             return On(S.DEGRADED)

@@ -5,7 +5,7 @@ members do with them is provisioning/on_node/member.py's work.
 """
 
 from dataclasses import dataclass, field
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, Protocol, runtime_checkable
 
 from provisioning.targets import PartSpec
 
@@ -80,6 +80,14 @@ class Step:
     patience_seconds: int = 1800
 
 
+@dataclass(frozen=True, slots=True)
+class Reach:
+    """How the Seed machine reaches a member. host_keys: as its proof told them."""
+
+    address: str
+    host_keys: tuple[str, ...] = ()
+
+
 class Kind(Protocol):
     name: str
 
@@ -99,3 +107,15 @@ class Kind(Protocol):
 
     def check(self, facts: ClusterFacts, member: MemberFacts) -> tuple[str, ...]:
         """What this member runs for ever once it is one; 0: all is well. Empty: nothing."""
+
+
+@runtime_checkable
+class ByPlaybook(Protocol):
+    """A kind that Ansible installs from the Seed machine, once its members took their steps."""
+
+    playbook: str
+
+    def tree(
+        self, facts: ClusterFacts, secrets: dict[str, str], reached: dict[str, Reach]
+    ) -> list[PartSpec]:
+        """ansible-runner's input directory, paths below it, for these members. reached: by name."""
