@@ -8,6 +8,7 @@ from sqlmodel import Session, select
 
 from provisioning import cluster_ranges, cluster_secrets, clusters, holders, kube_steps
 from provisioning.claim_changes import GONE
+from provisioning.cluster_ansible import ByAnsible
 from provisioning.cluster_rolling import Parted, Rolling, silent
 from provisioning.cluster_rows import Cluster, Member, MemberValue
 from provisioning.kube_steps import Look
@@ -46,6 +47,7 @@ class Clustering:
             case S.CLAIMING:
                 return self._seal(cluster)
             case S.RELEASING:
+                ByAnsible(self.parts).forget(cluster)
                 return self._release(cluster)
             case S.RELEASED:
                 return Done()
@@ -65,6 +67,8 @@ class Clustering:
                 f"api.vip: {cluster.vip} answers already, somebody has it; no disk was touched",
                 f"seed network reserve {cluster.network} ADDRESS, then release and create it anew",
             )
+        if lacks := ByAnsible(self.parts).lacks(cluster):
+            return lacks
         with self.parts.store.write() as session:
             row = session.get_one(Cluster, cluster.id)
             if not row.sealed:
@@ -95,7 +99,9 @@ class Clustering:
             bad = [*parted.stuck, *missing, *(failed if late else [])]
             if bad:
                 return Stuck("; ".join(bad[:MANY]), f"seed cluster show {cluster.name}")
-            return _on_its_way(cluster, members, late, api)
+            way = _on_its_way(cluster, members, late, api)
+            done = ByAnsible(self.parts).step(cluster) if isinstance(way, On) else None
+            return done or way
         if late:  # members that came later
             return On(S.DEPLOYING)
         if any(member.revision < cluster.revision for member in members):

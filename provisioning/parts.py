@@ -21,6 +21,7 @@ from provisioning.ironic import Ironic, Node
 from provisioning.kube_api import Transport, over_tls
 from provisioning.models import Bmc, Credential
 from provisioning.networks import Pool
+from provisioning.playbooks import Playbooks
 from provisioning.room import Rotation
 from provisioning.secrets import Sealer, Unsealer
 from provisioning.states import MOVING, Login
@@ -82,6 +83,8 @@ class Parts:
     talks: Talks = field(default_factory=Talks)
     undo: timedelta = timedelta(minutes=10)
     """How long a claim that ended by itself can be taken back."""
+    playbooks: Playbooks | None = None
+    """Runs of Ansible; None: it is not installed here."""
     turnaround: timedelta = timedelta(hours=1)
     """How long after a claim its nodes count as free for a reservation."""
     answers: Callable[[str, int], bool] = holders.answers

@@ -64,6 +64,18 @@ class VaultSettings(BaseModel):
     """Its CA, where the system does not know it."""
 
 
+class AnsibleSettings(BaseModel):
+    """Kubespray, and an environment of its own that runs it. Empty: there is none."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    runner: str = Field(default="", pattern=r"^(/[A-Za-z0-9._-]+)*$")
+    """The program ansible-runner, e.g. /opt/kubespray/venv/bin/ansible-runner; beside it is
+    ansible-playbook of the ansible-core that Kubespray wants."""
+    kubespray: str = Field(default="", pattern=r"^(/[A-Za-z0-9._-]+)*$")
+    """The folder that has Kubespray's cluster.yml; readable by seed-reconciler."""
+
+
 class ImageSettings(BaseModel):
     """Disk images that people bring."""
 
@@ -167,6 +179,8 @@ class Settings(BaseSettings):
     keystone: KeystoneSettings = KeystoneSettings()
     """Single sign-on with OpenStack's own tokens."""
     images: ImageSettings = ImageSettings()
+    ansible: AnsibleSettings = AnsibleSettings()
+    """What clusters of the kind kubespray are installed by."""
     debian_mirror: str = ""
     """Mirror that images are built from; empty: the first one in this machine's apt sources."""
 

@@ -5,7 +5,7 @@ members do with them is provisioning/on_node/member.py's work.
 """
 
 from dataclasses import dataclass, field
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, Protocol, runtime_checkable
 
 from provisioning.targets import PartSpec
 
@@ -131,6 +131,14 @@ class Fresh:
     unit: str
 
 
+@dataclass(frozen=True, slots=True)
+class Reach:
+    """How the Seed machine reaches a member. host_keys: as its proof told them."""
+
+    address: str
+    host_keys: tuple[str, ...] = ()
+
+
 class Kind(Protocol):
     """takes_addons = True: it gives its members what chosen_addons.py says, too."""
 
@@ -190,3 +198,15 @@ class Stays:
 
     def skew(self, was: str, to: str) -> Fault | None:
         return None
+
+
+@runtime_checkable
+class ByPlaybook(Protocol):
+    """A kind that Ansible installs from the Seed machine, once its members took their steps."""
+
+    playbook: str
+
+    def tree(
+        self, facts: ClusterFacts, secrets: dict[str, str], reached: dict[str, Reach]
+    ) -> list[PartSpec]:
+        """ansible-runner's input directory, paths below it, for these members. reached: by name."""

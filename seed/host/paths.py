@@ -151,6 +151,11 @@ class Paths:
     def bmc_ca(self) -> Path:
         return self.state / "bmc-ca"
 
+    @property
+    def ansible(self) -> Path:
+        """Runs of Ansible, with their SSH keys."""
+        return self.state / "ansible"
+
     def ironic_password(self, account: str) -> Path:
         """Password of `account` (seed-api or seed-reconciler) at Ironic."""
         return self.secrets / f"{account.replace('seed-', 'ironic-')}.password"

@@ -111,7 +111,7 @@ def _reconciler(settings: Settings, paths: Paths) -> Service:
         groups=("seed-db",),
         env={"PATH": PATH, "SEED_CONFIG": str(config_file())},
         needs=("ironic", "dnsmasq"),
-        writable=(paths.db, paths.boot, paths.hosts, paths.bmc_ca),
+        writable=(paths.db, paths.boot, paths.hosts, paths.bmc_ca, paths.ansible),
         umask=0o007,
     )
 

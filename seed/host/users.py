@@ -54,6 +54,7 @@ def folders(settings: Settings) -> tuple[Place, ...]:
         Place(paths.keys, "root", "root", 0o755),
         Place(paths.db, "root", "seed-db", 0o2770),
         Place(paths.bmc_ca, "seed-reconciler", "seed-reconciler", 0o755),
+        Place(paths.ansible, "seed-reconciler", "seed-reconciler", 0o700),
         Place(paths.tftp, "root", "root", 0o755),
         Place(paths.leases.parent, "root", "root", 0o755),
         Place(paths.hosts, "seed-reconciler", "seed-dnsmasq", 0o2750),
