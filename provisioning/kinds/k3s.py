@@ -18,7 +18,18 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
 
 from provisioning import pki
-from provisioning.kinds import ClusterFacts, Fault, MemberFacts, Step, _faults, _kubeadm, _vip
+from provisioning.kinds import (
+    ClusterFacts,
+    Fault,
+    KubeApi,
+    MemberFacts,
+    Stays,
+    Step,
+    _faults,
+    _kubeadm,
+    _skew,
+    _vip,
+)
 from provisioning.kinds._kubeadm import BundleFile
 from provisioning.kinds._kubeadm_steps import BUNDLE, check, fetch, listing, shell
 from provisioning.targets import PartSpec
@@ -110,8 +121,9 @@ class Options(BaseModel):
         return [*program, *(f for f in self.files if f.role == "image")]
 
 
-class K3s:
+class K3s(Stays):
     name = "k3s"
+    kube = KubeApi()
 
     def faults(self, facts: ClusterFacts) -> list[Fault]:
         if other := _faults.addresses(facts):
@@ -170,6 +182,9 @@ class K3s:
 
     def check(self, facts: ClusterFacts, member: MemberFacts) -> tuple[str, ...]:
         return check()
+
+    def skew(self, was: str, to: str) -> Fault | None:
+        return _skew.kubernetes(was, to)
 
 
 PLUGIN = K3s()

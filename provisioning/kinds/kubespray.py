@@ -20,8 +20,10 @@ from pydantic import BaseModel, ConfigDict, StringConstraints, ValidationError
 from provisioning.kinds import (
     ClusterFacts,
     Fault,
+    KubeApi,
     MemberFacts,
     Reach,
+    Stays,
     Step,
     _faults,
     _kubeadm,
@@ -66,8 +68,9 @@ class Options(BaseModel):
     files: tuple[BundleFile, ...] = ()
 
 
-class Kubespray:
+class Kubespray(Stays):
     name = "kubespray"
+    kube: KubeApi | None = None
     playbook = PLAYBOOK
 
     def faults(self, facts: ClusterFacts) -> list[Fault]:
