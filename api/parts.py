@@ -20,8 +20,8 @@ from api.roles import Role
 from api.traffic import Traffic
 from provisioning import holders, standing
 from provisioning.claims import Desk
+from provisioning.cluster_changes import Clusters
 from provisioning.cluster_release import Giving
-from provisioning.clusters import Clusters
 from provisioning.image import Image
 from provisioning.ironic import Ironic
 from provisioning.secrets import Sealer

@@ -4,7 +4,7 @@ The API's half: what is wanted is written here, with the claims of new members, 
 leaves when, and what an upgrade does next, is cluster_rolling.py's.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any, Final
@@ -28,9 +28,19 @@ SILENCE: Final = timedelta(minutes=5)
 """Who asks for no orders for so long is not there."""
 
 
+Agreed = Callable[[Session, Cluster, Sequence[Member]], None]
+"""Told, in the transaction, whose disks a change erases; raises where that was not agreed to."""
+
+
+def _as_asked(session: Session, cluster: Cluster, erased: Sequence[Member]) -> None:
+    """Who calls has seen to it."""
+
+
 @dataclass(frozen=True)
 class Clusters(clusters.Clusters):
     """Each verb is one transaction, and none touches a server. What cannot be is refused before."""
+
+    agreed: Agreed = _as_asked
 
     def scale(
         self,
@@ -55,9 +65,11 @@ class Clusters(clusters.Clusters):
             spec = _respecified(cluster, told)
             if spec == old:
                 return cluster
+            before = staying(session, cluster)
             self._resize(session, cluster, "control", spec.control.count, who, insider)
             self._resize(session, cluster, "worker", spec.workers.count, who, insider)
             _no_faults(session, cluster)
+            self.agreed(session, cluster, [m for m in before if m.goal is MemberGoal.LEAVING])
             sizes = f"{spec.control.count} + {spec.workers.count}"
             _changed(session, cluster, who, "scaled", sizes)
             return cluster
@@ -80,6 +92,7 @@ class Clusters(clusters.Clusters):
         with self.store.write() as session:
             cluster = _changeable(session, project, name)
             _not_while(cluster, S.UPGRADING)
+            gone = []
             for word in members:
                 member = _member(session, cluster, "members", word)
                 if member.role == "control":
@@ -89,8 +102,10 @@ class Clusters(clusters.Clusters):
                     )
                 member.goal = MemberGoal.LEAVING
                 session.add(member)
+                gone.append(member)
             session.flush()
             count = sum(m.role == "worker" for m in staying(session, cluster))
+            self.agreed(session, cluster, gone)
             if not members or count == cluster.spec["workers"]["count"]:
                 return cluster
             _respecified(cluster, {"workers": {**cluster.spec["workers"], "count": count}})
@@ -111,6 +126,7 @@ class Clusters(clusters.Clusters):
             if row.goal is MemberGoal.LEAVING:
                 if row.step_state != "failed" and heard(row, now()):
                     return cluster
+                self.agreed(session, cluster, [row])
                 row.parting, row.parted_at = Parting.LOST, now()
                 _changed(session, cluster, who, "gave-up", row.name)
             else:
@@ -118,6 +134,7 @@ class Clusters(clusters.Clusters):
                 row.goal = MemberGoal.LEAVING
                 self.add_members(session, cluster, row.role, 1, who, insider)
                 _no_faults(session, cluster)
+                self.agreed(session, cluster, [row])
                 _changed(session, cluster, who, "replaces", row.name)
             session.add(row)
             return cluster
@@ -151,10 +168,12 @@ class Clusters(clusters.Clusters):
                 cluster.bundle = cluster_bundles.kept(bundle, self.bundles)
             if self._is_there(session, cluster, insider):
                 return cluster
+            before = staying(session, cluster)
             cluster.revision += 1
             _begin_anew(session, cluster)
             _no_faults(session, cluster)
             self._has_successor(session, cluster, who, insider)
+            self.agreed(session, cluster, before)
             words = [word for word in (version, image) if word]
             _changed(session, cluster, who, "upgrade-asked", " ".join(words))
             return cluster

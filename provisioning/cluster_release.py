@@ -3,6 +3,7 @@
 All of its claims get the wish in one transaction with it, and one undo window.
 """
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from sqlmodel import Session, select
@@ -10,7 +11,7 @@ from sqlmodel import Session, select
 from provisioning import clusters, plans
 from provisioning.claim_changes import GONE, Disks
 from provisioning.claims import Desk
-from provisioning.cluster_rows import Cluster
+from provisioning.cluster_rows import Cluster, Member
 from provisioning.errors import Conflict
 from provisioning.models import Claim, Hold, now
 from provisioning.plans import PlannedNode, PlanOut
@@ -18,6 +19,15 @@ from provisioning.states import Wanted
 from provisioning.store import Store, record
 
 RELEASE = "release-cluster"
+Agreed = Callable[[Session, Cluster, Sequence[Member]], None]
+
+
+class Shown(Exception):
+    """A change was tried and not made. nodes: whose disks it would have erased."""
+
+    def __init__(self, name: str, nodes: list[PlannedNode]) -> None:
+        super().__init__(name)
+        self.nodes = nodes
 
 
 @dataclass(frozen=True)
@@ -29,7 +39,7 @@ class Giving:
 
     def plan(self, project: str | None, name: str) -> PlanOut:
         """What the release of this cluster erases."""
-        disks = self._disks(project, name)
+        disks = self.disks(project, name)
         with self.store.write() as session:
             cluster = clusters.find(session, project, name)
             nodes = self._at_stake(session, cluster, disks)
@@ -49,7 +59,7 @@ class Giving:
         """Its servers go off now and are cleaned when the undo window is over; said twice with
         `at_once`, the window is over. Raises Conflict unless `plan` is the hash of what it erases.
         """
-        disks = self._disks(project, name)
+        disks = self.disks(project, name)
         with self.store.write() as session:
             cluster = clusters.find(session, project, name)
             if cluster.ended_at is not None or (cluster.released and not at_once):
@@ -93,7 +103,44 @@ class Giving:
             )  # fmt: skip
             return cluster
 
-    def _disks(self, project: str | None, name: str) -> Disks:
+    def change(self, verb: str, plan: str, disks: Disks) -> Agreed:
+        """For a change of a cluster that erases some of its disks: `plan` is the hash of just that.
+        Raises Conflict else. disks: as `disks` told them."""
+
+        def agreed(session: Session, cluster: Cluster, erased: Sequence[Member]) -> None:
+            if nodes := self._planned(session, erased, disks):
+                plans.use(session, verb, nodes, plan)
+
+        return agreed
+
+    def shown(self, verb: str, disks: Disks) -> Agreed:
+        """Ends a change by raising Shown: nothing is kept of it, but what it would erase."""
+
+        def agreed(session: Session, cluster: Cluster, erased: Sequence[Member]) -> None:
+            raise Shown(cluster.name, self._planned(session, erased, disks))
+
+        return agreed
+
+    def offer(self, verb: str, sentence: str, nodes: list[PlannedNode]) -> PlanOut:
+        """A plan of these nodes that can be applied once."""
+        if not nodes:
+            sentence = f"{sentence}: nothing is erased."
+            return PlanOut(verb=verb, sentence=sentence, nodes=[], hash="", expires_in_seconds=0)
+        sentence = f"{sentence}: the disks of {len(nodes)} node(s) are erased."
+        with self.store.write() as session:
+            return plans.make(session, verb, sentence, nodes)
+
+    def _planned(
+        self, session: Session, members: Sequence[Member], disks: Disks
+    ) -> list[PlannedNode]:
+        found = []
+        for member in members:
+            hold = session.exec(select(Hold).where(Hold.claim_id == member.claim_id)).first()
+            if hold is not None:
+                found.append(self.desk.planned(session, hold, member.name, disks))
+        return found
+
+    def disks(self, project: str | None, name: str) -> Disks:
         """Asked of Ironic before anything is written: no other writer waits for it."""
         with self.store.read() as session:
             holds = _holds(session, clusters.find(session, project, name))

@@ -21,7 +21,7 @@ from provisioning.errors import Forbidden, Invalid, NoCapacity, SeedError
 from provisioning.kinds import ClusterFacts
 from provisioning.models import Bmc, Claim, Hold
 from provisioning.plans import PlanOut
-from provisioning.states import ClusterState
+from provisioning.states import ClusterState, MemberGoal
 
 router = APIRouter(tags=["clusters"])
 
@@ -80,7 +80,10 @@ class MemberOut(BaseModel):
 
 
 class ClusterOut(BaseModel):
-    """A cluster. version: what runs, or what is asked for. vip: where its API answers."""
+    """A cluster. version: what runs, or what is asked for. vip: where its API answers.
+
+    settled: nobody joins, leaves or waits for another image.
+    """
 
     id: UUID
     name: str
@@ -96,6 +99,7 @@ class ClusterOut(BaseModel):
     detail: str
     problem: str
     remedy: str
+    settled: bool
     released: bool
     undo_until: datetime | None
     created_at: datetime
@@ -159,7 +163,7 @@ def create_cluster(
     given = Given(parts.sealer, ask.secrets)
     row, _new = parts.clusters.create(ask.spec, caller.project, caller.name, caller.sees_all, given)
     response.headers["Location"] = str(request.url_for("show_cluster", name=str(row.id)))
-    return _shown(parts, row, caller)
+    return shown(parts, row, caller)
 
 
 @router.post("/v1/clusters:plan")
@@ -189,7 +193,7 @@ def put_cluster(name: str, ask: ClusterAsk, caller: Claimer, parts: Here) -> Clu
         raise Invalid(f"the path says {name}, the body says {ask.name}", "Use one name.")
     given = Given(parts.sealer, ask.secrets)
     row, _new = parts.clusters.create(ask.spec, caller.project, caller.name, caller.sees_all, given)
-    return _shown(parts, row, caller)
+    return shown(parts, row, caller)
 
 
 @router.get("/v1/clusters/{name}")
@@ -202,23 +206,23 @@ def show_cluster(name: str, caller: Anyone, parts: Here) -> ClusterOut:
 @router.post("/v1/clusters/{name}:plan-release")
 def plan_cluster_release(name: str, caller: Anyone, parts: Here) -> PlanOut:
     """What releasing this cluster would erase."""
-    return parts.giving.plan(_project(caller), name)
+    return parts.giving.plan(project_of(caller), name)
 
 
 @router.post("/v1/clusters/{name}:release", status_code=202)
 def release_cluster(name: str, ask: ReleaseAsk, caller: Anyone, parts: Here) -> ClusterOut:
     """Give all of its nodes back: off at once, cleaned when the undo window is over."""
-    row = parts.giving.release(_project(caller), name, ask.plan, caller.name, ask.now, ask.why)
-    return _shown(parts, row, caller)
+    row = parts.giving.release(project_of(caller), name, ask.plan, caller.name, ask.now, ask.why)
+    return shown(parts, row, caller)
 
 
 @router.post("/v1/clusters/{name}:undo", status_code=202)
 def undo_cluster_release(name: str, caller: Anyone, parts: Here) -> ClusterOut:
     """Take a release back while the disks are untouched."""
-    return _shown(parts, parts.giving.take_back(_project(caller), name, caller.name), caller)
+    return shown(parts, parts.giving.take_back(project_of(caller), name, caller.name), caller)
 
 
-def _project(caller: Caller) -> str | None:
+def project_of(caller: Caller) -> str | None:
     """Whose clusters this caller may change: its own as a claimer, anybody's as a destroyer."""
     if Role.DESTROYER in caller.roles:
         return caller.looks_in
@@ -230,7 +234,7 @@ def _project(caller: Caller) -> str | None:
     )
 
 
-def _shown(parts: Here, row: Cluster, caller: Caller) -> ClusterOut:
+def shown(parts: Here, row: Cluster, caller: Caller) -> ClusterOut:
     with parts.store.read() as session:
         return _out(session, session.get_one(Cluster, row.id), caller)
 
@@ -240,7 +244,12 @@ def _out(session: Session, row: Cluster, caller: Caller) -> ClusterOut:
     facts: dict[str, Any] = row.model_dump(include=set(ClusterOut.model_fields) - {"spec"})
     if not caller.sees_all:
         facts |= _without_bmcs(row)
+    members = clusters.members(session, row)
     return ClusterOut(
+        settled=all(
+            m.goal is MemberGoal.JOINED and m.joined_at and m.revision == row.revision
+            for m in members
+        ),
         **facts | {"version": row.version or spec.version or cluster_bundles.version_of(row)},
         kind=spec.kind,
         image=spec.image,

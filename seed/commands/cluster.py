@@ -1,37 +1,33 @@
 """seed cluster ..."""
 
-import time
 from pathlib import Path
 from typing import Annotated, Any, Final
 
 import typer
 import yaml
 
-from seed import show, when
-from seed.client import Seed, Stuck, TooLong, Unavailable
-from seed.commands import cluster_access
+from seed import show
+from seed.commands import cluster_access, cluster_change
 from seed.commands.claim import SHOWN_NODES, WHY, Timeout, WaitFlag, Why
+from seed.commands.cluster_show import follow, printed
 from seed.commands.confirm import confirm
-from seed.commands.door import REFUSED, USAGE, client, err, fail, part
+from seed.commands.door import REFUSED, USAGE, client, fail, part
 from seed.commands.hardware_class import text_of as document
 from seed.commands.wishes import text_of
 
 app = typer.Typer(no_args_is_help=True, help="Kubernetes, or a swarm, on servers of yours.")
+app.command()(cluster_change.scale)
+app.command()(cluster_change.replace)
+app.command()(cluster_change.upgrade)
 app.command()(cluster_access.kubeconfig)
 app.command()(cluster_access.check)
 COLUMNS: Final = {
     "name": "CLUSTER", "whose": "PROJECT", "kind": "KIND", "version": "VERSION",
     "state": "STATE", "nodes": "NODES", "vip": "VIP", "detail": "NOW",
 }  # fmt: skip
-MEMBERS: Final = {
-    "name": "MEMBER", "node": "NODE", "address": "ADDRESS", "far": "STATE", "now": "NOW",
-}  # fmt: skip
 PLANNED: Final = {
     "name": "MEMBER", "node": "NODE", "address": "ADDRESS", "interface": "NIC", "where": "PLACE",
 }  # fmt: skip
-LOOK_SECONDS: Final = 1.0
-PATIENCE: Final = 300.0
-"""Seconds that Seed may be gone while a cluster is waited for."""
 GivenSecrets = Annotated[
     list[str] | None,
     typer.Option(metavar="NAME=FILE", help="What options of add-ons name; repeatable."),
@@ -58,7 +54,7 @@ def create(
     cluster = api.put(f"/clusters/{part(str(wish.get('name') or ''))}", wish)
     if wait:
         cluster = follow(api, cluster["id"], "ready", timeout)
-    _print(cluster, output)
+    printed(cluster, output)
 
 
 @app.command()
@@ -129,7 +125,7 @@ def shown(name: str, output: show.Output = show.Format.TABLE) -> None:
 
     Example: seed cluster show web
     """
-    _print(client().get(f"/clusters/{part(name)}"), output)
+    printed(client().get(f"/clusters/{part(name)}"), output)
 
 
 @app.command()
@@ -156,7 +152,7 @@ def release(
     cluster = api.post(f"/clusters/{cluster['id']}:release", body)
     if wait:
         cluster = follow(api, cluster["id"], "released", timeout)
-    _print(cluster, output)
+    printed(cluster, output)
 
 
 @app.command()
@@ -165,36 +161,7 @@ def undo(name: str, output: show.Output = show.Format.TABLE) -> None:
 
     Example: seed cluster undo web
     """
-    _print(client().post(f"/clusters/{part(name)}:undo"), output)
-
-
-def follow(api: Seed, identity: str, state: str, timeout: float) -> dict[str, Any]:
-    """Until it is in `state`. Raises Stuck, TooLong; Seed may be restarted meanwhile."""
-    deadline = time.monotonic() + timeout
-    seen = time.monotonic()
-    with err.status("...") as progress:
-        while True:
-            try:
-                cluster = dict(api.get(f"/clusters/{identity}"))
-                seen = time.monotonic()
-            except Unavailable:
-                if time.monotonic() > min(deadline, seen + PATIENCE):
-                    raise
-                time.sleep(LOOK_SECONDS)
-                continue
-            progress.update(f"{cluster['name']} {cluster['state']}: {show.cell(cluster['detail'])}")
-            if cluster["state"] == state:
-                return cluster
-            if cluster["problem"]:
-                raise Stuck(cluster["problem"], cluster["remedy"])
-            if cluster["ended_at"]:
-                raise Stuck(f"{cluster['name']} was released", "`seed cluster list --ended`")
-            if time.monotonic() > deadline:
-                raise TooLong(
-                    f"cluster {cluster['name']} is still {cluster['state']} after {timeout:.0f} s",
-                    f"`seed cluster show {cluster['name']}`",
-                )
-            time.sleep(LOOK_SECONDS)
+    printed(client().post(f"/clusters/{part(name)}:undo"), output)
 
 
 def _wish(
@@ -219,30 +186,3 @@ def _secret(word: str) -> tuple[str, str]:
     if not sign or not name or not path:
         fail("--secret is not NAME=FILE", "Write --secret ceph-key=./ceph.key.", USAGE)
     return name, text_of(Path(path))
-
-
-def _print(cluster: dict[str, Any], output: show.Format) -> None:
-    if output is not show.Format.TABLE:
-        show.one(cluster, output)
-        return
-    names = (
-        "name", "project", "kind", "version", "state", "since", "image", "network", "detail",
-        "problem", "remedy", "undo_until",
-    )  # fmt: skip
-    facts = {name: cluster.get(name) or None for name in names}
-    facts["api"] = f"{cluster['vip']}:{cluster['api_port']}"
-    show.fields(when.shown(facts, "since", "undo_until"))
-    if cluster["members"]:
-        show.out.print(show.group([_member(m) for m in cluster["members"]], MEMBERS))
-
-
-def _member(member: dict[str, Any]) -> dict[str, Any]:
-    """far: the claim's state until it is active, then how it joins."""
-    if member["claim_state"] != "active":
-        return member | {"far": member["claim_state"], "now": member["claim_detail"]}
-    lacks = f"lacks {member['missing']}" if member["missing"] else member["step_detail"]
-    if member["joined_at"] and member["step_state"] != "failed":
-        return member | {"far": "joined", "now": ""}
-    far = member["step_state"] or "booted"
-    now = ": ".join(filter(None, (member["step"], lacks)))
-    return member | {"far": far, "now": now}
