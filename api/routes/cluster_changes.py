@@ -5,7 +5,7 @@ Each verb has its plan: what it erases is named before, and it does that or noth
 
 from collections.abc import Callable
 from dataclasses import replace
-from typing import Annotated
+from typing import Annotated, Final
 
 from fastapi import APIRouter
 from pydantic import BaseModel, ConfigDict, Field, StrictInt
@@ -14,6 +14,7 @@ from api.auth import Anyone
 from api.parts import Here
 from api.roles import Caller
 from api.routes.clusters import ClusterOut, project_of, shown
+from provisioning import clusters
 from provisioning.cluster_changes import Clusters
 from provisioning.cluster_release import Shown
 from provisioning.cluster_rows import Cluster
@@ -24,6 +25,9 @@ from provisioning.plans import PlanOut
 router = APIRouter(tags=["clusters"])
 
 Plan = Annotated[str, Field(max_length=64)]
+SAID: Final = {
+    "scale-cluster": "Scale", "replace-member": "Replace a member of", "upgrade-cluster": "Upgrade",
+}  # fmt: skip
 Change = Callable[[Clusters], Cluster]
 
 
@@ -109,7 +113,9 @@ def _upgrade(name: str, ask: UpgradeAsk, caller: Caller) -> Change:
 
 
 def _planned(parts: Here, caller: Caller, name: str, verb: str, change: Change) -> PlanOut:
-    sentence = f"{verb.replace('-', ' ').capitalize()} of {name}"
+    with parts.store.read() as session:
+        cluster = clusters.find(session, project_of(caller), name).name
+    sentence = f"{SAID[verb]} cluster {cluster}"
     disks = parts.giving.disks(project_of(caller), name)
     try:
         change(replace(parts.clusters, agreed=parts.giving.shown(verb, disks)))

@@ -99,6 +99,12 @@ BODIES: MappingProxyType[Row, Any] = MappingProxyType(
         ("POST", "/v1/clusters/{name}:plan-release"): [None],
         ("POST", "/v1/clusters/{name}:release"): [{"plan": ""}, {"plan": "0" * 64}],
         ("POST", "/v1/clusters/{name}:undo"): [None],
+        ("POST", "/v1/clusters/{name}:plan-scale"): [{"workers": 0}, {"workers": 9}],
+        ("POST", "/v1/clusters/{name}:scale"): [{"workers": 0}, {"workers": 9}],
+        ("POST", "/v1/clusters/{name}:plan-replace"): [{"member": "canary-claim"}],
+        ("POST", "/v1/clusters/{name}:replace"): [{"member": "canary-claim"}],
+        ("POST", "/v1/clusters/{name}:plan-upgrade"): [{"image": "debian"}],
+        ("POST", "/v1/clusters/{name}:upgrade"): [{"image": "debian"}],
         ("POST", "/v1/clusters/{name}/certificates"): [{"csr": parted(a_request())[1]}],
         ("POST", "/v1/clusters/{name}/checks"): [None],
         ("POST", "/v1/claims/{name}:plan-release"): [None],
@@ -127,6 +133,8 @@ BODIES: MappingProxyType[Row, Any] = MappingProxyType(
     }
 )
 REFUSED_ONLY = {
+    ("POST", "/v1/clusters/{name}:plan-replace"): "its cluster has no member",
+    ("POST", "/v1/clusters/{name}:replace"): "its cluster has no member",
     ("DELETE", "/v1/sessions/current"): "a token is no session",
     ("PUT", "/v1/users/{name}/password"): "the caller is no user",
     ("GET", "/v1/users/{name}"): "the caller is no user",

@@ -184,3 +184,72 @@ def test_nodes_of_clusters_are_left_out_of_the_table_of_claims(place: Place) -> 
     assert "3 more are nodes of clusters" in " ".join(text.split())
     found = place.json("claim", "list")
     assert {claim["cluster"] for claim in found} == {"web"}
+
+
+def ready(place: Place, **told: Any) -> None:
+    place.json("cluster", "create", place.wish(**told))
+    rounds(place.house, ClusterState.BOOTSTRAPPING)
+    for member in place.house.rows(Member):
+        tell(place.house, member)
+    place.house.reconciler._cluster(cluster(place.house).id)
+    assert cluster(place.house).state is ClusterState.READY
+
+
+def test_it_grows_without_a_question_and_shrinks_with_one(place: Place) -> None:
+    ready(place)
+    code, text = place.seed("cluster", "scale", "web", "--workers", "3")
+    assert code == 0, text
+    assert "nothing is erased" in " ".join(text.split())
+    shown = place.json("cluster", "show", "web")
+    assert [m["name"] for m in shown["members"]][-1] == "web-worker-2"
+    assert not shown["settled"]
+    code, text = place.seed("cluster", "scale", "web", "--workers", "1", told="1\n")
+    assert code == 1
+    assert "the disks of 2 node(s) are erased" in " ".join(text.split())
+    assert cluster(place.house).spec["workers"]["count"] == 3, "nothing was done"
+    code, text = place.seed("cluster", "scale", "web", "--workers", "1", told="2\n")
+    assert code == 0, text
+    assert cluster(place.house).spec["workers"]["count"] == 1
+
+
+def test_a_smaller_size_without_its_plan_is_refused(place: Place) -> None:
+    ready(place)
+    from seed.commands.door import client
+
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in place.env.items():
+            patch.setenv(name, value)
+        with pytest.raises(Exception, match="no such plan"):
+            client().post("/clusters/web:scale", {"workers": 1})
+    assert cluster(place.house).spec["workers"]["count"] == 2
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        (("scale", "web", "--control", "2"), "control.count"),
+        (("scale", "web", "--workers", "9"), "workers"),
+        (("scale", "web"), "neither --workers nor --control"),
+        (("replace", "web", "web-worker-7"), "web-worker-7"),
+        (("upgrade", "web"), "neither --version nor --image"),
+        (("scale", "other", "--workers", "1"), "there is no cluster 'other'"),
+    ],
+)
+def test_what_cannot_be_changed_so_is_refused(
+    place: Place, words: tuple[str, ...], sentence: str
+) -> None:
+    ready(place)
+    before = cluster(place.house).spec
+    code, text = place.seed("cluster", *words, "--yes")
+    assert code != 0, text
+    assert sentence in " ".join(text.split())
+    assert cluster(place.house).spec == before
+
+
+def test_a_member_is_replaced_once_its_disk_was_named(place: Place) -> None:
+    ready(place)
+    code, text = place.seed("cluster", "replace", "web", "web-worker-0", told="1\n")
+    assert code == 0, text
+    assert "the disks of 1 node(s) are erased" in " ".join(text.split())
+    names = [m["name"] for m in place.json("cluster", "show", "web")["members"]]
+    assert names == ["web-control-0", "web-worker-0", "web-worker-1", "web-worker-2"]

@@ -18,6 +18,7 @@ from sqlmodel import select
 from api.parts import Parts
 from api.roles import Role
 from provisioning.cluster_rows import Cluster, ClusterCheck, KubeCertificate, Member
+from provisioning.cluster_spec import ClusterSpec
 from provisioning.fabric import Layout, Network
 from provisioning.hardware import Inventory, Nic
 from provisioning.hooks import Webhook
@@ -265,9 +266,11 @@ def _others() -> list[Any]:
 
 def _clusters() -> list[Any]:
     """Each project's, with what was asked of it; the other project's has a member."""
-    spec = {
-        "kind": "swarm", "image": "debian", "api": {"network": "grove"}, "control": {"count": 1},
+    told = {
+        "name": "x", "kind": "swarm", "image": "debian", "api": {"network": "grove"},
+        "control": {"count": 1, "layout": "grove"}, "ssh_keys": ["ssh-ed25519 AAAA own"],
     }  # fmt: skip
+    spec = ClusterSpec.model_validate(told).model_dump(mode="json")
     own = Cluster(
         name="own-cluster", project=OWN, network="grove", vip="10.88.0.9",
         spec=spec | {"name": OWN},
