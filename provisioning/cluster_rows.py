@@ -14,6 +14,7 @@ from provisioning.states import ClusterState, MemberGoal, Parting
 class Cluster(SQLModel, table=True):
     """spec: a ClusterSpec. version: what runs; empty: nothing yet. vip: of its API, bare.
 
+    bundle: what it is made of, as cluster_bundles.py keeps it; empty: nothing.
     sealed: its kind's secrets, to the reconciler's key; made by the reconciler, once. changes: how
     often somebody wanted it otherwise. revision: of its image and version: members that have an
     older one are to be replaced.
@@ -32,9 +33,11 @@ class Cluster(SQLModel, table=True):
     released: bool = False  # a person wants it gone
     changes: int = 0
     revision: int = 0
+    undo_until: datetime | None = stored_time(default=None)
     network: str
     vip: str
     version: str = ""
+    bundle: dict[str, Any] = stored_json(default={})
     sealed: bytes = Field(default=b"", sa_column=Column(LargeBinary, nullable=False))
     created_at: datetime = stored_time(default_factory=now)
     state: ClusterState = ClusterState.CLAIMING

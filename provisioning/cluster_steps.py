@@ -6,13 +6,14 @@ from dataclasses import dataclass
 from sqlmodel import Session, select
 
 from provisioning import clusters, holders
+from provisioning.claim_changes import GONE
 from provisioning.cluster_rolling import Parted, Rolling, silent
 from provisioning.cluster_rows import Cluster, Member, MemberValue
 from provisioning.memberships import sealed_for
 from provisioning.models import Claim, now
 from provisioning.outcome import Done, Stuck, Wait
 from provisioning.parts import Parts
-from provisioning.states import ClaimState, ClusterState, MemberGoal, Wanted
+from provisioning.states import ClaimState, ClusterState, MemberGoal
 from provisioning.store import record
 
 S = ClusterState
@@ -35,7 +36,7 @@ class Clustering:
     parts: Parts
 
     def step(self, cluster: Cluster) -> Outcome:
-        if cluster.released and cluster.state is not S.RELEASING:
+        if cluster.released and cluster.state not in (S.RELEASING, S.RELEASED):
             return On(S.RELEASING)
         match cluster.state:
             case S.CLAIMING:
@@ -55,6 +56,11 @@ class Clustering:
 
     def _seal(self, cluster: Cluster) -> Outcome:
         """Secrets are made once: a life that was killed in between made none that anybody has."""
+        if self.parts.answers(cluster.vip, cluster.spec["api"]["port"]):
+            return Stuck(
+                f"api.vip: {cluster.vip} answers already, somebody has it; no disk was touched",
+                f"seed network reserve {cluster.network} ADDRESS, then release and create it anew",
+            )
         with self.parts.store.write() as session:
             row = session.get_one(Cluster, cluster.id)
             if not row.sealed:
@@ -103,19 +109,17 @@ class Clustering:
         return Stuck("; ".join(bad[:MANY]), f"seed cluster show {cluster.name}") if bad else Done()
 
     def _release(self, cluster: Cluster) -> Outcome:
-        """Each claim is wanted gone; the undo window was the cluster's own."""
+        """Its claims have the wish already; a member's token is good until its disks are not."""
         with self.parts.store.write() as session:
+            if not session.get_one(Cluster, cluster.id).released:  # taken back
+                return On(S.DEPLOYING)
             pairs = _claims(session, cluster, leaving=True)
             for member, claim in pairs:
-                if claim.wanted is not Wanted.RELEASED:
-                    claim.wanted, claim.undo_until = Wanted.RELEASED, None
-                    session.add(claim)
-                if member.goal is not MemberGoal.GONE:
+                if claim.state in GONE and member.goal is not MemberGoal.GONE:
                     member.goal, member.token_hash = MemberGoal.GONE, ""
                     session.add(member)
-            late = [member.name for member, claim in pairs if claim.ended_at is None]
-            if late:
-                return Wait(f"releasing {_some(late)}")
+            if late := _going(pairs):
+                return late
             for member, _claim in pairs:
                 member.ended_at = now()
                 session.add(member)
@@ -126,7 +130,8 @@ class Clustering:
             row = session.get_one(Cluster, cluster.id)
             row.sealed = b""
             session.add(row)
-            holders.release(session, row.network, row.vip, "seed")
+            if not row.spec["api"]["vip"]:  # else somebody made it before
+                holders.free_vip(session, row.network, row.vip, "seed")
         return On(S.RELEASED)
 
     def write(self, seen: Cluster, outcome: Outcome) -> None:
@@ -155,6 +160,15 @@ def _claims(
         (m, session.get_one(Claim, m.claim_id))
         for m in rows if leaving or m.goal is not MemberGoal.LEAVING
     ]  # fmt: skip
+
+
+def _going(pairs: list[tuple[Member, Claim]]) -> Outcome | None:
+    """Whose node is not free yet; None: all are."""
+    for member, claim in pairs:
+        if claim.problem:
+            return Stuck(f"{member.name}: {claim.problem}", claim.remedy)
+    late = [member.name for member, claim in pairs if claim.ended_at is None]
+    return Wait(f"releasing {_some(late)}") if late else None
 
 
 def _told(outcome: Outcome) -> tuple[str, str, str]:

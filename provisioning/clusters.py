@@ -4,23 +4,39 @@ A cluster is claims of one node each (ADR 0043). All of them are written in one 
 cluster, or none.
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
 from ipaddress import ip_address, ip_network
+from pathlib import Path
 from typing import Any, NoReturn
+from uuid import UUID
 
+from pydantic import ValidationError
+from sqlalchemy import or_
 from sqlmodel import Session, col, func, select
 
-from provisioning import addressing, fabric_rules, holders, kinds, plugins, seats
+from provisioning import (
+    cluster_bundles,
+    fabric_rules,
+    holders,
+    kinds,
+    plugins,
+    seats,
+)
+from provisioning.bundle import Bundle
+from provisioning.claim_changes import uuid_of
 from provisioning.claims import Desk
 from provisioning.cluster_rows import Cluster, Member
 from provisioning.cluster_spec import ClusterSpec
-from provisioning.errors import Conflict, Invalid, NotFound
+from provisioning.errors import Conflict, Invalid, NoCapacity, NotFound, SeedError
 from provisioning.kinds import ClusterFacts, Fault, Kind, MemberFacts
 from provisioning.layout_doc import layout_of, tagged, vlan_name
-from provisioning.models import Bmc, Claim, Hold
+from provisioning.models import Address, Bmc, Claim, Hold
 from provisioning.network_doc import WIRE, NetworkDoc
 from provisioning.networks import networks
+from provisioning.states import AddressKind
 from provisioning.store import Store, record
 
 RULES = {
@@ -30,6 +46,10 @@ RULES = {
 """What a kind calls it -> what the spec does."""
 
 
+GROUPS = {"control": "control", "worker": "workers"}
+"""Role -> its group in the spec."""
+
+
 @cache
 def known() -> dict[str, Kind]:
     return plugins.load(kinds)
@@ -37,10 +57,11 @@ def known() -> dict[str, Kind]:
 
 @dataclass(frozen=True)
 class Clusters:
-    """Where clusters are asked for. desk: where their claims are."""
+    """Where clusters are asked for. desk: where their claims are. bundles: the folder of all."""
 
     store: Store
     desk: Desk
+    bundles: Path | None = None
 
     def create(
         self, spec: ClusterSpec, project: str, who: str, insider: bool = False
@@ -50,36 +71,52 @@ class Clusters:
         Raises Invalid for what its kind cannot do, naming the field; NotFound (image, network),
         Conflict (name, quota, VIP), NoCapacity. No server is touched by it.
         """
+        with self.store.read() as session:
+            there = living(session, project, spec.name)
+        bundle = None if there else self._bundle(spec)
         with self.store.write() as session:
             same = living(session, project, spec.name)
             if same is not None:
                 return _same_spec(same, spec), False
-            cluster, _ = self._write(session, spec, project, who, insider)
+            cluster, _ = self._write(session, spec, project, who, insider, bundle)
             return cluster, True
 
     def plan(
         self, spec: ClusterSpec, project: str, who: str, insider: bool = False
     ) -> ClusterFacts:
         """What `create` would make of it now. Nothing is written; raises as `create` does."""
+        bundle = self._bundle(spec)
         with self.store.write() as session:
-            _, facts = self._write(session, spec, project, who, insider)
+            _, facts = self._write(session, spec, project, who, insider, bundle)
             session.rollback()
         return facts
 
+    def _bundle(self, spec: ClusterSpec) -> Bundle | None:
+        """Outside of any transaction: it may read gigabytes."""
+        _kind(spec)
+        cluster_bundles.check_options(spec)
+        return cluster_bundles.choose(self.bundles, spec.bundle, spec.kind, spec.version)
+
     def _write(
-        self, session: Session, spec: ClusterSpec, project: str, who: str, insider: bool
-    ) -> tuple[Cluster, ClusterFacts]:
+        self, session: Session, spec: ClusterSpec, project: str, who: str, insider: bool,
+        bundle: Bundle | None,
+    ) -> tuple[Cluster, ClusterFacts]:  # fmt: skip
         kind = _kind(spec)
+        cluster_bundles.check_there(self.bundles, spec, bundle)
         _check_network(session, spec)
-        vip = holders.vip(session, spec.api.network, spec.api.vip or spec.name, "", who)
         cluster = Cluster(
             name=spec.name, project=project, asked_by=who, spec=spec.model_dump(mode="json"),
-            network=spec.api.network, vip=vip.address,
+            network=spec.api.network, vip="", bundle=cluster_bundles.kept(bundle),
         )  # fmt: skip
+        cluster.vip = _vip(session, spec, cluster.id, who)
         session.add(cluster)
         session.flush()
         for role, group in (("control", spec.control), ("worker", spec.workers)):
             self.add_members(session, cluster, role, group.count, who, insider)
+        if bundle:
+            refs = {g.image or spec.image for g in (spec.control, spec.workers) if g.count}
+            images = [self.desk.image(session, ref, insider) for ref in sorted(refs)]
+            cluster_bundles.check_architecture(bundle, images)
         facts = facts_of(session, cluster)
         if faults := kind.faults(facts):
             refuse(faults)
@@ -104,13 +141,14 @@ class Clusters:
         begin = next_number(session, cluster, role)
         names = [f"{spec.name}-{role}-{begin + n}" for n in range(count)]
         asked = group.model_copy(update={"count": count})
-        wish = asked.wish(f"{spec.name}-{role}", spec.image, spec.ssh_keys)
-        claims = self.desk.request_each(session, wish, names, cluster.project, who, insider)
+        with _of(GROUPS[role]):
+            wish = asked.wish(spec.name, spec.image, spec.ssh_keys)
+            claims = self.desk.request_each(session, wish, names, cluster.project, who, insider)
         for number, claim in enumerate(claims, begin):
             session.add(
                 Member(
                     cluster_id=cluster.id, claim_id=claim.id, role=role, number=number,
-                    name=claim.name, version=cluster.version or spec.version,
+                    name=claim.name, version=version_of(cluster),
                     revision=cluster.revision,
                 )
             )  # fmt: skip
@@ -126,14 +164,19 @@ def living(session: Session, project: str, name: str) -> Cluster | None:
 
 
 def find(session: Session, project: str | None, name: str) -> Cluster:
-    """By name, the living one first. project None sees all."""
-    query = select(Cluster).where(Cluster.name == name)
+    """By name (the living one first) or id. project None sees all."""
+    query = select(Cluster).where(or_(col(Cluster.name) == name, col(Cluster.id) == uuid_of(name)))
     if project is not None:
         query = query.where(Cluster.project == project)
     rows = session.exec(query.order_by(col(Cluster.created_at).desc())).all()
     rows = [row for row in rows if row.ended_at is None] or list(rows)
     if not rows:
-        raise NotFound(f"there is no cluster {name!r}", "See yours: `seed claim list`.")
+        raise NotFound(f"there is no cluster {name!r}", "See yours: `seed cluster list`.")
+    if len({row.project for row in rows}) > 1 and not any(str(row.id) == name for row in rows):
+        raise Conflict(
+            f"more than one cluster is named {name}",
+            "Say which by its id: `seed cluster list -o json`.",
+        )
     return rows[0]
 
 
@@ -150,13 +193,18 @@ def next_number(session: Session, cluster: Cluster, role: str) -> int:
     return 0 if last is None else last + 1
 
 
+def version_of(cluster: Cluster) -> str:
+    """Of what its members are made, or are to be made; empty: what their image has."""
+    return str(cluster.version or cluster.spec["version"] or cluster_bundles.version_of(cluster))
+
+
 def facts_of(
-    session: Session, cluster: Cluster, gateway_url: str = "", role: str = ""
+    session: Session, cluster: Cluster, gateway_url: str = "", wire_url: str = "", role: str = ""
 ) -> ClusterFacts:
     """What its kind is told, as far as it is known: addresses are, from the moment of the hold.
 
-    role: only members of it. Who waits for a node, because Ironic refused the one it had, is none
-    yet.
+    gateway_url, wire_url: https:// and http://ADDRESS of the provisioning wire. role: only members
+    of it. Who waits for a node, because Ironic refused the one it had, is none yet.
     """
     spec = ClusterSpec.model_validate(cluster.spec)
     nets = networks(session)
@@ -165,14 +213,24 @@ def facts_of(
     held = session.exec(select(Hold).where(col(Hold.claim_id).in_(ids))).all()
     holds = {hold.claim_id: hold for hold in held}
     return ClusterFacts(
-        id=str(cluster.id), name=cluster.name, version=cluster.version or spec.version,
+        id=str(cluster.id), name=cluster.name,
+        version=version_of(cluster),
         vip=cluster.vip, api_port=spec.api.port, pod_cidr=spec.pods, service_cidr=spec.services,
-        dns_domain=spec.dns_domain, options=dict(spec.options), gateway_url=gateway_url,
+        dns_domain=spec.dns_domain, gateway_url=gateway_url,
+        bundle_url=cluster_bundles.url_of(cluster, wire_url),
+        options=cluster_bundles.options_of(cluster, spec.options),
         members=tuple(
             _facts(session, spec, row, row.id == rows[0].id, holds[row.claim_id], nets)
             for row in rows if row.claim_id in holds
         ),
     )  # fmt: skip
+
+
+def address_in(session: Session, claim_id: UUID, network: str) -> str:
+    """Bare; empty: the claim's node has none there."""
+    query = select(Address).where(Address.claim_id == claim_id, Address.network == network)
+    row = session.exec(query.where(Address.kind == AddressKind.NODE)).first()
+    return row.address if row else ""
 
 
 def _facts(
@@ -186,14 +244,7 @@ def _facts(
     claim = session.get_one(Claim, row.claim_id)
     bmc = session.exec(select(Bmc).where(Bmc.node_uuid == hold.node_uuid)).one()
     group = spec.control if row.role == "control" else spec.workers
-    address = next(
-        (
-            a.address
-            for a in addressing.of_node(session, hold.node_uuid)
-            if a.network == spec.api.network and a.claim_id == claim.id
-        ),
-        "",
-    )
+    address = address_in(session, claim.id, spec.api.network)
     place = seats.places(session, [bmc]).get(hold.node_uuid)
     labels = {"class": claim.resource_class} | dict(group.node_labels)
     if place:
@@ -226,6 +277,43 @@ def _interface(claim: Claim, network: str, net: NetworkDoc) -> str:
 
 
 # --- refusals -------------------------------------------------------------------------------------
+
+
+def _vip(session: Session, spec: ClusterSpec, identity: UUID, who: str) -> str:
+    """The one that is named, if no other cluster has it; else a new one. It tells no stranger
+    whose it is: claimers see the VIPs of a network."""
+    network, name = spec.api.network, spec.api.vip
+    if not name:
+        return holders.vip(session, network, f"cluster-{identity.hex[:12]}", "", who).address
+    query = select(Address).where(Address.network == network, Address.kind == AddressKind.VIP)
+    row = session.exec(query.where(Address.label == name)).first()
+    if row is None:
+        raise NotFound(
+            f"api.vip: {network} has no VIP {name!r}",
+            f"Leave it out, and one is taken; else see them: `seed network show {network}`.",
+        )
+    query_other = select(Cluster).where(Cluster.vip == row.address, Cluster.network == network)
+    if session.exec(query_other.where(col(Cluster.ended_at).is_(None))).first():
+        raise Conflict(
+            f"api.vip: another cluster has {name}", "Leave it out, and a new one is taken."
+        )
+    return row.address
+
+
+@contextmanager
+def _of(group: str) -> Iterator[None]:
+    """What is refused within is of this group of the spec."""
+    try:
+        yield
+    except ValidationError as problem:
+        error = problem.errors(include_url=False, include_context=False)[0]
+        field = ".".join(str(word) for word in (group, *error["loc"]))
+        raise Invalid(f"{field}: {error['msg']}", "See `seed cluster create --help`.") from problem
+    except SeedError as problem:
+        problem.args = (f"{group}: {problem}",)
+        if isinstance(problem, NoCapacity):  # a cluster does not wait in the queue
+            problem.remedy = "Ask for fewer, or see why: `seed claim explain`."
+        raise
 
 
 def _kind(spec: ClusterSpec) -> Kind:
@@ -277,6 +365,6 @@ def _same_spec(cluster: Cluster, spec: ClusterSpec) -> Cluster:
     if differs:
         raise Conflict(
             f"a cluster named {cluster.name} lives already and differs in {', '.join(differs)}",
-            "Choose another name.",
+            f"Choose another name, or change that one: `seed cluster show {cluster.name}`.",
         )
     return cluster
