@@ -588,6 +588,17 @@ def test_a_value_is_bytes_and_no_json(http: TestClient, parts: Parts) -> None:
     assert http.post("/v1/members", content=b"\0", headers=mine).status_code == 400
 
 
+def test_a_member_gets_its_orders_and_a_stranger_none(http: TestClient, parts: Parts) -> None:
+    a_cluster(parts.store, {ADDRESS: "of-a-member"})
+    path, token = "/v1/members/orders", {"Authorization": "Bearer of-a-member"}
+    answer = http.get(path, headers={"X-Real-IP": ADDRESS, **token})
+    nothing = {"goal": "joined", "drain": [], "forget": [], "files": {}}
+    assert (answer.status_code, answer.json()) == (200, nothing)
+    assert http.get(path, headers={"X-Real-IP": ADDRESS}).status_code == 401
+    assert http.get(path, headers={"X-Real-IP": OTHER_ADDRESS, **token}).status_code == 401
+    assert http.get(path, headers={"X-Real-IP": ADDRESS, **token}).status_code == 401, "it ended"
+
+
 # --- phone-home ---------------------------------------------------------------------------------
 
 
