@@ -13,8 +13,10 @@ from pydantic import ValidationError
 from sqlmodel import Session
 
 from provisioning import cluster_bundles, clusters
+from provisioning.bundle import Bundle
 from provisioning.cluster_rows import Cluster, Member
 from provisioning.cluster_spec import ClusterSpec
+from provisioning.clusters import GROUPS
 from provisioning.errors import Conflict, Invalid, NoCapacity, NotFound
 from provisioning.models import Claim, now
 from provisioning.states import ClusterState, MemberGoal, Parting
@@ -22,8 +24,6 @@ from provisioning.store import record
 
 S = ClusterState
 UP = (S.READY, S.DEGRADED)
-GROUPS = {"control": "control", "worker": "workers"}
-"""A member's role -> its group in the spec."""
 SILENCE: Final = timedelta(minutes=5)
 """Who asks for no orders for so long is not there."""
 
@@ -66,6 +66,7 @@ class Clusters(clusters.Clusters):
             if spec == old:
                 return cluster
             before = staying(session, cluster)
+            cluster.spec = spec.model_dump(mode="json")
             self._resize(session, cluster, "control", spec.control.count, who, insider)
             self._resize(session, cluster, "worker", spec.workers.count, who, insider)
             _no_faults(session, cluster)
@@ -108,7 +109,8 @@ class Clusters(clusters.Clusters):
             self.agreed(session, cluster, gone)
             if not members or count == cluster.spec["workers"]["count"]:
                 return cluster
-            _respecified(cluster, {"workers": {**cluster.spec["workers"], "count": count}})
+            spec = _respecified(cluster, {"workers": {**cluster.spec["workers"], "count": count}})
+            cluster.spec = spec.model_dump(mode="json")
             _changed(session, cluster, who, "shrunk", ", ".join(members))
             return cluster
 
@@ -156,18 +158,23 @@ class Clusters(clusters.Clusters):
         if not (version or image):
             raise Invalid("version: neither a version nor an image is given", "Say one of them.")
         with self.store.read() as session:
-            seen = _changeable(session, project, name)
-        bundle = cluster_bundles.choose_anew(self.bundles, seen, version) if version else None
+            cluster = _changeable(session, project, name)
+            spec = _aimed(session, cluster, version, image)
+            now_is = clusters.version_of(cluster)
+        bundle = cluster_bundles.choose(
+            self.bundles, spec.bundle, spec.kind, version or (now_is if spec.bundle else "")
+        )
         with self.store.write() as session:
             cluster = _changeable(session, project, name)
             _not_while(cluster, S.CLAIMING, S.DEPLOYING, S.BOOTSTRAPPING)
-            self._aim(session, cluster, version, image, insider)
-            if bundle:
-                spec = _respecified(cluster, {"bundle": bundle.ref})
-                cluster_bundles.check_there(self.bundles, spec, bundle)
-                cluster.bundle = cluster_bundles.kept(bundle, self.bundles)
-            if self._is_there(session, cluster, insider):
+            spec = _aimed(session, cluster, version, image)
+            self._look(session, spec, bundle, insider)
+            if self._is_there(session, cluster, spec, version or now_is, insider):
                 return cluster
+            cluster.spec = spec.model_dump(mode="json")
+            if version:
+                cluster.version = version if cluster.version else ""
+                cluster.bundle = cluster_bundles.kept(bundle, self.bundles)
             before = staying(session, cluster)
             cluster.revision += 1
             _begin_anew(session, cluster)
@@ -178,29 +185,23 @@ class Clusters(clusters.Clusters):
             _changed(session, cluster, who, "upgrade-asked", " ".join(words))
             return cluster
 
-    def _aim(
-        self, session: Session, cluster: Cluster, version: str, image: str, insider: bool
+    def _look(
+        self, session: Session, spec: ClusterSpec, bundle: Bundle | None, insider: bool
     ) -> None:
-        told: dict[str, Any] = {"version": version} if version else {}
-        if image:
-            none = {group: {**cluster.spec[group], "image": ""} for group in GROUPS.values()}
-            told |= {"image": image, **none}
-        spec = _respecified(cluster, told)
-        if version:
-            kind = clusters.known()[spec.kind]
-            for was in sorted({m.version for m in clusters.members(session, cluster)} - {""}):
-                if fault := kind.skew(was, version):
-                    raise Invalid(f"version: {fault.sentence}", fault.remedy)
-            cluster.version = version if cluster.version else ""
-        for wanted in {spec.image, spec.control.image, spec.workers.image} - {""}:
-            try:
-                self.desk.image(session, wanted, insider)
-            except NotFound as problem:
-                raise NotFound(f"image: {problem}", problem.remedy) from problem
+        """At what its members are to be made of."""
+        cluster_bundles.check_there(self.bundles, spec, bundle)
+        refs = {g.image or spec.image for g in (spec.control, spec.workers) if g.count}
+        try:
+            images = [self.desk.image(session, ref, insider) for ref in sorted(refs)]
+        except NotFound as problem:
+            raise NotFound(f"image: {problem}", problem.remedy) from problem
+        if bundle:
+            cluster_bundles.check_architecture(bundle, images)
 
-    def _is_there(self, session: Session, cluster: Cluster, insider: bool) -> bool:
+    def _is_there(
+        self, session: Session, cluster: Cluster, spec: ClusterSpec, version: str, insider: bool
+    ) -> bool:
         """Has each member this version and this image already?"""
-        spec = ClusterSpec.model_validate(cluster.spec)
         groups = {"control": spec.control, "worker": spec.workers}
         images = {
             role: self.desk.image(session, group.image or spec.image, insider)
@@ -209,7 +210,7 @@ class Clusters(clusters.Clusters):
         for member in staying(session, cluster):
             claim, wanted = session.get_one(Claim, member.claim_id), images[member.role]
             has = (claim.image.partition(":")[0], claim.image_version, member.version)
-            if has != (wanted.name, wanted.version, cluster.version or spec.version):
+            if has != (wanted.name, wanted.version, version):
                 return False
         return True
 
@@ -280,7 +281,23 @@ def _respecified(cluster: Cluster, told: dict[str, Any]) -> ClusterSpec:
         raise Invalid(
             f"{where}: {says}" if where else says, f"See `seed cluster show {cluster.name}`."
         ) from None
-    cluster.spec = spec.model_dump(mode="json")
+    return spec
+
+
+def _aimed(session: Session, cluster: Cluster, version: str, image: str) -> ClusterSpec:
+    """Its spec as an upgrade would have it; Invalid for a skew that its kind forbids."""
+    told: dict[str, Any] = {}
+    if version:
+        name, _, _ = cluster.spec["bundle"].partition(":")
+        told |= {"version": version, "bundle": name}
+    if image:
+        none = {group: {**cluster.spec[group], "image": ""} for group in GROUPS.values()}
+        told |= {"image": image, **none}
+    spec = _respecified(cluster, told)
+    kind = clusters.known()[spec.kind]
+    for was in sorted({m.version for m in clusters.members(session, cluster)} - {""}):
+        if version and (fault := kind.skew(was, version)):
+            raise Invalid(f"{fault.field}: {fault.sentence}", fault.remedy)
     return spec
 
 

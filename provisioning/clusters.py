@@ -174,7 +174,7 @@ class Clusters:
             session.add(
                 Member(
                     cluster_id=cluster.id, claim_id=claim.id, role=role, number=number,
-                    name=claim.name, version=cluster.version or spec.version,
+                    name=claim.name, version=version_of(cluster),
                     revision=cluster.revision,
                 )
             )  # fmt: skip
@@ -219,6 +219,11 @@ def next_number(session: Session, cluster: Cluster, role: str) -> int:
     return 0 if last is None else last + 1
 
 
+def version_of(cluster: Cluster) -> str:
+    """Of what its members are made, or are to be made; empty: what their image has."""
+    return str(cluster.version or cluster.spec["version"] or cluster_bundles.version_of(cluster))
+
+
 def facts_of(
     session: Session, cluster: Cluster, gateway_url: str = "", wire_url: str = "", role: str = ""
 ) -> ClusterFacts:
@@ -235,7 +240,7 @@ def facts_of(
     holds = {hold.claim_id: hold for hold in held}
     return ClusterFacts(
         id=str(cluster.id), name=cluster.name,
-        version=cluster.version or spec.version or cluster_bundles.version_of(cluster),
+        version=version_of(cluster),
         vip=cluster.vip, api_port=spec.api.port, pod_cidr=spec.pods, service_cidr=spec.services,
         dns_domain=spec.dns_domain, gateway_url=gateway_url,
         bundle_url=cluster_bundles.url_of(cluster, wire_url),

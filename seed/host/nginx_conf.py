@@ -14,6 +14,7 @@ GATEWAY_ROUTES = (
     ("POST", "= /v1/phone-home"),
     ("GET", '~ "^/v1/parts/[A-Za-z0-9_-]{43}$"'),
     ("POST", "= /v1/members"),
+    ("GET", "= /v1/members/orders"),
     ("GET|PUT", '~ "^/v1/members/values/[a-z0-9.-]{1,63}$"'),
 )
 

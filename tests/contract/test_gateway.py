@@ -122,6 +122,7 @@ def test_exactly_these_routes() -> None:
         ("POST", "/v1/phone-home"),
         ("GET", "/v1/parts/{token}"),
         ("POST", "/v1/members"),
+        ("GET", "/v1/members/orders"),
         ("PUT", "/v1/members/values/{name}"),
         ("GET", "/v1/members/values/{name}"),
     }
@@ -585,6 +586,17 @@ def test_a_value_is_bytes_and_no_json(http: TestClient, parts: Parts) -> None:
     report = {"cluster": "web", "member": "web-worker-0", "step": "init", "state": "running"}
     assert http.post("/v1/members", json=report, headers=mine).status_code == 204
     assert http.post("/v1/members", content=b"\0", headers=mine).status_code == 400
+
+
+def test_a_member_gets_its_orders_and_a_stranger_none(http: TestClient, parts: Parts) -> None:
+    a_cluster(parts.store, {ADDRESS: "of-a-member"})
+    path, token = "/v1/members/orders", {"Authorization": "Bearer of-a-member"}
+    answer = http.get(path, headers={"X-Real-IP": ADDRESS, **token})
+    nothing = {"goal": "joined", "drain": [], "forget": [], "files": {}}
+    assert (answer.status_code, answer.json()) == (200, nothing)
+    assert http.get(path, headers={"X-Real-IP": ADDRESS}).status_code == 401
+    assert http.get(path, headers={"X-Real-IP": OTHER_ADDRESS, **token}).status_code == 401
+    assert http.get(path, headers={"X-Real-IP": ADDRESS, **token}).status_code == 401, "it ended"
 
 
 # --- phone-home ---------------------------------------------------------------------------------

@@ -31,8 +31,8 @@ TOKEN = "member-token-0123456789abcdef"
 class Gateway:
     """status: of each report; raw: said in place of an answer. values: as PUT, by path.
 
-    orders: of whoever asks; None: there are none. folder: of its certificate. answers: clear, it
-    thinks about reports.
+    orders: of whoever asks; None: there are none. orders_of: by the address that asks. folder: of
+    its certificate. answers: clear, it thinks about reports.
     """
 
     address: str
@@ -46,6 +46,7 @@ class Gateway:
     came: list[float] = field(default_factory=list)
     values: dict[str, bytes] = field(default_factory=dict)
     orders: dict[str, Any] | None = None
+    orders_of: dict[str, dict[str, Any]] = field(default_factory=dict)
     asked: list[tuple[str, str]] = field(default_factory=list)
     answers: threading.Event = field(default_factory=threading.Event)
 
@@ -107,7 +108,7 @@ class Handler(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         self.body()
         if self.path == "/v1/members/orders":
-            told = self.gateway.orders
+            told = self.gateway.orders_of.get(self.client_address[0], self.gateway.orders)
             self.answer(404 if told is None else 200, json.dumps(told).encode())
             return
         found = self.gateway.values.get(self.path)

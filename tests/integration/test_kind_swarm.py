@@ -10,7 +10,7 @@ import runpy
 import subprocess
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +34,8 @@ WORKER = MemberFacts(
 FACTS = ClusterFacts(
     "c1", "web", "", "", 6443, "10.244.0.0/16", "10.96.0.0/16", "cluster.local", (MANAGER, WORKER)
 )
+FAST = {"check_seconds": 1, "orders_seconds": 0.5}
+SECOND = replace(MANAGER, name="web-d", first=False, node_uuid="uuid-d", address="172.22.0.4/24")
 SYSTEMCTL = """\
 #!/bin/sh
 [ "$*" = "enable --now docker.service" ] || exit 1
@@ -49,7 +51,7 @@ mount --bind {folder}/run /run
 mount --bind {folder}/lib /var/lib
 mount -t overlay -o lowerdir=/etc,upperdir={folder}/etc,workdir={folder}/work overlay /etc
 mount -t overlay -o lowerdir={root}/usr/sbin:/usr/sbin overlay /usr/sbin
-exec python3 /etc/seed-member/member.py
+while :; do python3 /etc/seed-member/member.py || :; done
 """
 
 
@@ -94,13 +96,18 @@ class Rack:
     docker: Unpacked
     gateway: Gateway
     secrets: dict[str, str]
+    facts: ClusterFacts = FACTS
 
     def lay(self, folder: Path, member: MemberFacts) -> None:
-        made = PLUGIN.files(FACTS, member, self.secrets)
+        facts = self.facts
+        made = PLUGIN.files(facts, member, self.secrets)
+        changes = on_node.Changes(
+            PLUGIN.drain(facts, member), PLUGIN.leave(facts, member), PLUGIN.forget(facts, member)
+        )
         _, own = on_node.member(
-            self.gateway.url, TOKEN, self.gateway.ca, FACTS.id, member.name,
-            PLUGIN.steps(FACTS, member), PLUGIN.check(FACTS, member),
-            [part.path for part in made if not part.mode & 0o077],
+            self.gateway.url, TOKEN, self.gateway.ca, facts.id, member.name,
+            PLUGIN.steps(facts, member), PLUGIN.check(facts, member),
+            [part.path for part in made if not part.mode & 0o077], changes,
         )  # fmt: skip
         for name in ("run", "lib", "work", "etc"):
             (folder / name).mkdir(parents=True)
@@ -110,7 +117,7 @@ class Rack:
             path.write_bytes(part.content)
             path.chmod(part.mode)
         path = folder / "etc/seed-member/member.json"
-        path.write_text(json.dumps(json.loads(path.read_text()) | {"check_seconds": 1}))
+        path.write_text(json.dumps(json.loads(path.read_text()) | FAST))
 
     @contextmanager
     def on(self, member: MemberFacts, disk: str) -> Iterator[Server]:
@@ -131,6 +138,10 @@ class Rack:
             finally:
                 process.kill()
                 process.wait(20)
+
+    def orders(self, member: MemberFacts, **told: Any) -> None:
+        nothing = {"goal": "joined", "drain": [], "forget": [], "files": {}}
+        self.gateway.orders_of[member.address.partition("/")[0]] = nothing | told
 
     def told(self, member: MemberFacts, step: str) -> list[str]:
         return [
@@ -187,6 +198,36 @@ def test_two_servers_become_a_swarm_and_a_lost_worker_is_replaced(rack: Rack) ->
             assert len(nodes(manager)) == 2
             lost = found["web-w"]["ID"]
             assert lost not in nodes(manager)
+
+
+def test_a_worker_and_a_manager_leave_and_are_forgotten(rack: Rack) -> None:
+    """In order, by their orders alone; what is left is a swarm of one that serves."""
+    rack.facts = replace(FACTS, members=(MANAGER, SECOND, WORKER))
+    with ExitStack() as stay:
+        servers = {m.name: stay.enter_context(rack.on(m, m.name)) for m in rack.facts.members}
+        for member in rack.facts.members:
+            until(lambda m=member: rack.told(m, "")[-1:] == ["done"], 120, f"all of {member.name}")
+        assert len(nodes(servers["web-c"])) == 3
+        for member in (WORKER, SECOND):
+            rack.orders(MANAGER, drain=[member.name])
+            drained = f"drain {member.name}"
+            until(lambda d=drained: rack.told(MANAGER, d)[-1:] == ["done"], 60, drained)
+            (node,) = [
+                n for n in nodes(servers["web-c"]).values()
+                if n["Description"]["Hostname"] == member.name
+            ]  # fmt: skip
+            assert (node["Spec"]["Availability"], node["Spec"]["Role"]) == ("drain", "worker")
+            rack.orders(MANAGER)
+            rack.orders(member, goal="leaving")
+            until(lambda m=member: rack.told(m, "left") == ["done"], 90, f"{member.name} left")
+            swarm = servers[member.name].asks("/info")["Swarm"]
+            assert swarm["LocalNodeState"] == "inactive"
+            rack.orders(MANAGER, forget=[member.name])
+            forgotten = f"forget {member.name}"
+            until(lambda f=forgotten: rack.told(MANAGER, f)[-1:] == ["done"], 60, forgotten)
+        (last,) = nodes(servers["web-c"]).values()
+        assert last["ManagerStatus"]["Leader"]
+        until(lambda: rack.told(MANAGER, "check")[-1:] == ["done"], 30, "the check")
 
 
 def nobody_reads_a_token(rack: Rack, servers: list[Server]) -> None:

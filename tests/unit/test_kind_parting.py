@@ -10,13 +10,13 @@ import pytest
 import yaml
 
 from provisioning import kinds, plugins
-from provisioning.kinds import NAME, ClusterFacts, Kind, MemberFacts, Step
+from provisioning.kinds import NAME, ClusterFacts, Kind, MemberFacts, Step, kubeadm, swarm
 from tests.fakes import a_kubeadm
 from tests.unit import test_kind_swarm as a_swarm
 
 ALL: dict[str, tuple[Any, ClusterFacts, dict[str, MemberFacts], Path]] = {
-    "kubeadm": (a_kubeadm.PLUGIN, a_kubeadm.FACTS, a_kubeadm.ROLES, a_kubeadm.GOLDEN),
-    "swarm": (a_swarm.PLUGIN, a_swarm.FACTS, a_swarm.ROLES, a_swarm.GOLDEN),
+    "kubeadm": (kubeadm.PLUGIN, a_kubeadm.FACTS, a_kubeadm.ROLES, a_kubeadm.GOLDEN),
+    "swarm": (swarm.PLUGIN, a_swarm.FACTS, a_swarm.ROLES, a_swarm.GOLDEN),
 }
 VERBS = ("drain", "leave", "forget")
 ROLES = ("first", "control", "worker")
@@ -70,7 +70,7 @@ def test_what_changes_with_the_peers_is_a_part_without_a_secret(kind: str) -> No
         assert parts[one.path] == one.content, "who was just made is told nothing new"
         assert not [name for name, secret in secrets.items() if secret in one.content]
     fewer = plugin.fresh(replace(facts, members=control[:2]), roles["control"])
-    gone = kinds._vip.bare(control[2])  # type: ignore[attr-defined]
+    gone = control[2].address.partition("/")[0]
     assert all(gone in one.content for one in told)
     assert not [one.path for one in fewer if gone in one.content]
 
@@ -85,7 +85,7 @@ def test_what_changes_with_the_peers_is_a_part_without_a_secret(kind: str) -> No
     ],
 )  # fmt: skip
 def test_kubernetes_goes_on_by_one_minor_version_at_a_time(was: str, to: str, says: str) -> None:
-    fault = a_kubeadm.PLUGIN.skew(was, to)
+    fault = kubeadm.PLUGIN.skew(was, to)
     assert bool(fault) is bool(says)
     if fault:
         assert says in fault.sentence
@@ -93,8 +93,8 @@ def test_kubernetes_goes_on_by_one_minor_version_at_a_time(was: str, to: str, sa
 
 
 def test_a_swarm_may_skip_versions_but_never_goes_back() -> None:
-    assert a_swarm.PLUGIN.skew("20.10.24", "26.1.5") is None
-    fault = a_swarm.PLUGIN.skew("26.1.5", "20.10.24")
+    assert swarm.PLUGIN.skew("20.10.24", "26.1.5") is None
+    fault = swarm.PLUGIN.skew("26.1.5", "20.10.24")
     assert fault
     assert fault.field == "version"
 

@@ -494,7 +494,8 @@ def test_who_has_nothing_to_do_for_another_says_that_it_is_done(node: Node, up: 
 def test_an_order_that_is_none_does_nothing(
     node: Node, up: Gateway, tmp_path: Path, told: Any
 ) -> None:
-    changes = Changes(*([for_another(v, tmp_path)] for v in ("drain", "leave", "forget")))
+    drain, leave, forget = ([for_another(v, tmp_path)] for v in ("drain", "leave", "forget"))
+    changes = Changes(drain, leave, forget)
     node.has(step("one", ":"), changes=changes)
     up.orders = told if told is not None else "null"  # type: ignore[assignment]
     with node.running():
