@@ -118,7 +118,7 @@ def _look(parts: Parts, row: ClusterCheck, cluster: Cluster, nodes: dict[str, UU
 async def _try(check: Callable[[On], Awaitable[Told]], on: On) -> Told:
     try:
         return await check(on)
-    except KubeRefused as problem:  # a new namespace has no service account yet
+    except (KubeRefused, KubeUnavailable) as problem:  # as a new namespace's first pod is
         return "", str(problem)
 
 

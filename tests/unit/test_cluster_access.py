@@ -16,7 +16,7 @@ from provisioning.models import Event
 from provisioning.states import ClusterState
 from tests.fakes.kube_apiserver import KubeApiserver, pod_status
 from tests.fakes.kubeconfigs import a_request, parted
-from tests.fakes.life import Clock, House
+from tests.fakes.life import Clock, House, Killed
 from tests.unit.test_cluster_life import can_seal, cluster, rounds, tell
 from tests.unit.test_clusters import a_spec, desk, house
 from tests.unit.test_pki import shown, verified
@@ -357,3 +357,36 @@ def test_every_kind_says_whether_it_has_a_kubernetes_api() -> None:
 
     for kind in known().values():
         assert kind.kube is None or kind.kube.client_ca
+
+
+def test_the_reconciler_does_what_is_asked(house: House) -> None:
+    ready(house)
+    certificate, check = ask(house), cluster_access.ask_check(house.store, "p", "web", "me")
+    jobs = {key[:2]: job for key, job in house.reconciler._jobs()}
+    assert jobs["certificate", certificate.id]() == kube_steps.SELDOM
+    assert jobs["check", check.id]() == 0.0
+    assert house.rows(KubeCertificate)[0].signed_at
+    assert house.rows(ClusterCheck)[0].started_at
+    assert not [key for key, _ in house.reconciler._jobs() if key[0] == "certificate"]
+
+
+@pytest.mark.parametrize("nth", range(3, 27, 6))
+def test_a_check_that_dies_at_a_request_is_ended_by_the_next_life(house: House, nth: int) -> None:
+    house.node_images = (PAUSE,)
+    kube = ready(house)
+    with_dns(kube)
+    answer, left = kube.answer, [nth]
+
+    def dies_once(*args: Any) -> Any:
+        left[0] -= 1
+        if left[0] == 0:
+            answer(*args)  # it was done, and nobody heard of it
+            raise Killed
+        return answer(*args)
+
+    kube.answer = dies_once  # type: ignore[method-assign]
+    with pytest.raises(Killed):
+        checked(house)
+    states = {name: state for name, (state, _) in checked(house).items()}
+    assert states.pop("volume") == "none"
+    assert set(states.values()) == {"ok"}
