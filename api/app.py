@@ -25,6 +25,7 @@ from api.routes import (
     ca,
     claims,
     classes,
+    cluster_autoscaler,
     credentials,
     discoveries,
     events,
@@ -81,6 +82,7 @@ ROUTERS: Final[tuple[APIRouter, ...]] = (
     inventory.router,
     racks.router,
     break_glass.router,
+    cluster_autoscaler.router,
     # One more noun: its router here, and a row per route in tests/contract/test_api_roles.py.
     baremetal.router,
 )

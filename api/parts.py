@@ -19,6 +19,7 @@ from api.node_list import Pages
 from api.roles import Role
 from api.traffic import Traffic
 from provisioning import standing
+from provisioning.autoscalers import ClientAuthority
 from provisioning.claims import Desk
 from provisioning.image import Image
 from provisioning.ironic import Ironic
@@ -71,6 +72,14 @@ class Shelf:
 
 
 @dataclass(frozen=True)
+class AutoscalerDoor:
+    """Where clusters' autoscalers are answered, HOST:PORT, and who signs their certificates."""
+
+    address: str
+    authority: ClientAuthority
+
+
+@dataclass(frozen=True)
 class Parts:
     """Made once at start-up, and the same for every door.
 
@@ -83,6 +92,7 @@ class Parts:
     turnaround_seconds: after which a claim's nodes count as free for a reservation.
     federation: who else can say whose token it is (single sign-on).
     shelf:        how disk images come in.
+    autoscaler:   None: none is answered.
     """
 
     store: Store
@@ -101,6 +111,7 @@ class Parts:
     wires: Mapping[str, IPv4Interface] = field(default_factory=dict)
     federation: Federation = field(default_factory=Federation)
     shelf: Shelf = Shelf(Path("incoming"), Sealer(Path("images.pub")))
+    autoscaler: AutoscalerDoor | None = None
 
     @cached_property
     def traffic(self) -> Traffic:

@@ -15,6 +15,7 @@ class Cluster(SQLModel, table=True):
     """spec: a ClusterSpec. version: what runs; empty: nothing yet. vip: of its API, bare.
 
     sealed: its kind's secrets, to the reconciler's key; made by the reconciler, once.
+    autoscaler: SHA-256 of its autoscaler's client certificate, hex; empty: it has none.
     """
 
     __table_args__ = (
@@ -32,6 +33,7 @@ class Cluster(SQLModel, table=True):
     vip: str
     version: str = ""
     sealed: bytes = Field(default=b"", sa_column=Column(LargeBinary, nullable=False))
+    autoscaler: str = ""
     created_at: datetime = stored_time(default_factory=now)
     state: ClusterState = ClusterState.CLAIMING
     since: datetime = stored_time(default_factory=now)

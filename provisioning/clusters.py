@@ -15,7 +15,7 @@ from sqlmodel import Session, col, select
 from provisioning import addressing, fabric_rules, holders, kinds, plugins, seats
 from provisioning.claims import Desk
 from provisioning.cluster_rows import Cluster, Member
-from provisioning.cluster_spec import ClusterSpec, Group
+from provisioning.cluster_spec import ClusterSpec, Group, scaled_wrongly
 from provisioning.errors import Conflict, Invalid, NotFound
 from provisioning.kinds import ClusterFacts, Fault, Kind, MemberFacts
 from provisioning.layout_doc import layout_of, tagged, vlan_name
@@ -71,6 +71,8 @@ class Clusters:
         self, session: Session, spec: ClusterSpec, project: str, who: str, insider: bool
     ) -> tuple[Cluster, ClusterFacts]:
         kind = _kind(spec)
+        if why := scaled_wrongly(spec):
+            raise Invalid(why, "Change one of them.")
         _check_network(session, spec)
         vip = holders.vip(session, spec.api.network, spec.api.vip or spec.name, "", who)
         cluster = Cluster(

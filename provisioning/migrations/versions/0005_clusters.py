@@ -27,6 +27,7 @@ def upgrade() -> None:
         sa.Column("vip", sa.String(), nullable=False),
         sa.Column("version", sa.String(), nullable=False),
         sa.Column("sealed", sa.LargeBinary(), nullable=False),
+        sa.Column("autoscaler", sa.String(), nullable=False),
         sa.Column("created_at", models.Utc(), nullable=False),
         sa.Column("state", sa.Enum(*STATES, name="clusterstate"), nullable=False),
         sa.Column("since", models.Utc(), nullable=False),
