@@ -1,12 +1,12 @@
 """A cluster's workers as Cluster Autoscaler sees them: one node group, its nodes and its size.
 
 What is, is read from rows alone; sizes are changed by `Clusters`. autoscalers.py says who calls.
-Every method is of one living cluster, by its id, and raises errors.py's family.
+Every method is of one living cluster, by its id, and raises errors.py's family. A size is read and
+then set: whoever serves it makes one change after the other.
 """
 
-import threading
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from enum import IntEnum
 from typing import Final, Protocol
 from uuid import UUID
@@ -160,8 +160,6 @@ class _Seen:
 class Autoscaling:
     store: Store
     sizes: Sizes
-    _changing: threading.Lock = field(default_factory=threading.Lock)
-    """A size is read and then set: one change at a time."""
 
     def groups(self, cluster: UUID) -> list[NodeGroup]:
         """One, or none where nobody gave limits: then the autoscaler touches nothing."""
@@ -188,32 +186,30 @@ class Autoscaling:
         """So many workers more. Raises Invalid, Conflict (beyond the limit), NoCapacity."""
         if delta <= 0:
             raise Invalid(f"delta: {delta} is no growth", "Give 1 or more.")
-        with self._changing:
-            with self.store.read() as session:
-                seen, limits = _grouped(session, cluster, group)
-            row, size = seen.cluster, len(seen.staying) + delta
-            if size > limits.max:
-                raise Conflict(
-                    f"delta: {size} workers are more than the {limits.max} that {group} may have",
-                    f"Raise it: `seed cluster autoscaler {row.name} --max {size}`.",
-                )
-            self.sizes.scale(row.project, row.name, WHO, workers=size, control=None)
+        with self.store.read() as session:
+            seen, limits = _grouped(session, cluster, group)
+        row, size = seen.cluster, len(seen.staying) + delta
+        if size > limits.max:
+            raise Conflict(
+                f"delta: {size} workers are more than the {limits.max} that {group} may have",
+                f"Raise it: `seed cluster autoscaler {row.name} --max {size}`.",
+            )
+        self.sizes.scale(row.project, row.name, WHO, workers=size, control=None)
 
     def decrease(self, cluster: UUID, group: str, delta: int) -> None:
         """So many fewer of those that are still to be deployed; nodes that exist stay."""
         if delta >= 0:
             raise Invalid(f"delta: {delta} is no shrinking", "Give -1 or less.")
-        with self._changing:
-            with self.store.read() as session:
-                seen, limits = _grouped(session, cluster, group)
-            fresh = [w for w in seen.staying if w.claim.state in NOT_BEGUN]
-            if len(fresh) < -delta:
-                raise Conflict(
-                    f"delta: only {len(fresh)} of {len(seen.staying)} workers do not exist yet",
-                    "Say which ones go: NodeGroupDeleteNodes.",
-                )
-            newest = sorted(fresh, key=lambda w: w.member.number)[delta:]
-            self._remove(seen, limits, [w.member.name for w in newest])
+        with self.store.read() as session:
+            seen, limits = _grouped(session, cluster, group)
+        fresh = [w for w in seen.staying if w.claim.state in NOT_BEGUN]
+        if len(fresh) < -delta:
+            raise Conflict(
+                f"delta: only {len(fresh)} of {len(seen.staying)} workers do not exist yet",
+                "Say which ones go: NodeGroupDeleteNodes.",
+            )
+        newest = sorted(fresh, key=lambda w: w.member.number)[delta:]
+        self._remove(seen, limits, [w.member.name for w in newest])
 
     def delete(self, cluster: UUID, group: str, nodes: Sequence[Node]) -> None:
         """These workers go, and the group shrinks. Who goes already, or went, is passed over.
@@ -223,13 +219,12 @@ class Autoscaling:
         """
         if not nodes:
             raise Invalid("nodes: none is named", "Name those that go.")
-        with self._changing:
-            with self.store.read() as session:
-                seen, limits = _grouped(session, cluster, group)
-            found = (_to_delete(seen, node) for node in nodes)
-            names = {w.member.name for w in found if w and not w.going}
-            if names:
-                self._remove(seen, limits, sorted(names))
+        with self.store.read() as session:
+            seen, limits = _grouped(session, cluster, group)
+        found = (_to_delete(seen, node) for node in nodes)
+        names = {w.member.name for w in found if w and not w.going}
+        if names:
+            self._remove(seen, limits, sorted(names))
 
     def _remove(self, seen: _Seen, limits: Autoscale, names: Sequence[str]) -> None:
         row, left = seen.cluster, len(seen.staying) - len(names)

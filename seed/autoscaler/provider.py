@@ -3,9 +3,11 @@
 Whose certificate it is decides which cluster is meant; no call names one.
 """
 
+import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
 from typing import Any, Final
 from uuid import UUID
 
@@ -44,6 +46,8 @@ CODES: Final[tuple[tuple[type[SeedError], grpc.StatusCode], ...]] = (
 THREADS: Final = 4
 CALLS: Final = 32
 """At once, waiting ones among them; more are refused with RESOURCE_EXHAUSTED."""
+STREAMS: Final = 8
+"""Calls of one connection at once; an autoscaler makes one after the other. More wait in it."""
 LARGEST: Final = 4 << 20
 """Bytes of a message: 500 nodes with all labels and annotations in one DeleteNodes."""
 SHORTEST: Final = 0.5
@@ -52,7 +56,7 @@ OPTIONS: Final = (
     ("grpc.max_receive_message_length", LARGEST),
     ("grpc.max_send_message_length", LARGEST),
     ("grpc.max_metadata_size", 16 << 10),
-    ("grpc.max_concurrent_streams", CALLS),
+    ("grpc.max_concurrent_streams", STREAMS),
     ("grpc.server_handshake_timeout_ms", 10_000),
     ("grpc.max_connection_idle_ms", 600_000),
     ("grpc.max_connection_age_ms", 3_600_000),
@@ -142,10 +146,10 @@ def serve(
         ThreadPoolExecutor(THREADS, "call"), options=OPTIONS, maximum_concurrent_rpcs=CALLS
     )
     service = pb.DESCRIPTOR.services_by_name["CloudProvider"]
-    calls = Provider(scaling).calls()
+    calls, changing = Provider(scaling).calls(), threading.Lock()
     handlers = {
         method.name: grpc.unary_unary_rpc_method_handler(
-            _guarded(method.name, calls[method.name], scaling),
+            _guarded(method.name, calls[method.name], scaling, changing),
             request_deserializer=getattr(pb, method.input_type.name).FromString,
             response_serializer=getattr(pb, method.output_type.name).SerializeToString,
         )
@@ -163,16 +167,19 @@ def serve(
     return server, port
 
 
-def _guarded(name: str, call: Call, scaling: Autoscaling) -> Callable[[Any, Any], Any]:
+def _guarded(
+    name: str, call: Call, scaling: Autoscaling, changing: threading.Lock
+) -> Callable[[Any, Any], Any]:
     """Nothing gets past it but an answer or a status with a sentence."""
 
     def guarded(asked: Any, context: grpc.ServicerContext) -> Any:  # noqa: ANN401
         began = time.monotonic()
         try:
-            with scaling.store.read() as session:
-                cluster = autoscalers.cluster_of(session, _certificate(context)).id
-            _in_time(name, context)
-            answer = call(cluster, asked)
+            with changing if name in CHANGES else nullcontext():
+                _in_time(name, context)
+                with scaling.store.read() as session:
+                    cluster = autoscalers.cluster_of(session, _certificate(context)).id
+                answer = call(cluster, asked)
         except NotImplementedError:
             code, said = grpc.StatusCode.UNIMPLEMENTED, "it is not known what such a node has"
         except SeedError as error:
@@ -207,9 +214,11 @@ def _certificate(context: grpc.ServicerContext) -> bytes:
 
 
 def _in_time(name: str, context: grpc.ServicerContext) -> None:
+    """What waited until its caller was gone changes nothing any more."""
     left = context.time_remaining()
-    if name in CHANGES and left is not None and left < SHORTEST:
-        raise TooMany("the call's deadline is too near", "Set grpc_timeout: 30s.", 1)
+    late = left is not None and left < SHORTEST
+    if not context.is_active() or (name in CHANGES and late):
+        raise TooMany("the call's deadline is over or too near", "Set grpc_timeout: 30s.", 1)
 
 
 def _node(asked: Any) -> Node:  # noqa: ANN401
