@@ -1,10 +1,10 @@
 """A cluster's autoscaler: its client certificate, and between which sizes it works."""
 
 from datetime import datetime
-from typing import Annotated
+from typing import Annotated, Any
 
 from fastapi import APIRouter
-from pydantic import BaseModel, ConfigDict, Field, StrictInt
+from pydantic import BaseModel, ConfigDict, Field, StrictInt, field_validator
 from pydantic.json_schema import SkipJsonSchema
 
 from api.auth import Anyone
@@ -16,7 +16,13 @@ from provisioning.errors import Conflict, Forbidden
 
 router = APIRouter(tags=["clusters"])
 LARGEST = 16 * 1024
+PEM = "-----BEGIN CERTIFICATE REQUEST-----\n..."
 Workers = Annotated[StrictInt, Field(ge=0, le=MANY_WORKERS)]
+
+
+def _unsaid(schema: dict[str, Any]) -> None:
+    """It may be left out, and cannot be null."""
+    schema.pop("default", None)
 
 
 class AutoscalerAsk(BaseModel):
@@ -25,10 +31,21 @@ class AutoscalerAsk(BaseModel):
     min, max: workers that the autoscaler leaves at least and makes at most; without: as before.
     """
 
-    model_config = ConfigDict(extra="forbid", json_schema_extra={"example": {"csr": ""}})
+    model_config = ConfigDict(
+        extra="forbid", json_schema_extra={"example": {"csr": PEM, "min": 1, "max": 5}}
+    )
     csr: str = Field(max_length=LARGEST)
-    min: Workers | SkipJsonSchema[None] = None
-    max: Annotated[Workers, Field(ge=1)] | SkipJsonSchema[None] = None
+    min: Workers | SkipJsonSchema[None] = Field(default=None, json_schema_extra=_unsaid)
+    max: Annotated[Workers, Field(ge=1)] | SkipJsonSchema[None] = Field(
+        default=None, json_schema_extra=_unsaid
+    )
+
+    @field_validator("min", "max", mode="before")
+    @classmethod
+    def _said(cls, value: object) -> object:
+        if value is None:
+            raise ValueError("leave it out, or say it")
+        return value
 
 
 class AutoscalerOut(BaseModel):
