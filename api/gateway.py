@@ -4,6 +4,7 @@ nginx on the provisioning wire is in front and says who calls in X-Real-IP.
 """
 
 import json
+import re
 from typing import Annotated
 from uuid import UUID
 
@@ -24,6 +25,7 @@ from provisioning import members, parts_once, unknown
 from provisioning.errors import Forbidden, NotFound, SeedError
 
 LARGER = {"/v1/continue_inspection": 2 * 1024 * 1024}
+VALUES = re.compile(r"/v1/members/values/[^/]*")
 _PLAIN = ("accept", "user-agent", "x-openstack-request-id")
 
 router = APIRouter(redirect_slashes=False)
@@ -197,7 +199,7 @@ def create_gateway(parts: Parts) -> FastAPI:
     app.state.parts, app.state.ironic, app.state.door = parts, door, Door.GATEWAY
     install(app)
     app.include_router(router)
-    app.add_middleware(Limits, larger=LARGER, untyped=True)
+    app.add_middleware(Limits, larger=LARGER, untyped=True, opaque=VALUES)
     app.add_middleware(Safety)
     app.add_middleware(Measured, traffic=parts.traffic)
     return app

@@ -21,6 +21,8 @@ from api.traffic import Traffic
 from provisioning import standing
 from provisioning.autoscalers import ClientAuthority
 from provisioning.claims import Desk
+from provisioning.cluster_release import Giving
+from provisioning.clusters import Clusters
 from provisioning.image import Image
 from provisioning.ironic import Ironic
 from provisioning.secrets import Sealer
@@ -93,6 +95,7 @@ class Parts:
     federation: who else can say whose token it is (single sign-on).
     shelf:        how disk images come in.
     autoscaler:   None: none is answered.
+    bundle_dir:   what installers need: clusters are made of it.
     """
 
     store: Store
@@ -110,6 +113,7 @@ class Parts:
     networks: Mapping[str, IPv4Interface] = field(default_factory=dict)
     wires: Mapping[str, IPv4Interface] = field(default_factory=dict)
     federation: Federation = field(default_factory=Federation)
+    bundle_dir: Path | None = None
     shelf: Shelf = Shelf(Path("incoming"), Sealer(Path("images.pub")))
     autoscaler: AutoscalerDoor | None = None
 
@@ -131,6 +135,16 @@ class Parts:
             turnaround=timedelta(seconds=self.turnaround_seconds),
             grace=timedelta(seconds=self.grace_seconds),
         )
+
+    @cached_property
+    def clusters(self) -> Clusters:
+        """Where clusters are asked for."""
+        return Clusters(self.store, self.desk, self.bundle_dir)
+
+    @cached_property
+    def giving(self) -> Giving:
+        """Where clusters are given back."""
+        return Giving(self.store, self.desk)
 
     def _image(self, session: Session, ref: str, insider: bool) -> Image:
         return standing.resolve(session, self.image_dir, ref, insider)

@@ -9,12 +9,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from images.archives import CHUNK, MAKING, Say, check_space, far, quiet, stage, store
-from images.bundle import Bundle, BundleFile, Faulty, Role, publish, read
+from images.bundle import Faulty, publish
 from images.containers import Containers
 from images.needs import Item, Wanted, check_locked, described, judge
 from images.receiving import Receiver
 from images.web import Broken
 from provisioning import sources
+from provisioning.bundle import Bundle, BundleFile, Role, read
 from provisioning.errors import Conflict, Invalid, SeedError
 
 

@@ -1,7 +1,7 @@
 """What goes into a bundle: which files each kind needs, and whether a file is what it is called."""
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -10,8 +10,8 @@ from typing import Final
 import yaml
 from pydantic import ValidationError
 
-from images.bundle import Architecture, Bundle, BundleFile, Mode, Role, unreadable
 from images.containers import look
+from provisioning.bundle import Architecture, Bundle, BundleFile, Mode, Role, unreadable
 from provisioning.errors import Invalid
 
 _YAML: Final = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
@@ -49,9 +49,14 @@ KUBEADM: Final = {
     # Images seen with kubeadm 1.36.2; crictl and the CNI plugins are their releases of that time.
     "1.36.2": Kubeadm("3.6.8-0", "v1.14.2", "3.10.2", crictl="v1.36.0", cni="v1.9.1"),
 }
-RELEASES: Final = "https://dl.k8s.io/release"
-CRICTL: Final = "https://github.com/kubernetes-sigs/cri-tools/releases/download"
-CNI: Final = "https://github.com/containernetworking/plugins/releases/download"
+DOWNLOADS: Final = {
+    "kubernetes": "https://dl.k8s.io/release",
+    "cri-tools": "https://github.com/kubernetes-sigs/cri-tools/releases/download",
+    "cni-plugins": "https://github.com/containernetworking/plugins/releases/download",
+}
+"""Where their makers say that programs are downloaded: kubernetes.io, "Install and Set Up kubectl
+on Linux"; README of cri-tools; releases of the CNI plugins. `downloads` of `[images]` in seed.toml
+names others, with the same paths below."""
 _PROGRAMS: Final = ("kubeadm", "kubectl", "kubelet")
 _OWN: Final = ("apiserver", "controller-manager", "proxy", "scheduler")
 
@@ -69,9 +74,10 @@ def _kubeadm(wanted: "Wanted") -> list[Item]:
             f"{', '.join(KUBEADM)}",
             f"seed bundle make {wanted.name} --version {max(KUBEADM)}",
         )
-    own = f"{RELEASES}/v{version}/bin/linux/{arch}"
-    crictl = f"{CRICTL}/{told.crictl}/crictl-{told.crictl}-linux-{arch}.tar.gz"
-    cni = f"{CNI}/{told.cni}/cni-plugins-linux-{arch}-{told.cni}.tgz"
+    own = f"{wanted.download('kubernetes')}/v{version}/bin/linux/{arch}"
+    tools, plugins = wanted.download("cri-tools"), wanted.download("cni-plugins")
+    crictl = f"{tools}/{told.crictl}/crictl-{told.crictl}-linux-{arch}.tar.gz"
+    cni = f"{plugins}/{told.cni}/cni-plugins-linux-{arch}-{told.cni}.tgz"
     images = [f"kube-{name}:v{version}" for name in _OWN]
     images += [f"coredns/coredns:{told.coredns}", f"etcd:{told.etcd}", f"pause:{told.pause}"]
     return [
@@ -91,8 +97,8 @@ KINDS: Final[dict[str, Callable[["Wanted"], list[Item]]]] = {"kubeadm": _kubeadm
 @dataclass(frozen=True, slots=True)
 class Wanted:
     """registry: HOST[:PORT][/PATH] of the images, and so their names; needed to fetch them. mirror:
-    where they are fetched from instead of its HOST. lock: nothing but what it names is taken, each
-    file with its digest."""
+    where they are fetched from instead of its HOST. downloads: of programs, instead of DOWNLOADS.
+    lock: nothing but what it names is taken, each file with its digest."""
 
     name: str
     version: str
@@ -100,8 +106,13 @@ class Wanted:
     architecture: Architecture = "amd64"
     registry: str = ""
     mirror: str = ""
+    downloads: Mapping[str, str] = field(default_factory=dict)
     lock: Bundle | None = None
     made_at: datetime = field(default_factory=lambda: datetime.now(UTC).replace(microsecond=0))
+
+    def download(self, maker: str) -> str:
+        """What the paths of this maker's releases begin with."""
+        return (self.downloads.get(maker) or DOWNLOADS[maker]).rstrip("/")
 
     def mirrored(self, source: str) -> str:
         """Where an image is fetched; what is none stays where it is."""

@@ -93,14 +93,15 @@ def give(
         spec = ClusterSpec.model_validate(row.spec)
         autoscale = _limits(spec, limits)
         signed = authority.sign(csr, row)
-        row.spec = row.spec | {"workers": row.spec["workers"] | {"autoscale": autoscale}}
+        workers = spec.workers.model_copy(update={"autoscale": autoscale})
+        row.spec = row.spec | {"workers": workers.model_dump(mode="json")}
         row.autoscaler = _digest(signed)
         session.add(row)
         session.flush()
         ends = signed.not_valid_after_utc
         record(
             session, "cluster.autoscaler", row.id,
-            f"{row.name}: {autoscale['min']} to {autoscale['max']} workers, until {ends:%Y-%m-%d}",
+            f"{row.name}: {autoscale.min} to {autoscale.max} workers, until {ends:%Y-%m-%d}",
             who=who, project=row.project,
         )  # fmt: skip
         (group,) = autoscaling.seen_groups(session, row.id)
@@ -156,7 +157,7 @@ def _living(session: Session, project: str | None, name: str) -> Cluster:
     return row
 
 
-def _limits(spec: ClusterSpec, told: dict[str, int]) -> dict[str, int]:
+def _limits(spec: ClusterSpec, told: dict[str, int]) -> Autoscale:
     if why := not_scaled(spec.kind):
         raise Invalid(why, "Take another kind for a new cluster.")
     old = spec.workers.autoscale
@@ -168,7 +169,7 @@ def _limits(spec: ClusterSpec, told: dict[str, int]) -> dict[str, int]:
         )
     if whole["min"] > whole["max"]:
         raise Invalid(f"min: {whole['min']} is more than max, {whole['max']}", "Change one.")
-    return Autoscale.model_validate(whole).model_dump()
+    return Autoscale.model_validate(whole)
 
 
 def _asked(csr: str) -> CertificatePublicKeyTypes:

@@ -172,8 +172,9 @@ class Claiming(Seats):
         with self.parts.store.write() as session:
             nets = networks(session)
             member = memberships.make(
-                session, claim, self.parts.unseal, self.parts.token, self.parts.gateway_url, ca
-            )
+                session, claim, self.parts.unseal, self.parts.token, self.parts.gateway_url, ca,
+                self.parts.boot_url,
+            )  # fmt: skip
             fitter = Fitter(self.parts, session, claim, image, nets, ca, nics, secret, member)
             for (hold, bmc), macs in seats:
                 if not self._ours(session, hold):

@@ -14,6 +14,7 @@ from provisioning.states import ClusterState, MemberGoal
 class Cluster(SQLModel, table=True):
     """spec: a ClusterSpec. version: what runs; empty: nothing yet. vip: of its API, bare.
 
+    bundle: what it is made of, as cluster_bundles.py keeps it; empty: nothing.
     sealed: its kind's secrets, to the reconciler's key; made by the reconciler, once.
     autoscaler: SHA-256 of its autoscaler's client certificate, hex; empty: it has none.
     """
@@ -29,9 +30,11 @@ class Cluster(SQLModel, table=True):
     asked_by: str = ""
     spec: dict[str, Any] = stored_json(default={})
     released: bool = False  # a person wants it gone
+    undo_until: datetime | None = stored_time(default=None)
     network: str
     vip: str
     version: str = ""
+    bundle: dict[str, Any] = stored_json(default={})
     sealed: bytes = Field(default=b"", sa_column=Column(LargeBinary, nullable=False))
     autoscaler: str = ""
     created_at: datetime = stored_time(default_factory=now)

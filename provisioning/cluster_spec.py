@@ -98,6 +98,7 @@ class ClusterSpec(Strict):
     """version: of what is installed; empty: the newest that the bundle, or the image, has.
 
     pods, services: ranges of the cluster's own, seen by nobody else. options: of the kind.
+    bundle: NAME, or NAME:VERSION, of `seed bundle list`.
     """
 
     name: NewHostLabel
@@ -111,7 +112,7 @@ class ClusterSpec(Strict):
     pods: Cidr = "10.244.0.0/16"
     services: Cidr = "10.96.0.0/16"
     dns_domain: Annotated[str, AfterValidator(domain)] = "cluster.local"
-    bundle: str = ""
+    bundle: ImageRef | Literal[""] = ""
     addons: tuple[Name, ...] = Field(default=(), max_length=16)
     options: dict[str, Any] = Field(default={}, max_length=32)
 

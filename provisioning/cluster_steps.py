@@ -6,12 +6,13 @@ from dataclasses import dataclass
 from sqlmodel import Session, select
 
 from provisioning import clusters, holders
+from provisioning.claim_changes import GONE
 from provisioning.cluster_rows import Cluster, Member, MemberValue
 from provisioning.memberships import sealed_for
 from provisioning.models import Claim, now
 from provisioning.outcome import Done, Stuck, Wait
 from provisioning.parts import Parts
-from provisioning.states import ClaimState, ClusterState, MemberGoal, Wanted
+from provisioning.states import ClaimState, ClusterState, MemberGoal
 from provisioning.store import record
 
 S = ClusterState
@@ -34,7 +35,7 @@ class Clustering:
     parts: Parts
 
     def step(self, cluster: Cluster) -> Outcome:
-        if cluster.released and cluster.state is not S.RELEASING:
+        if cluster.released and cluster.state not in (S.RELEASING, S.RELEASED):
             return On(S.RELEASING)
         match cluster.state:
             case S.CLAIMING:
@@ -87,19 +88,17 @@ class Clustering:
         return Stuck("; ".join(bad[:MANY]), f"seed cluster show {cluster.name}") if bad else Done()
 
     def _release(self, cluster: Cluster) -> Outcome:
-        """Each claim is wanted gone; the undo window was the cluster's own."""
+        """Its claims have the wish already; a member's token is good until its disks are not."""
         with self.parts.store.write() as session:
+            if not session.get_one(Cluster, cluster.id).released:  # taken back
+                return On(S.DEPLOYING)
             pairs = _claims(session, cluster)
             for member, claim in pairs:
-                if claim.wanted is not Wanted.RELEASED:
-                    claim.wanted, claim.undo_until = Wanted.RELEASED, None
-                    session.add(claim)
-                if member.goal is not MemberGoal.GONE:
+                if claim.state in GONE and member.goal is not MemberGoal.GONE:
                     member.goal, member.token_hash = MemberGoal.GONE, ""
                     session.add(member)
-            late = [member.name for member, claim in pairs if claim.ended_at is None]
-            if late:
-                return Wait(f"releasing {_some(late)}")
+            if late := _going(pairs):
+                return late
             for member, _claim in pairs:
                 member.ended_at = now()
                 session.add(member)
@@ -110,7 +109,8 @@ class Clustering:
             row = session.get_one(Cluster, cluster.id)
             row.sealed = b""
             session.add(row)
-            holders.release(session, row.network, row.vip, "seed")
+            if not row.spec["api"]["vip"]:  # else somebody made it before
+                holders.free_vip(session, row.network, row.vip, "seed")
         return On(S.RELEASED)
 
     def write(self, seen: Cluster, outcome: Outcome) -> None:
@@ -132,6 +132,15 @@ class Clustering:
 
 def _claims(session: Session, cluster: Cluster) -> list[tuple[Member, Claim]]:
     return [(m, session.get_one(Claim, m.claim_id)) for m in clusters.members(session, cluster)]
+
+
+def _going(pairs: list[tuple[Member, Claim]]) -> Outcome | None:
+    """Whose node is not free yet; None: all are."""
+    for member, claim in pairs:
+        if claim.problem:
+            return Stuck(f"{member.name}: {claim.problem}", claim.remedy)
+    late = [member.name for member, claim in pairs if claim.ended_at is None]
+    return Wait(f"releasing {_some(late)}") if late else None
 
 
 def _told(outcome: Outcome) -> tuple[str, str, str]:

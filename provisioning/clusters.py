@@ -4,24 +4,39 @@ A cluster is claims of one node each (ADR 0043). All of them are written in one 
 cluster, or none.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
 from ipaddress import ip_address, ip_network
+from pathlib import Path
 from typing import Any, NoReturn
+from uuid import UUID
 
+from pydantic import ValidationError
+from sqlalchemy import or_
 from sqlmodel import Session, col, select
 
-from provisioning import addressing, fabric_rules, holders, kinds, plugins, seats
+from provisioning import (
+    cluster_bundles,
+    fabric_rules,
+    holders,
+    kinds,
+    plugins,
+    seats,
+)
+from provisioning.bundle import Bundle
+from provisioning.claim_changes import uuid_of
 from provisioning.claims import Desk
 from provisioning.cluster_rows import Cluster, Member
 from provisioning.cluster_spec import ClusterSpec, Group, scaled_wrongly
-from provisioning.errors import Conflict, Invalid, NotFound
+from provisioning.errors import Conflict, Invalid, NoCapacity, NotFound, SeedError
 from provisioning.kinds import ClusterFacts, Fault, Kind, MemberFacts
 from provisioning.layout_doc import layout_of, tagged, vlan_name
-from provisioning.models import Bmc, Claim, Hold
+from provisioning.models import Address, Bmc, Claim, Hold
 from provisioning.network_doc import WIRE, NetworkDoc
 from provisioning.networks import networks
+from provisioning.states import AddressKind
 from provisioning.store import Store, record
 
 RULES = {
@@ -31,6 +46,10 @@ RULES = {
 """What a kind calls it -> what the spec does."""
 
 
+GROUPS = {"control": "control", "worker": "workers"}
+"""Role -> its group in the spec."""
+
+
 @cache
 def known() -> dict[str, Kind]:
     return plugins.load(kinds)
@@ -38,10 +57,11 @@ def known() -> dict[str, Kind]:
 
 @dataclass(frozen=True)
 class Clusters:
-    """Where clusters are asked for. desk: where their claims are."""
+    """Where clusters are asked for. desk: where their claims are. bundles: the folder of all."""
 
     store: Store
     desk: Desk
+    bundles: Path | None = None
 
     def create(
         self, spec: ClusterSpec, project: str, who: str, insider: bool = False
@@ -51,38 +71,54 @@ class Clusters:
         Raises Invalid for what its kind cannot do, naming the field; NotFound (image, network),
         Conflict (name, quota, VIP), NoCapacity. No server is touched by it.
         """
+        with self.store.read() as session:
+            there = living(session, project, spec.name)
+        bundle = None if there else self._bundle(spec)
         with self.store.write() as session:
             same = living(session, project, spec.name)
             if same is not None:
                 return _same_spec(same, spec), False
-            cluster, _ = self._write(session, spec, project, who, insider)
+            cluster, _ = self._write(session, spec, project, who, insider, bundle)
             return cluster, True
 
     def plan(
         self, spec: ClusterSpec, project: str, who: str, insider: bool = False
     ) -> ClusterFacts:
         """What `create` would make of it now. Nothing is written; raises as `create` does."""
+        bundle = self._bundle(spec)
         with self.store.write() as session:
-            _, facts = self._write(session, spec, project, who, insider)
+            _, facts = self._write(session, spec, project, who, insider, bundle)
             session.rollback()
         return facts
 
+    def _bundle(self, spec: ClusterSpec) -> Bundle | None:
+        """Outside of any transaction: it may read gigabytes."""
+        _kind(spec)
+        cluster_bundles.check_options(spec)
+        return cluster_bundles.choose(self.bundles, spec.bundle, spec.kind, spec.version)
+
     def _write(
-        self, session: Session, spec: ClusterSpec, project: str, who: str, insider: bool
-    ) -> tuple[Cluster, ClusterFacts]:
+        self, session: Session, spec: ClusterSpec, project: str, who: str, insider: bool,
+        bundle: Bundle | None,
+    ) -> tuple[Cluster, ClusterFacts]:  # fmt: skip
         kind = _kind(spec)
         if why := scaled_wrongly(spec):
             raise Invalid(why, "Change one of them.")
+        cluster_bundles.check_there(self.bundles, spec, bundle)
         _check_network(session, spec)
-        vip = holders.vip(session, spec.api.network, spec.api.vip or spec.name, "", who)
         cluster = Cluster(
             name=spec.name, project=project, asked_by=who, spec=spec.model_dump(mode="json"),
-            network=spec.api.network, vip=vip.address,
+            network=spec.api.network, vip="", bundle=cluster_bundles.kept(bundle),
         )  # fmt: skip
+        cluster.vip = _vip(session, spec, cluster.id, who)
         session.add(cluster)
         session.flush()
         for role, group in (("control", spec.control), ("worker", spec.workers)):
             self._members(session, cluster, spec, role, group, who, insider)
+        if bundle:
+            refs = {g.image or spec.image for g in (spec.control, spec.workers) if g.count}
+            images = [self.desk.image(session, ref, insider) for ref in sorted(refs)]
+            cluster_bundles.check_architecture(bundle, images)
         facts = facts_of(session, cluster)
         if faults := kind.faults(facts):
             _refuse(faults)
@@ -101,8 +137,9 @@ class Clusters:
             return
         numbers = range(group.count)
         names = [f"{spec.name}-{role}-{n}" for n in numbers]
-        wish = group.wish(f"{spec.name}-{role}", spec.image, spec.ssh_keys)
-        claims = self.desk.request_each(session, wish, names, cluster.project, who, insider)
+        with _of(GROUPS[role]):
+            wish = group.wish(spec.name, spec.image, spec.ssh_keys)
+            claims = self.desk.request_each(session, wish, names, cluster.project, who, insider)
         for number, claim in zip(numbers, claims, strict=True):
             session.add(
                 Member(
@@ -122,14 +159,19 @@ def living(session: Session, project: str, name: str) -> Cluster | None:
 
 
 def find(session: Session, project: str | None, name: str) -> Cluster:
-    """By name, the living one first. project None sees all."""
-    query = select(Cluster).where(Cluster.name == name)
+    """By name (the living one first) or id. project None sees all."""
+    query = select(Cluster).where(or_(col(Cluster.name) == name, col(Cluster.id) == uuid_of(name)))
     if project is not None:
         query = query.where(Cluster.project == project)
     rows = session.exec(query.order_by(col(Cluster.created_at).desc())).all()
     rows = [row for row in rows if row.ended_at is None] or list(rows)
     if not rows:
-        raise NotFound(f"there is no cluster {name!r}", "See yours: `seed claim list`.")
+        raise NotFound(f"there is no cluster {name!r}", "See yours: `seed cluster list`.")
+    if len({row.project for row in rows}) > 1 and not any(str(row.id) == name for row in rows):
+        raise Conflict(
+            f"more than one cluster is named {name}",
+            "Say which by its id: `seed cluster list -o json`.",
+        )
     return rows[0]
 
 
@@ -139,17 +181,32 @@ def members(session: Session, cluster: Cluster) -> list[Member]:
     return sorted(session.exec(query).all(), key=lambda m: (m.role != "control", m.number))
 
 
-def facts_of(session: Session, cluster: Cluster, gateway_url: str = "") -> ClusterFacts:
-    """What its kind is told, as far as it is known: addresses are, from the moment of the hold."""
+def facts_of(
+    session: Session, cluster: Cluster, gateway_url: str = "", wire_url: str = ""
+) -> ClusterFacts:
+    """What its kind is told, as far as it is known: addresses are, from the moment of the hold.
+
+    gateway_url, wire_url: https:// and http://ADDRESS of the provisioning wire.
+    """
     spec = ClusterSpec.model_validate(cluster.spec)
     nets = networks(session)
     rows = members(session, cluster)
     return ClusterFacts(
-        id=str(cluster.id), name=cluster.name, version=cluster.version or spec.version,
+        id=str(cluster.id), name=cluster.name,
+        version=cluster.version or spec.version or cluster_bundles.version_of(cluster),
         vip=cluster.vip, api_port=spec.api.port, pod_cidr=spec.pods, service_cidr=spec.services,
-        dns_domain=spec.dns_domain, options=dict(spec.options), gateway_url=gateway_url,
+        dns_domain=spec.dns_domain, gateway_url=gateway_url,
+        bundle_url=cluster_bundles.url_of(cluster, wire_url),
+        options=cluster_bundles.options_of(cluster, spec.options),
         members=tuple(_facts(session, spec, row, rows, nets) for row in rows),
     )  # fmt: skip
+
+
+def address_in(session: Session, claim_id: UUID, network: str) -> str:
+    """Bare; empty: the claim's node has none there."""
+    query = select(Address).where(Address.claim_id == claim_id, Address.network == network)
+    row = session.exec(query.where(Address.kind == AddressKind.NODE)).first()
+    return row.address if row else ""
 
 
 def _facts(
@@ -163,14 +220,7 @@ def _facts(
     hold = session.exec(select(Hold).where(Hold.claim_id == claim.id)).one()
     bmc = session.exec(select(Bmc).where(Bmc.node_uuid == hold.node_uuid)).one()
     group = spec.control if row.role == "control" else spec.workers
-    address = next(
-        (
-            a.address
-            for a in addressing.of_node(session, hold.node_uuid)
-            if a.network == spec.api.network and a.claim_id == claim.id
-        ),
-        "",
-    )
+    address = address_in(session, claim.id, spec.api.network)
     place = seats.places(session, [bmc]).get(hold.node_uuid)
     labels = {"class": claim.resource_class} | dict(group.node_labels)
     if place:
@@ -203,6 +253,43 @@ def _interface(claim: Claim, network: str, net: NetworkDoc) -> str:
 
 
 # --- refusals -------------------------------------------------------------------------------------
+
+
+def _vip(session: Session, spec: ClusterSpec, identity: UUID, who: str) -> str:
+    """The one that is named, if no other cluster has it; else a new one. It tells no stranger
+    whose it is: claimers see the VIPs of a network."""
+    network, name = spec.api.network, spec.api.vip
+    if not name:
+        return holders.vip(session, network, f"cluster-{identity.hex[:12]}", "", who).address
+    query = select(Address).where(Address.network == network, Address.kind == AddressKind.VIP)
+    row = session.exec(query.where(Address.label == name)).first()
+    if row is None:
+        raise NotFound(
+            f"api.vip: {network} has no VIP {name!r}",
+            f"Leave it out, and one is taken; else see them: `seed network show {network}`.",
+        )
+    query_other = select(Cluster).where(Cluster.vip == row.address, Cluster.network == network)
+    if session.exec(query_other.where(col(Cluster.ended_at).is_(None))).first():
+        raise Conflict(
+            f"api.vip: another cluster has {name}", "Leave it out, and a new one is taken."
+        )
+    return row.address
+
+
+@contextmanager
+def _of(group: str) -> Iterator[None]:
+    """What is refused within is of this group of the spec."""
+    try:
+        yield
+    except ValidationError as problem:
+        error = problem.errors(include_url=False, include_context=False)[0]
+        field = ".".join(str(word) for word in (group, *error["loc"]))
+        raise Invalid(f"{field}: {error['msg']}", "See `seed cluster create --help`.") from problem
+    except SeedError as problem:
+        problem.args = (f"{group}: {problem}",)
+        if isinstance(problem, NoCapacity):  # a cluster does not wait in the queue
+            problem.remedy = "Ask for fewer, or see why: `seed claim explain`."
+        raise
 
 
 def _kind(spec: ClusterSpec) -> Kind:
@@ -254,6 +341,6 @@ def _same_spec(cluster: Cluster, spec: ClusterSpec) -> Cluster:
     if differs:
         raise Conflict(
             f"a cluster named {cluster.name} lives already and differs in {', '.join(differs)}",
-            "Choose another name.",
+            f"Choose another name, or change that one: `seed cluster show {cluster.name}`.",
         )
     return cluster

@@ -8,6 +8,7 @@ from collections.abc import Iterable
 from sqlmodel import Session, col, select
 
 from provisioning import ranges
+from provisioning.cluster_rows import Cluster
 from provisioning.errors import Conflict, Invalid, NotFound
 from provisioning.fabric import Network
 from provisioning.ip_text import Ip, Net, Range, an_ip
@@ -182,6 +183,12 @@ def release(session: Session, name: str, text: str, who: str) -> None:
             f"{row.address} is {words(row)}",
             "It is free once its claim is released or its BMC forgotten: `seed claim list`.",
         )
+    living = select(Cluster).where(Cluster.vip == row.address, Cluster.network == name)
+    if session.exec(living.where(col(Cluster.ended_at).is_(None))).first():
+        raise Conflict(
+            f"{row.address} is where a cluster's API answers",
+            "It is free once that cluster is released: `seed cluster list`.",
+        )
     doc = network_of(find(session, name).document)
     if row.address in doc.vips.values():
         raise Conflict(
@@ -190,6 +197,14 @@ def release(session: Session, name: str, text: str, who: str) -> None:
         )
     session.delete(row)
     record(session, "network.freed", name, row.address, who=who)
+
+
+def free_vip(session: Session, name: str, address: str, who: str) -> None:
+    """Of a cluster that ends; once it is free this does nothing."""
+    row = session.get(Address, address)
+    if row is not None and row.network == name and row.kind is AddressKind.VIP:
+        session.delete(row)
+        record(session, "network.freed", name, address, who=who)
 
 
 def addresses(session: Session, name: str, project: str | None) -> list[tuple[Address, str, str]]:

@@ -55,15 +55,17 @@ def make(
     token: Callable[[str], str],
     gateway_url: str,
     ca_pem: str,
+    wire_url: str,
 ) -> Membership | None:
     """In the transaction that opens its order; None: it is no member. token: fixed by its purpose,
-    so that a life after a crash gives the same one."""
+    so that a life after a crash gives the same one. gateway_url, wire_url: https:// and
+    http://ADDRESS of the provisioning wire."""
     member = of_claim(session, claim)
     if member is None:
         return None
     cluster = session.get_one(Cluster, member.cluster_id)
     secrets: dict[str, str] = json.loads(unseal(cluster.sealed, sealed_for(cluster.id)))
-    facts = clusters.facts_of(session, cluster, gateway_url)
+    facts = clusters.facts_of(session, cluster, gateway_url, wire_url)
     mine = next(m for m in facts.members if m.name == member.name)
     kind = clusters.known()[cluster.spec["kind"]]
     files = kind.files(facts, mine, secrets)

@@ -13,6 +13,7 @@ from seed.commands import (
     break_glass,
     bundle,
     claim,
+    cluster,
     discover,
     disk,
     door,
@@ -78,6 +79,7 @@ app.add_typer(hardware_class.app, name="class")
 app.add_typer(network.app, name="network")
 app.add_typer(network.layout, name="layout")
 app.add_typer(claim.app, name="claim")
+app.add_typer(cluster.app, name="cluster")
 app.command("inventory")(inventory.inventory)
 app.add_typer(image.app, name="image")
 app.add_typer(registry.app, name="registry")

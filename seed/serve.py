@@ -85,6 +85,7 @@ def make_parts(settings: Settings) -> Parts:
         ironic_user=IRONIC_USER,
         ironic_password=secret,
         image_dir=settings.image_dir,
+        bundle_dir=paths.bundles,
         ca_pem=paths.tls / "ca.pem",
         undo_seconds=settings.undo_seconds,
         grace_seconds=settings.grace_seconds,

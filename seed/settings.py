@@ -5,7 +5,7 @@ import sys
 from functools import cached_property
 from ipaddress import IPv4Address, IPv4Interface
 from pathlib import Path
-from typing import Literal, Self
+from typing import Annotated, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 from pydantic_settings import (
@@ -18,6 +18,8 @@ from pydantic_settings import (
 from api.grants import KeystoneSettings, OidcSettings
 from ipxe.bootspec import checked_interface, checked_path, console_arguments
 from provisioning.errors import Invalid
+
+Url = Annotated[str, Field(pattern=r"^https?://[!-~]+$", max_length=1024)]
 
 
 def config_file() -> Path:
@@ -68,6 +70,8 @@ class ImageSettings(BaseModel):
     allowed_hosts: tuple[str, ...] = ()
     """HOST or HOST:PORT that images are fetched from; empty: nothing is fetched. An address of
     this machine, or a loopback or link-local one, must stand here as itself."""
+    downloads: dict[Literal["kubernetes", "cri-tools", "cni-plugins"], Url] = {}
+    """Maker -> URL that `seed bundle make` fetches its programs below; else the maker's own."""
     ca_file: str = ""
     """CAs that these hosts may have, beside those the system knows; PEM, readable by
     seed-images."""

@@ -12,6 +12,8 @@ from provisioning.image import Digest256
 from provisioning.kinds import ClusterFacts, MemberFacts, _vip
 
 CONTROL_IMAGES: Final = ("etcd", "kube-apiserver", "kube-controller-manager", "kube-scheduler")
+IMAGES: Final = (*CONTROL_IMAGES, "kube-proxy", "coredns", "pause")
+"""What `kubeadm config images list` names, by the last words of their names."""
 PROGRAMS: Final = ("kubeadm", "kubelet", "kubectl")
 API: Final = "kubeadm.k8s.io/v1beta4"
 TAINT: Final = re.compile(
@@ -141,6 +143,11 @@ class Options(BaseModel):
 
     def binaries(self) -> list[BundleFile]:
         return [file for file in self.files if file.role == "binary" and file.name in PROGRAMS]
+
+    def has(self, image: str) -> bool:
+        """Whether there is an archive NAME.tar or NAME_TAG.tar of it."""
+        names = (f"{image}.", f"{image}_")
+        return any(file.role == "image" and file.name.startswith(names) for file in self.files)
 
     def images(self, member: MemberFacts) -> list[BundleFile]:
         """Those that this member runs."""

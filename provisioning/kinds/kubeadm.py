@@ -25,7 +25,7 @@ from provisioning.kinds import (
     _kubeadm_steps,
     _vip,
 )
-from provisioning.kinds._kubeadm import PROGRAMS, Options
+from provisioning.kinds._kubeadm import IMAGES, PROGRAMS, Options
 from provisioning.targets import PartSpec
 
 VERSIONS: Final = re.compile(r"1\.(34|35|36)\.(0|[1-9][0-9]*)")
@@ -174,8 +174,7 @@ def _about_options(facts: ClusterFacts) -> Iterator[Fault]:
     if facts.bundle_url:
         there = {file.name for file in options.binaries()}
         lacks = [name for name in PROGRAMS if name not in there]
-        if not any(file.role == "image" for file in options.files):
-            lacks.append("archive of an image")
+        lacks += [f"archive of the image {name}" for name in IMAGES if not options.has(name)]
         for name in lacks:
             yield Fault("bundle", f"the bundle has no {name}", "Put it there: `seed bundle make`.")
 

@@ -52,7 +52,7 @@ def serve_autoscaler(settings: Settings) -> None:
 
 
 def make(settings: Settings) -> Autoscaling:
-    store = Store(settings.database_url)
+    store, bundles = Store(settings.database_url), Paths(settings).bundles
 
     def image(session: Session, ref: str, insider: bool) -> Image:
         return standing.resolve(session, settings.image_dir, ref, insider)
@@ -66,4 +66,4 @@ def make(settings: Settings) -> Autoscaling:
         turnaround=timedelta(seconds=settings.turnaround_seconds),
         grace=timedelta(seconds=settings.grace_seconds),
     )
-    return Autoscaling(store, cast(Sizes, Clusters(store, desk)))
+    return Autoscaling(store, cast(Sizes, Clusters(store, desk, bundles)))

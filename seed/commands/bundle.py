@@ -16,8 +16,8 @@ from seed.host.paths import Paths
 
 if TYPE_CHECKING:
     from images.archives import Say
-    from images.bundle import Bundle
     from images.needs import Wanted
+    from provisioning.bundle import Bundle
 
 app = typer.Typer(no_args_is_help=True, help="All that an installer needs, in one archive.")
 COLUMNS = {
@@ -56,8 +56,9 @@ def made(
     What is fetched comes from hosts in `allowed_hosts` of `[images]`; cut off, it is gone on with.
     Example: seed bundle make kubeadm --version 1.36.2 --from /root/files --archive kubeadm.tar
     """
-    from images.bundle import BUNDLE, pack, parse
+    from images.bundle import pack
     from images.needs import Wanted
+    from provisioning.bundle import BUNDLE, parse
 
     with _faults(), _progress() as say:
         locked = parse(_content(lock), str(lock)) if lock else None
@@ -69,7 +70,7 @@ def made(
         wanted = Wanted(
             name=name, version=version, kind=kind, registry=registry, mirror=mirror, lock=locked,
             architecture="arm64" if architecture == "arm64" else "amd64",
-            made_at=at.replace(microsecond=0),
+            downloads={**settings().images.downloads}, made_at=at.replace(microsecond=0),
         )  # fmt: skip
         bundle = _taken(wanted, from_, say) if from_ else _fetched(wanted, say)
         folder, more = _root() / bundle.name / bundle.version, {}
@@ -89,10 +90,10 @@ def _fetched(wanted: "Wanted", say: "Say") -> "Bundle":
     """By the hosts, CAs and logins that disk images come with."""
     from threading import Event
 
-    from images.bundle import MOST_FILE
     from images.collecting import make
     from images.containers import Containers
     from images.receiving import Receiver
+    from provisioning.bundle import MOST_FILE
     from seed.images_service import make as images
 
     here, stopping = images(settings(), Event()), Event()
@@ -126,7 +127,7 @@ def verified(name: Named, output: show.Output = show.Format.TABLE) -> None:
 
     Example: seed bundle verify kubeadm
     """
-    from images.bundle import find, verify
+    from provisioning.bundle import find, verify
 
     with _progress() as say:
         folder = find(_root(), name)
@@ -145,7 +146,7 @@ def verified(name: Named, output: show.Output = show.Format.TABLE) -> None:
 @app.command("list")
 def listed(output: show.Output = show.Format.TABLE) -> None:
     """The bundles on this machine."""
-    from images.bundle import listed as found
+    from provisioning.bundle import listed as found
 
     bundles = [_told(bundle) for bundle in found(_root())]
     table = output is show.Format.TABLE
@@ -158,16 +159,27 @@ def removed(name: Named, output: show.Output = show.Format.TABLE) -> None:
 
     Example: seed bundle remove kubeadm:1.36.2
     """
-    from images.bundle import find, remove
+    from images.bundle import remove
+    from provisioning.bundle import find
 
     folder = find(_root(), name)
     remove(folder, _root(), _in_use)
     show.one({"name": folder.parent.name, "version": folder.name, "removed": True}, output)
 
 
-def _in_use(name: str, version: str) -> str:
-    """Who needs it. No cluster names a bundle yet; where they do, they are asked here."""
-    return ""
+@contextmanager
+def _in_use(name: str, version: str) -> Iterator[str]:
+    """Which living clusters need it. While this is open nobody makes another one: whoever does
+    looks for the bundle within the transaction that makes the cluster."""
+    from provisioning import cluster_bundles
+    from provisioning.store import Store
+
+    here = settings()
+    if not (Paths(here).db / "seed.db").exists():  # before the first `seed up`
+        yield ""
+        return
+    with Store(here.database_url).write() as session:
+        yield cluster_bundles.in_use(session, name, version)
 
 
 def _root() -> Path:
@@ -175,7 +187,7 @@ def _root() -> Path:
 
 
 def _content(path: Path) -> bytes:
-    from images.bundle import MOST_BUNDLE
+    from provisioning.bundle import MOST_BUNDLE
 
     try:
         with path.open("rb") as file:

@@ -138,6 +138,14 @@ TABLE = MappingProxyType(
         ("GET", "/v1/layouts/{name}"): EVERYONE,
         ("PUT", "/v1/layouts/{name}"): {O},
         ("DELETE", "/v1/layouts/{name}"): {O},
+        ("GET", "/v1/clusters"): EVERYONE,
+        ("POST", "/v1/clusters"): {C},
+        ("POST", "/v1/clusters:plan"): {C, O},
+        ("PUT", "/v1/clusters/{name}"): {C},
+        ("GET", "/v1/clusters/{name}"): EVERYONE,
+        ("POST", "/v1/clusters/{name}:plan-release"): EVERYONE,
+        ("POST", "/v1/clusters/{name}:release"): EVERYONE,
+        ("POST", "/v1/clusters/{name}:undo"): EVERYONE,
         ("GET", "/v1/claims"): EVERYONE,
         ("POST", "/v1/claims"): {C},
         ("POST", "/v1/claims:explain"): EVERYONE,
@@ -176,6 +184,9 @@ TABLE = MappingProxyType(
 )
 # Routes that let a caller in and then look closer: whose claim is it?
 NARROWER = {
+    ("POST", "/v1/clusters/{name}:plan-release"): {C, D},
+    ("POST", "/v1/clusters/{name}:release"): {C, D},
+    ("POST", "/v1/clusters/{name}:undo"): {C, D},
     ("POST", "/v1/claims/{name}:plan-release"): {C, D},
     ("POST", "/v1/claims/{name}:release"): {C, D},
     ("POST", "/v1/claims/{name}:undo"): {C, D},
@@ -186,6 +197,7 @@ NARROWER = {
     ("POST", "/v1/clusters/{name}:revoke-autoscaler"): {C, D},
 }
 BODIES = {
+    ("POST", "/v1/clusters/{name}:release"): {"plan": "0" * 64},
     ("POST", "/v1/claims/{name}:release"): {"plan": "0" * 64},
     ("POST", "/v1/claims/{name}:renew"): {"lease_seconds": 3600},
     ("POST", "/v1/claims/{name}:protect"): {},

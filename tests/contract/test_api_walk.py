@@ -20,6 +20,7 @@ from api.gateway import create_gateway
 from api.parts import Door
 from api.roles import Role
 from tests.fakes.api import bearer
+from tests.fakes.autoscaler import a_key
 from tests.fakes.two_projects import CANARIES, COUNT, NAMES, OWN, World, two_projects
 
 Row = tuple[str, str]
@@ -33,6 +34,14 @@ KEY = (
     .decode()
 )
 SAID = MappingProxyType({"image": "debian", "ssh_keys": [KEY]})
+
+
+SWARM = MappingProxyType(
+    {
+        "kind": "swarm", **SAID, "api": {"network": "grove"},
+        "control": {"count": 1, "layout": "grove"},
+    }
+)  # fmt: skip
 
 
 def plan(walk: "Walk") -> list[dict[str, Any]]:
@@ -64,6 +73,23 @@ BODIES: MappingProxyType[Row, Any] = MappingProxyType(
             {"name": name, "count": count, **SAID}
             for name, count in (("own-claim", 1), ("no-such", 1), ("canary-claim", 9))
         ],
+        ("POST", "/v1/clusters"): [
+            {"name": "own-new", **SWARM},
+            {"name": "canary-cluster", **SWARM},
+            {"name": "own-many", **SWARM, "workers": {"count": 9, "layout": "grove"}},
+            {"name": "own-nodes", **SWARM, "workers": {"count": 1, "nodes": ["canary-node"]}},
+        ],
+        ("PUT", "/v1/clusters/{name}"): [
+            {"name": name, **SWARM} for name in ("own", "no-such", "canary-claim")
+        ],
+        ("POST", "/v1/clusters:plan"): [
+            {"name": "own-new", **SWARM},
+            {"name": "own-many", **SWARM, "workers": {"count": 9, "layout": "grove"}},
+        ],
+        ("POST", "/v1/clusters/{name}:plan-release"): [None],
+        ("POST", "/v1/clusters/{name}:release"): [{"plan": ""}, {"plan": "0" * 64}],
+        ("POST", "/v1/clusters/{name}:undo"): [None],
+        ("POST", "/v1/clusters/{name}:autoscaler"): [{"csr": a_key().csr, "min": 1, "max": 5}],
         ("POST", "/v1/claims/{name}:plan-release"): [None],
         ("POST", "/v1/claims/{name}:release"): plan,
         ("POST", "/v1/claims/{name}:undo"): [None],

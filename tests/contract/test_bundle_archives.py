@@ -14,7 +14,8 @@ from typing import Any
 import pytest
 
 from images import archives
-from images.bundle import listed, load
+from images.bundle import load
+from provisioning.bundle import listed
 from provisioning.errors import Conflict, Invalid
 from tests.fakes.bundles import archive, by_hand, made, root
 

@@ -13,12 +13,13 @@ from typing import Any
 
 import pytest
 
-from images import archives, needs, receiving
-from images.bundle import Bundle, Faulty, find, listed, verify
+from images import archives, receiving
+from images.bundle import Faulty
 from images.collecting import make
 from images.containers import Containers, look
 from images.receiving import Receiver
 from images.web import Web
+from provisioning.bundle import Bundle, find, listed, verify
 from provisioning.errors import Conflict, Forbidden, Invalid
 from tests.fakes.bundles import (
     IMAGES,
@@ -46,8 +47,6 @@ def depot(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Depot]:
     monkeypatch.setattr(receiving, "PAUSE_SECONDS", 0.01)
     with a_depot(tmp_path, "upstream.test", tls=True) as depot:
         depot.cut_at = 1000
-        for name in ("RELEASES", "CRICTL", "CNI"):
-            monkeypatch.setattr(needs, name, depot.url(f"/{name}", "https"))
         for name in ("kubeadm", "kubectl", "kubelet"):
             publish(depot, f"/RELEASES/v1.36.2/bin/linux/amd64/{name}", elf(name))
         publish(depot, "/CRICTL/v1.36.0/crictl-v1.36.0-linux-amd64.tar.gz", packed("crictl"))
@@ -59,6 +58,9 @@ def depot(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Depot]:
 
 @pytest.fixture
 def fetch(depot: Depot, root: Path) -> Callable[..., Bundle]:
+    folders = {"kubernetes": "RELEASES", "cri-tools": "CRICTL", "cni-plugins": "CNI"}
+    downloads = {maker: depot.url(f"/{name}", "https") for maker, name in folders.items()}
+
     def fetched(into: Path = root, **more: Any) -> Bundle:
         web = Web(
             more.pop("allowed", (depot.authority,)),
@@ -70,7 +72,8 @@ def fetch(depot: Depot, root: Path) -> Callable[..., Bundle]:
         logins: dict[str, tuple[str, str]] = more.pop("logins", {})
         registry = Containers(web, logins.get, lambda: None)
         say = more.pop("say", archives.quiet)
-        wanted = replace(WANTED, **({"registry": f"{depot.authority}/k8s"} | more))
+        upstream = {"registry": f"{depot.authority}/k8s", "downloads": downloads}
+        wanted = replace(WANTED, **(upstream | more))
         return make(wanted, into, receiver, registry, say)
 
     return fetched

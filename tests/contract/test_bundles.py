@@ -9,6 +9,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -18,9 +19,13 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from images import archives, needs
-from images.bundle import Bundle, Faulty, find, listed, load, pack, read, remove, verify
+from images.bundle import Faulty, load, pack, remove
 from images.collecting import make_from
-from provisioning.errors import Conflict, Forbidden, Invalid, NotFound
+from provisioning.bundle import Bundle, find, listed, read, verify
+from provisioning.cluster_rows import Cluster
+from provisioning.errors import Conflict, Forbidden, HostError, Invalid, NotFound
+from provisioning.models import now
+from provisioning.store import Store
 from seed.cli import app
 from seed.config import settings
 from tests.contract.test_image_sbom import CONF
@@ -262,7 +267,7 @@ def test_a_bundle_that_is_broken_can_be_removed_and_loaded_anew(
     with pytest.raises(Invalid, match=r"bundle\.json cannot be read") as refused:
         load(archive, root)
     assert refused.value.remedy == f"seed bundle remove {REF}, then make or load it anew"
-    remove(find(root, REF), root, lambda *_: "")
+    remove(find(root, REF), root, nobody)
     assert load(archive, root) == made
 
 
@@ -280,21 +285,40 @@ def test_a_bundle_is_found_by_its_name(made: Bundle, by_hand: Path, root: Path) 
         find(root, "kubeadm")
 
 
+@contextmanager
+def nobody(_name: str, _version: str) -> Iterator[str]:
+    yield ""
+
+
+def test_a_bundle_goes_while_nobody_can_come_to_need_it(made: Bundle, root: Path) -> None:
+    folder, seen = find(root, REF), list[bool]()
+
+    @contextmanager
+    def told(_name: str, _version: str) -> Iterator[str]:
+        seen.append(folder.exists())
+        yield ""
+        seen.append(folder.exists())
+
+    remove(folder, root, told)
+    assert seen == [True, False]
+
+
 def test_a_bundle_in_use_stays(made: Bundle, root: Path) -> None:
     folder, asked = find(root, REF), list[tuple[str, str]]()
 
-    def blue(name: str, version: str) -> str:
+    @contextmanager
+    def blue(name: str, version: str) -> Iterator[str]:
         asked.append((name, version))
-        return "cluster blue is made of it"
+        yield "cluster blue is made of it"
 
     with pytest.raises(Conflict, match=r"kubeadm:1\.36\.2 stays: cluster blue is made of it"):
         remove(folder, root, blue)
     assert asked == [("kubeadm", "1.36.2")]
     assert verify(folder) == []
-    remove(folder, root, lambda *_: "")
+    remove(folder, root, nobody)
     assert list(root.iterdir()) == []
     with pytest.raises(NotFound):
-        remove(folder, root, lambda *_: "")
+        remove(folder, root, nobody)
 
 
 # --- at once, and killed --------------------------------------------------------------------------
@@ -405,7 +429,7 @@ def test_killed_before_any_change_a_bundle_is_whole_or_not_there(
         complete = whole_or_nothing(there)
         lives[complete] += 1
         if complete:
-            remove(find(there, REF), there, lambda *_: "")
+            remove(find(there, REF), there, nobody)
     assert whole_or_nothing(there)
     works[verb]()
     assert hidden(there) == [], "what the killed left is gone"
@@ -418,7 +442,7 @@ def test_killed_before_any_change_a_removal_is_done_or_not_begun(
 ) -> None:
     there, change = tmp_path / "elsewhere", 0
     load(small[1], there)
-    work = lambda: remove(there / "kubeadm" / "1.36.2", there, lambda *_: "")  # noqa: E731
+    work = lambda: remove(there / "kubeadm" / "1.36.2", there, nobody)  # noqa: E731
     while killed_at(change := change + 1, work):
         if not whole_or_nothing(there):
             load(small[1], there)
@@ -535,6 +559,44 @@ def test_verbs_name_what_is_wrong_and_what_to_do(
     assert json.loads(done.stdout)["verdict"] == "faulty"
     assert "  files/kubelet has 0 bytes" in done.stderr
     assert "seed bundle remove kubeadm:1.36.2" in done.stderr
+
+
+def test_a_bundle_that_a_living_cluster_is_made_of_is_not_removed(
+    seed: Callable[..., Result], archive: Path, tmp_path: Path
+) -> None:
+    assert seed("load", archive).exit_code == 0
+    (tmp_path / "state" / "db").mkdir()
+    store = Store(f"sqlite:///{tmp_path}/state/db/seed.db")
+    store.create()
+    with store.write() as session:
+        row = Cluster(
+            name="blue", project="p", network="n", vip="10.40.0.9",
+            bundle={"name": "kubeadm", "version": "1.36.2", "files": []},
+        )  # fmt: skip
+        session.add(row)
+        identity = row.id
+    done = seed("remove", REF)
+    assert isinstance(done.exception, Conflict)
+    assert "it is what blue of project p is made of" in str(done.exception)
+    assert told(seed("verify", REF, "-o", "json"))["verdict"] == "right"
+    with store.write() as session:
+        session.get_one(Cluster, identity).ended_at = now()
+    assert told(seed("remove", REF, "-o", "json"))["removed"] is True
+
+
+def test_programs_come_from_a_mirror_where_one_is_named(
+    seed: Callable[..., Result], by_hand: Path, tmp_path: Path
+) -> None:
+    with (tmp_path / "seed.toml").open("a") as conf:
+        conf.write('[images]\ndownloads = { kubernetes = "https://mirror.example.org/k8s/" }\n')
+    (by_hand / "kubelet").unlink()
+    (by_hand / "crictl.tar.gz").unlink()
+    done = seed("make", "kubeadm", "--version", "1.36.2", "--from", by_hand)
+    assert "https://mirror.example.org/k8s/v1.36.2/bin/linux/amd64/kubelet" in done.stderr
+    assert f"{needs.DOWNLOADS['cri-tools']}/v1.36.0/" in done.stderr
+    with (tmp_path / "seed.toml").open("a") as conf:
+        conf.write('downloads.kubernets = "https://mirror.example.org"\n')
+    assert isinstance(seed("list").exception, HostError)
 
 
 def test_a_verb_fetches_by_a_lock_from_an_allowed_host(

@@ -30,7 +30,15 @@ FILES = [
     {"path": f"files/{name}", "role": role, "sha256": hashlib.sha256(name.encode()).hexdigest()}
     for role, names in {
         "binary": ("bin/kubeadm", "bin/kubectl", "bin/kubelet", "bin/helm"),
-        "image": ("images/etcd.tar", "images/kube-apiserver.tar", "images/kube-proxy.tar"),
+        "image": (
+            "images/coredns.tar",
+            "images/etcd.tar",
+            "images/kube-apiserver.tar",
+            "images/kube-controller-manager.tar",
+            "images/kube-proxy.tar",
+            "images/kube-scheduler.tar",
+            "images/pause_3.10.2.tar",
+        ),
         "manifest": ("cilium.yaml",),
     }.items()
     for name in names

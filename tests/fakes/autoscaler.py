@@ -156,12 +156,12 @@ class Door:
 class Client:
     channel: grpc.Channel
 
-    def __call__(self, method: str, timeout: float = 10, **asked: Any) -> Any:
+    def __call__(self, method: str, timeout: float = 30, **asked: Any) -> Any:
         known = SERVICE.methods_by_name[method]
         request = getattr(pb, known.input_type.name)(**asked)
         return self.raw(method, request.SerializeToString(), timeout)
 
-    def raw(self, method: str, request: bytes, timeout: float = 10) -> Any:
+    def raw(self, method: str, request: bytes, timeout: float = 30) -> Any:
         answers = getattr(pb, SERVICE.methods_by_name[method].output_type.name)
         call = self.channel.unary_unary(
             f"/{SERVICE.full_name}/{method}",

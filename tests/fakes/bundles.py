@@ -13,9 +13,10 @@ from typing import Any
 import pytest
 
 from images import archives, containers
-from images.bundle import Bundle, pack
+from images.bundle import pack
 from images.collecting import make_from
 from images.needs import Wanted, image_file
+from provisioning.bundle import Bundle
 from tests.fakes.depot import Depot
 
 AT = datetime(2026, 11, 29, tzinfo=UTC)

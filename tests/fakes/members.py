@@ -12,7 +12,12 @@ from ipaddress import IPv4Address, IPv4Interface
 from pathlib import Path
 from socketserver import BaseServer
 from typing import Any
+from uuid import uuid4
 
+from provisioning.cluster_rows import Cluster, Member
+from provisioning.models import Address, Claim, Hold
+from provisioning.secrets import digest
+from provisioning.store import Store
 from seed.host import netns, tls
 from seed.host.paths import Paths
 from seed.settings import ProvisioningWire
@@ -104,6 +109,26 @@ class Handler(BaseHTTPRequestHandler):
 
     def log_message(self, *_: object) -> None:
         pass
+
+
+def a_cluster(store: Store, tokens: dict[str, str]) -> None:
+    """Rows of the cluster web: a member for each address, with its token."""
+    with store.write() as session:
+        web = Cluster(name="web", network="provisioning", vip="10.40.0.9")
+        session.add(web)
+        session.flush()
+        for number, (address, token) in enumerate(tokens.items()):
+            claim, node = Claim(name=f"web-worker-{number}", image="debian"), uuid4()
+            session.add(claim)
+            session.flush()
+            session.add(Hold(node_uuid=node, claim_id=claim.id))
+            session.add(Address(address=address, node_uuid=node))
+            session.add(
+                Member(
+                    cluster_id=web.id, claim_id=claim.id, role="worker", number=number,
+                    name=claim.name, token_hash=digest(token),
+                )
+            )  # fmt: skip
 
 
 def a_gateway(state: Path, address: str, namespace: str = "") -> Gateway:

@@ -5,6 +5,8 @@ from typing import Any
 
 import pytest
 
+from provisioning import holders
+from provisioning.cluster_release import Giving
 from provisioning.cluster_rows import Cluster, Member
 from provisioning.cluster_spec import ClusterSpec
 from provisioning.clusters import Clusters, facts_of, find
@@ -12,7 +14,7 @@ from provisioning.errors import Conflict, Invalid, NoCapacity, NotFound
 from provisioning.fabric import Layout, Network
 from provisioning.hardware import Inventory, Nic
 from provisioning.models import Address, Bmc, Claim, Hold
-from provisioning.states import AddressKind
+from provisioning.states import AddressKind, Wanted
 from tests.fakes.crashing import identity_of
 from tests.fakes.fabric import a_layout, a_network
 from tests.fakes.life import Clock, House, clock
@@ -105,13 +107,16 @@ def test_a_plan_tells_who_goes_where_and_writes_nothing(house: House) -> None:
 @pytest.mark.parametrize(
     ("told", "error", "sentence"),
     [
-        ({"workers": {"count": 4}}, NoCapacity, "web-worker wants 4 .*, free are 3"),
+        ({"workers": {"count": 4}}, NoCapacity, "^workers: claim web wants 4 .*, free are 3"),
         ({"control": {"layout": ""}}, Invalid, "control.layout"),
         ({"kind": "nonsense"}, Invalid, "kind: there is no kind nonsense"),
         ({"version": "1.20.1"}, Invalid, "version"),
         ({"pods": "10.40.0.0/16"}, Invalid, "pods"),
         ({"api": {"network": "provisioning"}}, Invalid, "api.network"),
         ({"api": {"network": "nowhere"}}, NotFound, "api.network"),
+        ({"api": {"network": "storage", "vip": "x"}}, NotFound, "api.vip: storage has no VIP 'x'"),
+        ({"workers": {"traits": ["bad trait"]}}, Invalid, "^workers: "),
+        ({"control": {"root_raid": 5}}, Invalid, "^control"),
     ],
 )
 def test_what_cannot_be_is_refused_and_nothing_is_written(
@@ -129,3 +134,53 @@ def test_a_name_that_a_claim_has_is_refused(house: House) -> None:
     with pytest.raises(Conflict, match="a claim named web-worker-1 lives already"):
         desk(house).create(a_spec(), "p", "me")
     assert not house.rows(Cluster)
+
+
+def test_two_clusters_never_have_one_vip_and_nobody_frees_it_under_them(house: House) -> None:
+    with house.store.write() as session:
+        made = holders.vip(session, "storage", "kube", "", "op").address
+    one = {"control": {"count": 1}, "workers": {"count": 1}}
+    named = {"api": {"network": "storage", "vip": "kube"}, **one}
+    cluster, _ = desk(house).create(a_spec(**named), "p", "me")
+    assert cluster.vip == made
+    with pytest.raises(Conflict, match=r"api\.vip: another cluster has kube"):
+        desk(house).create(a_spec(name="other", **named), "p", "me")
+    other, _ = desk(house).create(a_spec(name="web", **one), "q", "me")
+    assert other.vip != made
+    with house.store.write() as session, pytest.raises(Conflict, match="a cluster's API"):
+        holders.release(session, "storage", made, "op")
+
+
+def test_the_claim_of_a_member_is_changed_by_its_cluster_alone(house: House) -> None:
+    desk(house).create(a_spec(), "p", "me")
+    for change in (
+        lambda: house.desk.plan_release("p", "web-worker-0"),
+        lambda: house.desk.release("p", "web-worker-0", "0" * 64, "me", True),
+        lambda: house.desk.renew("p", "web-worker-0", "me", lease_seconds=3600),
+        lambda: house.desk.protect("p", "web-worker-0", True, "me", ""),
+        lambda: house.desk.prioritize("web-worker-0", 5, "me"),
+        lambda: house.desk.take_back("p", "web-worker-0", "me"),
+    ):
+        with pytest.raises(Conflict, match="is a node of the cluster web"):
+            change()
+
+
+def test_a_release_shows_all_disks_and_can_be_taken_back(house: House) -> None:
+    desk(house).create(a_spec(), "p", "me")
+    giving = Giving(house.store, house.desk)
+    plan = giving.plan("p", "web")
+    assert sorted(node.holder for node in plan.nodes) == sorted(
+        member.name for member in house.rows(Member)
+    )
+    with pytest.raises(Conflict, match="no such plan"):
+        giving.release("p", "web", "0" * 64, "me", False)
+    assert {claim.wanted for claim in house.rows(Claim)} == {Wanted.ACTIVE}
+    row = giving.release("p", "web", plan.hash, "me", False)
+    claims = house.rows(Claim)
+    assert {claim.wanted for claim in claims} == {Wanted.RELEASED}
+    assert {claim.undo_until for claim in claims} == {row.undo_until}
+    assert not giving.take_back("p", "web", "me").released
+    assert {claim.wanted for claim in house.rows(Claim)} == {Wanted.ACTIVE}
+    giving.release("p", "web", giving.plan("p", "web").hash, "me", True)
+    with pytest.raises(Conflict, match="undo window of cluster web is over"):
+        giving.take_back("p", "web", "me")

@@ -326,7 +326,10 @@ WIDE = tuple(replace(m, address=f"10.30.{n}.9/16") for n, m in enumerate(MEMBERS
         ({"options": {"files": [{**FILES[0], "path": "files/../x"}]}},
          "options.files.0.path", "not as it must be"),
         ({"options": {"files": FILES[:2]}}, "bundle", "has no kubelet"),
-        ({"options": {"files": FILES[:3]}}, "bundle", "has no archive of an image"),
+        ({"options": {"files": FILES[:3]}}, "bundle", "has no archive of the image etcd"),
+        ({"options": {"files": FILES[:-2]}}, "bundle", "has no archive of the image pause"),
+        ({"options": {"files": [f for f in FILES if "kube-proxy" not in f["path"]]}},
+         "bundle", "has no archive of the image kube-proxy"),
     ],
     ids=lambda value: repr(value)[:40] if isinstance(value, dict) else None,
 )  # fmt: skip

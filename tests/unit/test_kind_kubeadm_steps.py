@@ -71,8 +71,9 @@ def test_without_a_bundle_the_missing_program_is_named(member: MemberFacts) -> N
 
 def test_a_worker_takes_no_images_of_a_control_plane() -> None:
     folder = "/var/lib/seed/bundle/files/images"
-    assert step(WORKER, "images").wants == ("/usr/bin/ctr", f"{folder}/kube-proxy.tar")
-    assert len(step(FIRST, "images").wants) == 4
+    names = ("coredns.tar", "kube-proxy.tar", "pause_3.10.2.tar")
+    assert step(WORKER, "images").wants == ("/usr/bin/ctr", *(f"{folder}/{n}" for n in names))
+    assert len(step(FIRST, "images").wants) == 8
 
 
 @pytest.mark.parametrize("member", MEMBERS, ids=lambda m: m.name)
@@ -144,7 +145,8 @@ def test_a_member_fetches_what_it_uses(
     assert done.returncode == 0, done.stderr
     assert {str(p.relative_to(folder)) for p in folder.rglob("*") if p.is_file()} == {
         "files/bin/kubeadm", "files/bin/kubelet", "files/bin/kubectl",
-        "files/images/kube-proxy.tar",
+        "files/images/coredns.tar", "files/images/kube-proxy.tar",
+        "files/images/pause_3.10.2.tar",
     }  # fmt: skip
 
 
