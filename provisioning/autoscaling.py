@@ -104,7 +104,7 @@ class _Worker:
     @property
     def going(self) -> bool:
         return (
-            self.member.goal is MemberGoal.GONE
+            self.member.goal is not MemberGoal.JOINED
             or self.claim.wanted is Wanted.RELEASED
             or self.claim.state in GOING
         )
