@@ -26,6 +26,7 @@ from api.routes import (
     claims,
     classes,
     cluster_access,
+    cluster_autoscaler,
     cluster_changes,
     clusters,
     credentials,
@@ -89,6 +90,7 @@ ROUTERS: Final[tuple[APIRouter, ...]] = (
     racks.router,
     cluster_access.router,
     break_glass.router,
+    cluster_autoscaler.router,
     # One more noun: its router here, and a row per route in tests/contract/test_api_roles.py.
     baremetal.router,
 )

@@ -19,6 +19,7 @@ from api.node_list import Pages
 from api.roles import Role
 from api.traffic import Traffic
 from provisioning import holders, standing
+from provisioning.autoscalers import ClientAuthority
 from provisioning.claims import Desk
 from provisioning.cluster_changes import Clusters
 from provisioning.cluster_release import Giving
@@ -73,6 +74,14 @@ class Shelf:
 
 
 @dataclass(frozen=True)
+class AutoscalerDoor:
+    """Where clusters' autoscalers are answered, HOST:PORT, and who signs their certificates."""
+
+    address: str
+    authority: ClientAuthority
+
+
+@dataclass(frozen=True)
 class Parts:
     """Made once at start-up, and the same for every door.
 
@@ -85,6 +94,7 @@ class Parts:
     turnaround_seconds: after which a claim's nodes count as free for a reservation.
     federation: who else can say whose token it is (single sign-on).
     shelf:        how disk images come in.
+    autoscaler:   None: none is answered.
     bundle_dir:   what installers need: clusters are made of it.
     answers:      whether somebody serves at an address and a port already.
     """
@@ -107,6 +117,7 @@ class Parts:
     bundle_dir: Path | None = None
     answers: Callable[[str, int], bool] = holders.answers
     shelf: Shelf = Shelf(Path("incoming"), Sealer(Path("images.pub")))
+    autoscaler: AutoscalerDoor | None = None
 
     @cached_property
     def traffic(self) -> Traffic:

@@ -19,6 +19,7 @@ class Cluster(SQLModel, table=True):
     bound: its project's people were given their rights in it, which is done once. changes: how
     often somebody wanted it otherwise. revision: of its image and version: members that have an
     older one are to be replaced.
+    autoscaler: SHA-256 of its autoscaler's client certificate, hex; empty: it has none.
     """
 
     __table_args__ = (
@@ -41,6 +42,7 @@ class Cluster(SQLModel, table=True):
     bundle: dict[str, Any] = stored_json(default={})
     sealed: bytes = Field(default=b"", sa_column=Column(LargeBinary, nullable=False))
     bound: bool = False
+    autoscaler: str = ""
     created_at: datetime = stored_time(default_factory=now)
     state: ClusterState = ClusterState.CLAIMING
     since: datetime = stored_time(default_factory=now)

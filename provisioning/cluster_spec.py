@@ -32,10 +32,28 @@ Taint = Annotated[
 ]
 
 
+SCALED_KINDS = frozenset({"kubeadm"})
+"""Whose kubelets say seed://NODE-UUID: by it an autoscaler knows which node is which."""
+
+
+class Autoscale(Strict):
+    """How many workers Cluster Autoscaler leaves at least, and makes at most."""
+
+    min: Annotated[int, Field(ge=0, strict=True)]
+    max: Annotated[int, Field(ge=1, le=MANY_WORKERS, strict=True)]
+
+    @model_validator(mode="after")
+    def _in_order(self) -> Self:
+        if self.min > self.max:
+            raise ValueError(f"min {self.min} is more than max {self.max}")
+        return self
+
+
 class Group(Strict):
     """Nodes of one role, chosen as a claim of `count` chooses them; fields as in ClaimSpec.
 
     node_labels, node_taints: of the cluster's nodes; `labels` are Seed's own, to choose by.
+    autoscale: of workers.
     """
 
     count: Annotated[int, Field(ge=0, strict=True)]
@@ -57,10 +75,12 @@ class Group(Strict):
     kernel_args: tuple[str, ...] = ()
     node_labels: dict[LabelKey, LabelValue] = Field(default={}, max_length=32)
     node_taints: Annotated[tuple[Taint, ...], Field(max_length=16)] = ()
+    autoscale: Autoscale | None = None
 
     def wish(self, name: str, image: str, ssh_keys: tuple[str, ...]) -> ClaimSpec:
         """The claim that would have these nodes, all at once; validated as a claim is."""
-        own = self.model_dump(exclude={"node_labels", "node_taints", "image", "count"})
+        ours = {"node_labels", "node_taints", "autoscale", "image", "count"}
+        own = self.model_dump(exclude=ours)
         told = own | {"name": name, "image": self.image or image, "ssh_keys": list(ssh_keys)}
         return ClaimSpec.model_validate(told | {"count": max(self.count, 1)})
 
@@ -116,6 +136,29 @@ class ClusterSpec(Strict):
         if _first(pods) <= _last(services) and _first(services) <= _last(pods):
             raise ValueError(f"services: {self.services} overlaps pods {self.pods}")
         return self
+
+    @model_validator(mode="after")
+    def _only_workers_are_scaled(self) -> Self:
+        if self.control.autoscale:
+            raise ValueError("control.autoscale: only workers come and go by load")
+        if self.workers.autoscale and (why := not_scaled(self.kind)):
+            raise ValueError(f"workers.autoscale: {why}")
+        return self
+
+
+def not_scaled(kind: str) -> str:
+    """Why Cluster Autoscaler cannot work on clusters of this kind; empty: it can."""
+    can = ", ".join(sorted(SCALED_KINDS))
+    return "" if kind in SCALED_KINDS else f"{kind} has no Cluster Autoscaler; these have: {can}"
+
+
+def scaled_wrongly(spec: ClusterSpec) -> str:
+    """Where a new cluster's workers are not within its own limits; empty: they are. Later they may
+    be: people scale as they like, and an autoscaler goes on from there."""
+    limits, count = spec.workers.autoscale, spec.workers.count
+    if limits is None or limits.min <= count <= limits.max:
+        return ""
+    return f"workers.count: {count} is not within autoscale, {limits.min} to {limits.max}"
 
 
 def _first(net: Net) -> int:

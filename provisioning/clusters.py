@@ -35,7 +35,7 @@ from provisioning.claim_changes import uuid_of
 from provisioning.claims import Desk
 from provisioning.cluster_rows import Cluster, Member
 from provisioning.cluster_secrets import Given
-from provisioning.cluster_spec import ClusterSpec
+from provisioning.cluster_spec import ClusterSpec, scaled_wrongly
 from provisioning.errors import Conflict, Invalid, NoCapacity, NotFound, SeedError
 from provisioning.kinds import ClusterFacts, DataDisk, Fault, Kind, MemberFacts
 from provisioning.layout_doc import layout_of, tagged, vlan_name
@@ -126,6 +126,8 @@ class Clusters:
         bundle: Bundle | None, given: Given = cluster_secrets.NONE,
     ) -> tuple[Cluster, ClusterFacts]:  # fmt: skip
         kind = _kind(spec)
+        if why := scaled_wrongly(spec):
+            raise Invalid(why, "Change one of them.")
         cluster_bundles.check_there(self.bundles, spec, bundle)
         _check_network(session, spec)
         cluster = Cluster(

@@ -111,6 +111,17 @@ class RateSettings(BaseModel):
     failures_burst: int = Field(default=30, ge=1)
 
 
+class AutoscalerSettings(BaseModel):
+    """Cluster Autoscalers of clusters, which ask for nodes by gRPC."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    wire: Literal["", "management", "provisioning"] = ""
+    """The network on which they are answered, and which clusters' nodes must reach; empty: none
+    is answered."""
+    port: int = Field(default=8444, ge=1, le=65535)
+
+
 class OutOfBandWire(Wire):
     """The wire that BMCs are on."""
 
@@ -181,6 +192,7 @@ class Settings(BaseSettings):
     images: ImageSettings = ImageSettings()
     ansible: AnsibleSettings = AnsibleSettings()
     """What clusters of the kind kubespray are installed by."""
+    autoscaler: AutoscalerSettings = AutoscalerSettings()
     debian_mirror: str = ""
     """Mirror that images are built from; empty: the first one in this machine's apt sources."""
 
@@ -192,6 +204,13 @@ class Settings(BaseSettings):
                 "out_of_band.pool_start: BMCs get leases only on a wire of their own, "
                 f"not on {self.provisioning.interface}, which servers boot from"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _a_port_of_its_own(self) -> Self:
+        taken = {80, 443, self.api_port, self.ironic_port}
+        if self.autoscaler.wire and self.autoscaler.port in taken:
+            raise ValueError(f"autoscaler.port: {self.autoscaler.port} is another service's")
         return self
 
     @model_validator(mode="after")
@@ -237,6 +256,13 @@ class Settings(BaseSettings):
     def gateway_url(self) -> str:
         """HTTPS on the provisioning wire: the node gateway."""
         return f"https://{self.provisioning.address.ip}"
+
+    @cached_property
+    def autoscaler_address(self) -> str:
+        """HOST:PORT where autoscalers are answered; empty: nowhere."""
+        wires = {"management": self.management, "provisioning": self.provisioning}
+        wire = wires.get(self.autoscaler.wire)
+        return f"{wire.address.ip}:{self.autoscaler.port}" if wire else ""
 
     @cached_property
     def ironic_url(self) -> str:

@@ -9,6 +9,7 @@ import yaml
 from seed import show
 from seed.commands import cluster_access, cluster_change
 from seed.commands.claim import SHOWN_NODES, WHY, Timeout, WaitFlag, Why
+from seed.commands.cluster_autoscaler import autoscaler
 from seed.commands.cluster_show import follow, printed
 from seed.commands.confirm import confirm
 from seed.commands.door import REFUSED, USAGE, client, fail, part
@@ -21,6 +22,7 @@ app.command()(cluster_change.replace)
 app.command()(cluster_change.upgrade)
 app.command()(cluster_access.kubeconfig)
 app.command()(cluster_access.check)
+app.command()(autoscaler)
 COLUMNS: Final = {
     "name": "CLUSTER", "whose": "PROJECT", "kind": "KIND", "version": "VERSION",
     "state": "STATE", "nodes": "NODES", "vip": "VIP", "detail": "NOW",

@@ -144,6 +144,15 @@ class Paths:
         return self.keys / "bmc-ca.pem"
 
     @property
+    def autoscaler_key(self) -> Path:
+        """Signs client certificates of clusters' autoscalers."""
+        return self.keys / "autoscaler-ca.key"
+
+    @property
+    def autoscaler_pem(self) -> Path:
+        return self.keys / "autoscaler-ca.pem"
+
+    @property
     def db(self) -> Path:
         return self.state / "db"
 

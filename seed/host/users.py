@@ -23,6 +23,7 @@ USERS: dict[str, tuple[str, ...]] = {
     "seed-api": ("seed", "seed-db", "seed-nginx"),
     "seed-reconciler": ("seed-db",),
     "seed-images": ("seed-db",),
+    "seed-autoscaler": ("seed-db",),
 }
 """User to its supplementary groups."""
 
@@ -90,7 +91,10 @@ def files(settings: Settings) -> tuple[Place, ...]:
         Place(paths.images_pub, "root", "root", 0o644),
         Place(paths.bmc_ca_key, "seed-reconciler", "seed-reconciler", 0o600),
         Place(paths.bmc_ca_pem, "root", "root", 0o644),
+        Place(paths.autoscaler_key, "seed-api", "seed-api", 0o600),
+        Place(paths.autoscaler_pem, "root", "root", 0o644),
         Place(paths.tls / "ca.key", "root", "root", 0o600),
+        Place(paths.tls / "autoscaler.key", "seed-autoscaler", "seed-autoscaler", 0o600),
         Place(paths.tls / "gateway.key", "seed-nginx", "seed-nginx", 0o600),
         Place(paths.tls / "management.key", "seed-nginx", "seed-nginx", 0o600),
         Place(paths.leases, "seed-dnsmasq", "seed-dnsmasq", 0o644),

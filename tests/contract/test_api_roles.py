@@ -173,6 +173,8 @@ TABLE = MappingProxyType(
         ("POST", "/v1/claims/{name}:protect"): EVERYONE,
         ("POST", "/v1/claims/{name}:unprotect"): EVERYONE,
         ("POST", "/v1/claims/{name}:prioritize"): {O},
+        ("POST", "/v1/clusters/{name}:autoscaler"): EVERYONE,
+        ("POST", "/v1/clusters/{name}:revoke-autoscaler"): EVERYONE,
         ("POST", "/v1/racks:import"): {O},
         ("GET", "/v1/racks"): INSIDERS,
         ("GET", "/v1/racks:work"): INSIDERS,
@@ -209,6 +211,8 @@ NARROWER = {
     ("POST", "/v1/claims/{name}:renew"): {C, D},
     ("POST", "/v1/claims/{name}:protect"): {C, D},
     ("POST", "/v1/claims/{name}:unprotect"): {C, D},
+    ("POST", "/v1/clusters/{name}:autoscaler"): {C, D},
+    ("POST", "/v1/clusters/{name}:revoke-autoscaler"): {C, D},
 }
 BODIES = {
     ("POST", "/v1/clusters/{name}:release"): {"plan": "0" * 64},
@@ -222,6 +226,7 @@ BODIES = {
     ("POST", "/v1/claims/{name}:renew"): {"lease_seconds": 3600},
     ("POST", "/v1/claims/{name}:protect"): {},
     ("POST", "/v1/claims/{name}:unprotect"): {},
+    ("POST", "/v1/clusters/{name}:autoscaler"): {"csr": ""},
 }
 RAW = "/baremetal{path:path}"
 ROWS = sorted(TABLE)

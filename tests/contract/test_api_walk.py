@@ -20,6 +20,7 @@ from api.gateway import create_gateway
 from api.parts import Door
 from api.roles import Role
 from tests.fakes.api import bearer
+from tests.fakes.autoscaler import a_key
 from tests.fakes.kubeconfigs import a_request, parted
 from tests.fakes.two_projects import (
     ASKED,
@@ -107,6 +108,7 @@ BODIES: MappingProxyType[Row, Any] = MappingProxyType(
         ("POST", "/v1/clusters/{name}:upgrade"): [{"image": "debian"}],
         ("POST", "/v1/clusters/{name}/certificates"): [{"csr": parted(a_request())[1]}],
         ("POST", "/v1/clusters/{name}/checks"): [None],
+        ("POST", "/v1/clusters/{name}:autoscaler"): [{"csr": a_key().csr, "min": 1, "max": 5}],
         ("POST", "/v1/claims/{name}:plan-release"): [None],
         ("POST", "/v1/claims/{name}:release"): plan,
         ("POST", "/v1/claims/{name}:undo"): [None],

@@ -7,7 +7,7 @@ CANARIES; what the claimers of `own` may read carries none.
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -15,8 +15,10 @@ from uuid import UUID
 
 from sqlmodel import select
 
-from api.parts import Parts
+from api.parts import AutoscalerDoor, Parts
 from api.roles import Role
+from provisioning import authority
+from provisioning.autoscalers import ClientAuthority
 from provisioning.cluster_rows import Cluster, ClusterCheck, KubeCertificate, Member
 from provisioning.cluster_spec import ClusterSpec
 from provisioning.fabric import Layout, Network
@@ -131,7 +133,7 @@ def two_projects(base: Path) -> Iterator[World]:
             return (200, {}, _of_ironic(found[0])) if found else empty(asked)
 
         ironic.answer = answer
-        parts = some_parts(base, ironic.url)
+        parts = replace(some_parts(base, ironic.url), autoscaler=_autoscaler(base))
         for name, version in VERSIONS:
             folder = parts.image_dir / name / version
             folder.mkdir(parents=True)
@@ -149,6 +151,12 @@ def two_projects(base: Path) -> Iterator[World]:
             expired=a_token(parts, "own.expired", Role.CLAIMER, project=OWN, days=-1),
             every=a_token(parts, "own.insider", *Role, project=OWN),
         )
+
+
+def _autoscaler(base: Path) -> AutoscalerDoor:
+    key, pem = base / "autoscaler.key", base / "autoscaler.pem"
+    authority.make(key, pem, "autoscaler")
+    return AutoscalerDoor("10.77.7.9:8444", ClientAuthority(key, pem))
 
 
 def _scoped(parts: Parts) -> str:
@@ -273,7 +281,7 @@ def _clusters() -> list[Any]:
     spec = ClusterSpec.model_validate(told).model_dump(mode="json")
     own = Cluster(
         name="own-cluster", project=OWN, network="grove", vip="10.88.0.9",
-        spec=spec | {"name": OWN},
+        spec=spec | {"name": OWN, "kind": "kubeadm"},
         state=ClusterState.READY, problem="own-member: BMC 10.66.6.1 is silent",
         remedy="seed bmc show 10.66.6.1",
     )  # fmt: skip

@@ -34,6 +34,7 @@ def upgrade() -> None:
         sa.Column("bundle", sa.JSON(), nullable=False),
         sa.Column("sealed", sa.LargeBinary(), nullable=False),
         sa.Column("bound", sa.Boolean(), nullable=False),
+        sa.Column("autoscaler", sa.String(), nullable=False),
         sa.Column("created_at", models.Utc(), nullable=False),
         sa.Column("state", sa.Enum(*STATES, name="clusterstate"), nullable=False),
         sa.Column("since", models.Utc(), nullable=False),

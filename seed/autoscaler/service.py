@@ -1,0 +1,69 @@
+"""Wires seed-autoscaler together: it answers clusters' autoscalers, and asks Ironic nothing."""
+
+import signal
+import sys
+import threading
+from datetime import timedelta
+from typing import Final, cast
+
+import structlog
+from pydantic import SecretStr
+from sqlmodel import Session
+
+from provisioning import standing
+from provisioning.autoscaling import Autoscaling, Sizes
+from provisioning.claims import Desk
+from provisioning.clusters import Clusters
+from provisioning.errors import HostError
+from provisioning.image import Image
+from provisioning.ironic import Ironic
+from provisioning.store import Store
+from seed import log as logs
+from seed.autoscaler.provider import serve
+from seed.host.paths import Paths
+from seed.settings import Settings
+
+log = structlog.get_logger()
+GRACE_SECONDS: Final = 5
+"""For calls that run when we are told to stop; the supervisor kills after 10."""
+
+
+def serve_autoscaler(settings: Settings) -> None:
+    """Until SIGTERM. Raises HostError where it cannot start."""
+    logs.configure(sys.stdout)
+    stop = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: stop.set())
+    paths, address = Paths(settings), settings.autoscaler_address
+    if not address:
+        raise HostError(
+            "autoscaler.wire is empty: nobody is served",
+            'Set wire = "provisioning" below [autoscaler] in seed.toml.',
+        )
+    try:
+        files = (paths.tls / "autoscaler.key", paths.tls / "autoscaler.pem", paths.autoscaler_pem)
+        server, _port = serve(make(settings), address, *(path.read_bytes() for path in files))
+    except (OSError, RuntimeError) as error:
+        raise HostError(f"cannot answer at {address}: {error}", "seed up") from error
+    log.info("autoscaler.started", address=address)
+    stop.wait()
+    server.stop(GRACE_SECONDS).wait()
+    log.info("autoscaler.stopped")
+
+
+def make(settings: Settings) -> Autoscaling:
+    store, bundles = Store(settings.database_url), Paths(settings).bundles
+
+    def image(session: Session, ref: str, insider: bool) -> Image:
+        return standing.resolve(session, settings.image_dir, ref, insider)
+
+    desk = Desk(
+        store=store,
+        # Sizes are rows: this process has no login at Ironic.
+        ironic=Ironic(settings.ironic_url, "seed-autoscaler", SecretStr("")),
+        image=image,
+        undo=timedelta(seconds=settings.undo_seconds),
+        turnaround=timedelta(seconds=settings.turnaround_seconds),
+        grace=timedelta(seconds=settings.grace_seconds),
+    )
+    return Autoscaling(store, cast(Sizes, Clusters(store, desk, bundles)))
