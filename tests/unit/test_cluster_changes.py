@@ -284,8 +284,8 @@ def test_who_does_not_leave_keeps_its_server(site: Site) -> None:
         ({"control": 9}, Invalid, "control.count: 1 to 7"),
         ({"workers": -1}, Invalid, "workers.count"),
         ({"workers": 501}, Invalid, "workers.count: at most 500"),
-        ({"workers": 7}, NoCapacity, "workers: web wants 5 "),
-        ({"control": 5, "workers": 6}, NoCapacity, "workers: web wants 4 "),
+        ({"workers": 7}, NoCapacity, "workers: claim web wants 5 "),
+        ({"control": 5, "workers": 6}, NoCapacity, "workers: claim web wants 4 "),
     ],
 )
 def test_a_size_that_cannot_be_is_refused_and_nothing_is_written(
