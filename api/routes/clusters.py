@@ -117,7 +117,10 @@ class ClusterPlanNode(BaseModel):
 
 
 class ClusterPlan(BaseModel):
-    """What `create` would do now. fits: all of it can be had; else the sentence says what not."""
+    """What `create` would do now. fits: all of it can be had; else the sentence says what not.
+
+    ranges: add-on -> addresses that would be kept for services, "first-last".
+    """
 
     fits: bool
     sentence: str
@@ -126,6 +129,7 @@ class ClusterPlan(BaseModel):
     api_port: int
     version: str
     nodes: list[ClusterPlanNode]
+    ranges: dict[str, list[str]] = {}
 
 
 @router.get("/v1/clusters")
@@ -292,6 +296,7 @@ def _plan(parts: Here, facts: ClusterFacts) -> ClusterPlan:
         fits=True,
         sentence=f"{facts.name} can be had: {control} control, {len(nodes) - control} workers",
         remedy="", vip=facts.vip, api_port=facts.api_port, version=facts.version, nodes=nodes,
+        ranges={addon: list(told) for addon, told in facts.ranges.items()},
     )  # fmt: skip
 
 
