@@ -14,6 +14,7 @@ from provisioning.addons.metallb import MOST
 from provisioning.cluster_rows import Cluster
 from provisioning.cluster_spec import ClusterSpec
 from provisioning.errors import Conflict, Invalid, NotFound
+from provisioning.holders import label_of
 from provisioning.ip_text import Ip, Range, a_range, an_ip
 from provisioning.layout_doc import layout_of
 from provisioning.models import Address
@@ -40,7 +41,7 @@ def reserve(session: Session, cluster: Cluster, spec: ClusterSpec, who: str) -> 
             if wanted.range
             else _free(doc, addon, wanted.count, taken)
         )
-        label = _label(cluster, addon)
+        label = label_of(cluster, addon)
         session.add_all(
             Address(
                 address=str(one), network=doc.name, kind=AddressKind.VIP, label=label, set_by=who
@@ -53,7 +54,7 @@ def reserve(session: Session, cluster: Cluster, spec: ClusterSpec, who: str) -> 
 
 def of(session: Session, cluster: Cluster) -> dict[str, tuple[str, ...]]:
     """Add-on -> what is kept for it, "first-last"."""
-    begin = _label(cluster, "")
+    begin = label_of(cluster)
     query = select(Address).where(col(Address.label).startswith(begin, autoescape=True))
     rows: dict[str, list[Ip]] = {}
     for row in session.exec(query.where(Address.kind == AddressKind.VIP)).all():
@@ -63,7 +64,7 @@ def of(session: Session, cluster: Cluster) -> dict[str, tuple[str, ...]]:
 
 def release(session: Session, cluster: Cluster, who: str) -> None:
     """They are anybody's again; once they are this does nothing."""
-    begin = _label(cluster, "")
+    begin = label_of(cluster)
     query = select(Address).where(col(Address.label).startswith(begin, autoescape=True))
     rows = session.exec(query.where(Address.kind == AddressKind.VIP)).all()
     freed: dict[str, list[Ip]] = {}
@@ -72,10 +73,6 @@ def release(session: Session, cluster: Cluster, who: str) -> None:
         session.delete(row)
     for network, found in freed.items():
         record(session, "network.freed", network, ", ".join(_joined(found)), who=who)
-
-
-def _label(cluster: Cluster, addon: str) -> str:
-    return f"cluster-{cluster.id.hex[:12]}-{addon}"
 
 
 # --- which ones -----------------------------------------------------------------------------------

@@ -184,12 +184,8 @@ def release(session: Session, name: str, text: str, who: str) -> None:
             f"{row.address} is {words(row)}",
             "It is free once its claim is released or its BMC forgotten: `seed claim list`.",
         )
-    living = select(Cluster).where(Cluster.vip == row.address, Cluster.network == name)
-    if session.exec(living.where(col(Cluster.ended_at).is_(None))).first():
-        raise Conflict(
-            f"{row.address} is where a cluster's API answers",
-            "It is free once that cluster is released: `seed cluster list`.",
-        )
+    for cluster in session.exec(select(Cluster).where(col(Cluster.ended_at).is_(None))):
+        _check_cluster(cluster, row)
     doc = network_of(find(session, name).document)
     if row.address in doc.vips.values():
         raise Conflict(
@@ -208,6 +204,24 @@ def answers(address: str, port: int, seconds: float = 1.0) -> bool:
             return True
     except OSError:
         return False
+
+
+def label_of(cluster: Cluster, addon: str = "") -> str:
+    """Of addresses that a cluster's services have: it tells no stranger whose they are."""
+    return f"cluster-{cluster.id.hex[:12]}-{addon}"
+
+
+def _check_cluster(cluster: Cluster, row: Address) -> None:
+    what = ""
+    if (row.address, row.network) == (cluster.vip, cluster.network):
+        what = "where a cluster's API answers"
+    elif row.label.startswith(label_of(cluster)):
+        what = "kept for services of a cluster"
+    if what:
+        raise Conflict(
+            f"{row.address} is {what}",
+            "It is free once that cluster is released: `seed cluster list`.",
+        )
 
 
 def free_vip(session: Session, name: str, address: str, who: str) -> None:

@@ -124,6 +124,7 @@ class ClusterPlan(BaseModel):
     """What `create` would do now. fits: all of it can be had; else the sentence says what not.
 
     reasons: where nodes are too few: node -> the rule that keeps it away.
+    ranges: add-on -> addresses that would be kept for services, "first-last".
     """
 
     fits: bool
@@ -134,6 +135,7 @@ class ClusterPlan(BaseModel):
     version: str
     nodes: list[ClusterPlanNode]
     reasons: dict[str, str]
+    ranges: dict[str, list[str]] = {}
 
 
 @router.get("/v1/clusters")
@@ -307,6 +309,7 @@ def _plan(parts: Here, facts: ClusterFacts) -> ClusterPlan:
         sentence=f"{facts.name} can be had: {control} control, {len(nodes) - control} workers",
         remedy="", vip=facts.vip, api_port=facts.api_port, version=facts.version, nodes=nodes,
         reasons={},
+        ranges={addon: list(told) for addon, told in facts.ranges.items()},
     )  # fmt: skip
 
 

@@ -18,7 +18,7 @@ HOME: Final = "/opt/kata"
 SHIM: Final = f"{HOME}/bin/containerd-shim-kata-v2"
 CONFIG: Final = f"{HOME}/share/defaults/kata-containers/configuration-qemu.toml"
 IMAGE: Final = "kata-deploy"
-# /proc/cpuinfo has neither where the firmware switched it off. Bare "grep -q" would end a pipe.
+# /proc/cpuinfo has neither where the firmware switched it off.
 _CPU = """\
 grep -qwE "vmx|svm" /proc/cpuinfo || {{
   echo "{member} cannot run virtual machines: its CPU has neither vmx nor svm, or they are off"

@@ -91,6 +91,8 @@ def _planned(found: dict[str, Any]) -> None:
         return
     version = f"{found['version']}, " if found["version"] else ""
     show.out.print(f"{version}its API at {found['vip']}:{found['api_port']}")
+    for addon, ranges in found["ranges"].items():
+        show.out.print(f"{addon}: {', '.join(ranges)}", soft_wrap=True)
     rows = [node | {"where": _place(node["labels"])} for node in found["nodes"]]
     show.out.print(show.group(rows, PLANNED))
 

@@ -82,6 +82,13 @@ def test_addresses_are_kept_where_nobody_else_gets_any(house: House) -> None:
         holders.vip(session, "storage", "other", "10.40.0.254", "me")
 
 
+def test_nobody_frees_them_while_the_cluster_lives(house: House) -> None:
+    desk(house).create(metallb(count=1), "p", "me")
+    with house.store.write() as session, pytest.raises(Conflict, match="services of a cluster"):
+        holders.release(session, "storage", kept(house)[0], "me")
+    assert len(kept(house)) == 1
+
+
 def test_nobody_puts_a_pool_over_them(house: House) -> None:
     desk(house).create(metallb(range="10.40.0.100-10.40.0.103"), "p", "me")
     wide = a_network(subnets=[a_subnet(40, pools=["10.40.0.10-10.40.0.101"])])

@@ -1,4 +1,4 @@
-"""Secrets of add-ons as people give them: named by the file, sealed, and told by nobody."""
+"""Add-ons as people ask for them: their secrets are named, sealed, and told by nobody."""
 
 from typing import Any
 
@@ -44,6 +44,15 @@ def test_a_secret_comes_from_a_file_and_nobody_tells_it(place: Place) -> None:
         (row,) = place.house.rows(Cluster)
         assert cluster_secrets.names(session, row.id) == ("ceph-key",)
         assert cluster_secrets.opened(session, unseal, row.id) == {"ceph-key": f"{KEY}\n"}
+
+
+def test_a_plan_tells_which_addresses_would_be_kept(place: Place) -> None:
+    metallb = {"addons": {"metallb": {"network": "storage", "count": 3}}}
+    wish = place.wish(**CEPH | {"addons": ["metallb"], "options": metallb})
+    code, text = place.seed("cluster", "plan", wish)
+    assert code == 0, text
+    assert "metallb: 10.40.0.252-10.40.0.254" in text
+    assert nothing_is_there(place.house)
 
 
 def test_the_same_again_with_another_secret_is_a_conflict(place: Place) -> None:
