@@ -1,6 +1,6 @@
 """What the API is made of, and through which door a request came."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta
 from enum import StrEnum
@@ -18,7 +18,7 @@ from api.feed import Feed
 from api.node_list import Pages
 from api.roles import Role
 from api.traffic import Traffic
-from provisioning import standing
+from provisioning import holders, standing
 from provisioning.claims import Desk
 from provisioning.cluster_release import Giving
 from provisioning.clusters import Clusters
@@ -86,6 +86,7 @@ class Parts:
     federation: who else can say whose token it is (single sign-on).
     shelf:        how disk images come in.
     bundle_dir:   what installers need: clusters are made of it.
+    answers:      whether somebody serves at an address and a port already.
     """
 
     store: Store
@@ -104,6 +105,7 @@ class Parts:
     wires: Mapping[str, IPv4Interface] = field(default_factory=dict)
     federation: Federation = field(default_factory=Federation)
     bundle_dir: Path | None = None
+    answers: Callable[[str, int], bool] = holders.answers
     shelf: Shelf = Shelf(Path("incoming"), Sealer(Path("images.pub")))
 
     @cached_property

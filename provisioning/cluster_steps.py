@@ -54,6 +54,11 @@ class Clustering:
         """Secrets are made once: a life that was killed in between made none that anybody has."""
         if lacks := ByAnsible(self.parts).lacks(cluster):
             return lacks
+        if self.parts.answers(cluster.vip, cluster.spec["api"]["port"]):
+            return Stuck(
+                f"api.vip: {cluster.vip} answers already, somebody has it; no disk was touched",
+                f"seed network reserve {cluster.network} ADDRESS, then release and create it anew",
+            )
         with self.parts.store.write() as session:
             row = session.get_one(Cluster, cluster.id)
             if not row.sealed:

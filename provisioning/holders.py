@@ -3,6 +3,7 @@
 What nodes have is addressing.py's.
 """
 
+import socket
 from collections.abc import Iterable
 
 from sqlmodel import Session, col, select
@@ -197,6 +198,16 @@ def release(session: Session, name: str, text: str, who: str) -> None:
         )
     session.delete(row)
     record(session, "network.freed", name, row.address, who=who)
+
+
+def answers(address: str, port: int, seconds: float = 1.0) -> bool:
+    """Whether somebody serves there. A refusal tells nothing: firewalls refuse in others' name. To
+    a network that this machine has no way to nobody answers, and the nodes see it first."""
+    try:
+        with socket.create_connection((address, port), seconds):
+            return True
+    except OSError:
+        return False
 
 
 def free_vip(session: Session, name: str, address: str, who: str) -> None:

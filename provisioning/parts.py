@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TypeVar
 from uuid import UUID
 
-from provisioning import pinning, wire
+from provisioning import holders, pinning, wire
 from provisioning.authority import Authority
 from provisioning.bmc import Access, BmcProtocol, Contact, Identity
 from provisioning.errors import BmcBusy, BmcLoginRefused, Conflict, IronicUnavailable, NotFound
@@ -84,6 +84,8 @@ class Parts:
     """Runs of Ansible; None: it is not installed here."""
     turnaround: timedelta = timedelta(hours=1)
     """How long after a claim its nodes count as free for a reservation."""
+    answers: Callable[[str, int], bool] = holders.answers
+    """Whether somebody serves at an address and a port already."""
 
     @cached_property
     def watch(self) -> Watch:

@@ -159,7 +159,12 @@ def plan_cluster(ask: ClusterAsk, caller: Planner, parts: Here) -> ClusterPlan:
             fits=False, sentence=str(refused), remedy=refused.remedy, vip="",
             api_port=ask.api.port, version=ask.version, nodes=[],
         )  # fmt: skip
-    return _plan(parts, facts)
+    found = _plan(parts, facts)
+    if not parts.answers(facts.vip, facts.api_port):
+        return found
+    told = f"api.vip: {facts.vip} answers already, somebody has it"
+    remedy = f"seed network reserve {ask.api.network} {facts.vip} --why 'answers'"
+    return found.model_copy(update={"fits": False, "sentence": told, "remedy": remedy})
 
 
 @router.put("/v1/clusters/{name}", status_code=202)

@@ -29,6 +29,7 @@ from provisioning.room import Slot
 from provisioning.states import BmcGoal, Login
 from provisioning.store import Store
 from provisioning.tenants import Project
+from tests.fakes.api import nobody_answers
 from tests.fakes.crashing import EFFECTS, FakeBmc, NoWire, an_image, identity_of, resolved
 from tests.fakes.ironic import FakeIronic
 from tests.fakes.pool import see
@@ -142,7 +143,7 @@ class House:
             authority=cast(Any, None), token=lambda purpose: f"token-{purpose}",
             pool=Pool(IPv4Interface("172.22.0.1/24"), IPv4Address("172.22.0.10"),
                       IPv4Address("172.22.0.99")),
-            boot=NoWire(), ca_dir=self.folder, image=an_image, boot_url="http://172.22.0.1",
+            answers=nobody_answers, boot=NoWire(), ca_dir=self.folder, image=an_image, boot_url="http://172.22.0.1",
             gateway_url="https://172.22.0.1", gateway_ca=self.folder / "ca.pem", undo=UNDO,
             turnaround=TURNAROUND,
         )  # fmt: skip

@@ -1,10 +1,11 @@
 """A cluster's life on a small house: asked for, deployed, joined, and given back."""
 
 import json
+import socket
 from dataclasses import replace
 from typing import Any
 
-from provisioning import members
+from provisioning import holders, members
 from provisioning.cluster_release import Giving
 from provisioning.cluster_rows import Cluster, Member, MemberValue
 from provisioning.members import Report
@@ -113,3 +114,30 @@ def test_no_node_is_deployed_before_all_have_theirs(house: House) -> None:
     assert states == {ClaimState.ALLOCATED}
     assert {c.detail for c in house.rows(Claim)} == {"its cluster's secrets are being made"}
     assert not nothing_is_there(house)
+
+
+def test_a_vip_that_answers_stops_it_before_any_disk_is_touched(house: House) -> None:
+    can_seal(house)
+    parts = replace(house.reconciler.parts, answers=holders.answers)
+    parts.__dict__["gang"] = house.reconciler.parts.__dict__["gang"]
+    house.reconciler.parts = parts
+    desk(house).create(a_spec(), "p", "me")
+    with socket.create_server(("127.0.0.1", 0)) as somebody:
+        with house.store.write() as session:
+            row = session.get_one(Cluster, cluster(house).id)
+            row.vip = "127.0.0.1"  # the room's networks have no way to here
+            row.spec = {**row.spec, "api": {**row.spec["api"], "port": somebody.getsockname()[1]}}
+            session.add(row)
+        house.reconciler._cluster(cluster(house).id)
+    assert "127.0.0.1 answers already" in cluster(house).problem
+    assert cluster(house).state is S.CLAIMING
+    for _ in range(3):
+        house.round()
+    assert {c.state for c in house.rows(Claim)} == {ClaimState.ALLOCATED}
+
+
+def test_who_refuses_a_connection_does_not_answer() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as somebody:
+        port = somebody.getsockname()[1]
+        assert holders.answers("127.0.0.1", port)
+    assert not holders.answers("127.0.0.1", port)
