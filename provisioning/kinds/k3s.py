@@ -21,6 +21,7 @@ from provisioning import pki
 from provisioning.kinds import (
     ClusterFacts,
     Fault,
+    Fresh,
     KubeApi,
     MemberFacts,
     Stays,
@@ -182,6 +183,12 @@ class K3s(Stays):
 
     def check(self, facts: ClusterFacts, member: MemberFacts) -> tuple[str, ...]:
         return check()
+
+    def leave(self, facts: ClusterFacts, member: MemberFacts) -> list[Step]:
+        return _vip.leave() if member.role == "control" else []
+
+    def fresh(self, facts: ClusterFacts, member: MemberFacts) -> list[Fresh]:
+        return _vip.fresh(facts, member, PORT)
 
     def skew(self, was: str, to: str) -> Fault | None:
         return _skew.kubernetes(was, to)
