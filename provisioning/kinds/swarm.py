@@ -218,6 +218,7 @@ class Swarm:
                 "docker",
                 ("systemctl", "enable", "--now", "docker.service"),
                 wants=("/usr/sbin/dockerd", _DAEMON, _SWARM, _FACTS),
+                try_seconds=600,
             ),
             _token(member),
             Step("swarm", _call("swarm.py", "join"), try_seconds=300, pause_seconds=2),
