@@ -10,6 +10,8 @@ from seed.commands.door import err
 MEMBERS: Final = {
     "name": "MEMBER", "node": "NODE", "address": "ADDRESS", "far": "STATE", "now": "NOW",
 }  # fmt: skip
+SHOWN: Final = 80
+"""Characters of what a member said; -o json has all of it."""
 LOOK_SECONDS: Final = 1.0
 PATIENCE: Final = 300.0
 """Seconds that Seed may be gone while a cluster is waited for."""
@@ -67,5 +69,5 @@ def _member(member: dict[str, Any]) -> dict[str, Any]:
     if member["joined_at"] and member["step_state"] != "failed":
         return member | {"far": "joined", "now": ""}
     far = member["step_state"] or "booted"
-    now = ": ".join(filter(None, (member["step"], lacks)))
-    return member | {"far": far, "now": now}
+    now = " ".join(": ".join(filter(None, (member["step"], lacks))).split())
+    return member | {"far": far, "now": now[:SHOWN] + ("..." if now[SHOWN:] else "")}
