@@ -2,7 +2,9 @@
 
 One server of the lab, one run. The parts: the ramdisk's boot (power on to the agent's heartbeat,
 while cleaning), the image's bytes over the wire (curl on the installed server, to nowhere), and
-the disk's boot (power on to the proof's arrival, cloud-init and all, once the deploy is over).
+the disk's boot (power on to the proof's arrival, cloud-init and all, once the deploy is over). A
+boot that was faster within the deploy than apart counts with that time: others on the machine
+only ever add, and a slow part must not make the whole look good.
 Boots are counted from the start of the server's QEMU, what arrives by nginx's own access log.
 What happens within the deploy is said on standard error. Takes ten minutes under emulation.
 """
@@ -169,7 +171,7 @@ def _measured(demo: Demo, lab: Lab, power: Power) -> list[Row]:
     demo.take_in()
     demo.offer()
     ramdisk = _first(demo, HEARTBEAT, power.on[-1]) - power.on[-1]
-    offs = len(power.off)
+    offs, ons = len(power.off), len(power.on)
     begin = time.time()
     demo.claim(CLAIM)
     steps = _steps(demo)
@@ -177,17 +179,17 @@ def _measured(demo: Demo, lab: Lab, power: Power) -> list[Row]:
     end = datetime.fromisoformat(active["begin"]).timestamp()
     whole = end - begin
     _told(demo, power, begin, end)
-    first_boot = _first(demo, PROOF, power.on[-1]) - power.on[-1]
+    own_ramdisk = _first(demo, HEARTBEAT, power.on[ons]) - power.on[ons]
+    own_disk = _first(demo, PROOF, power.on[-1]) - power.on[-1]
     again = power.on[-1] - power.off[offs]
     wire = _over_the_wire(demo)
     disk = _boot_again(demo, lab, power)
-    parts = ramdisk + wire + disk
+    parts = min(ramdisk, own_ramdisk) + wire + min(disk, own_disk)
     return [
         Row("deploy", round(whole, 1), "s", round(parts, 1), round(whole / parts, 2)),
-        Row("deploy: ramdisk boot", round(ramdisk, 1), "s"),
+        Row("deploy: ramdisk boot", round(own_ramdisk, 1), "s", round(ramdisk, 1)),
         Row("deploy: image over the wire", round(wire, 1), "s"),
-        Row("deploy: disk boot", round(disk, 1), "s"),
-        Row("deploy: its own first boot", round(first_boot, 1), "s"),
+        Row("deploy: disk boot", round(own_disk, 1), "s", round(disk, 1)),
         Row("deploy: off between ramdisk and disk", round(again, 1), "s"),
     ]
 
