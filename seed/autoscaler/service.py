@@ -4,16 +4,16 @@ import signal
 import sys
 import threading
 from datetime import timedelta
-from typing import Final, cast
+from typing import Final
 
 import structlog
 from pydantic import SecretStr
 from sqlmodel import Session
 
 from provisioning import standing
-from provisioning.autoscaling import Autoscaling, Sizes
+from provisioning.autoscaling import Autoscaling
 from provisioning.claims import Desk
-from provisioning.clusters import Clusters
+from provisioning.cluster_changes import Clusters
 from provisioning.errors import HostError
 from provisioning.image import Image
 from provisioning.ironic import Ironic
@@ -66,4 +66,4 @@ def make(settings: Settings) -> Autoscaling:
         turnaround=timedelta(seconds=settings.turnaround_seconds),
         grace=timedelta(seconds=settings.grace_seconds),
     )
-    return Autoscaling(store, cast(Sizes, Clusters(store, desk, bundles)))
+    return Autoscaling(store, Clusters(store, desk, bundles))

@@ -24,8 +24,8 @@ from api.app import create_app
 from api.parts import AutoscalerDoor, Door, Parts
 from api.roles import Role
 from provisioning.autoscaling import Autoscaling
+from provisioning.cluster_changes import Clusters
 from provisioning.cluster_rows import Cluster
-from provisioning.clusters import Clusters
 from provisioning.models import Event
 from provisioning.store import Store
 from seed.commands import cluster_autoscaler
@@ -38,7 +38,7 @@ from tests.contract.test_image_jail import UNPRIVILEGED
 from tests.fakes.api import a_token, bearer, some_parts
 from tests.fakes.appliance import until
 from tests.fakes.autoscaler import Door as Provider
-from tests.fakes.autoscaler import SmallSizes, a_door, a_key, make_keys, served_settings
+from tests.fakes.autoscaler import a_door, a_key, make_keys, served_settings
 from tests.fakes.life import House
 from tests.fakes.serving import api_on_a_port
 from tests.unit.test_clusters import a_spec, house
@@ -69,7 +69,7 @@ def site(house: House, tmp_path: Path) -> Iterator[Site]:
     """A cluster web of the project p, without limits, and an API that knows it."""
     Clusters(house.store, house.desk).create(a_spec(control={"count": 1}), "p", "me")
     (tmp_path / "api").mkdir()
-    with a_door(tmp_path, Autoscaling(house.store, SmallSizes(house.store, house.desk))) as door:
+    with a_door(tmp_path, Autoscaling(house.store, Clusters(house.store, house.desk))) as door:
         told = AutoscalerDoor(f"127.0.0.1:{door.port}", door.authority)
         parts = replace(
             some_parts(tmp_path / "api"), store=house.store, autoscaler=told,
