@@ -6,13 +6,14 @@ then set: whoever serves it makes one change after the other.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import IntEnum
-from typing import Final, Protocol
+from typing import Final
 from uuid import UUID
 
 from sqlmodel import Session, col, select
 
+from provisioning.cluster_changes import Clusters
 from provisioning.cluster_rows import Cluster, Member
 from provisioning.cluster_spec import Autoscale, ClusterSpec, Group
 from provisioning.errors import Conflict, Invalid, NotFound
@@ -31,18 +32,6 @@ GOING: Final = (ClaimState.RELEASING, ClaimState.CLEANING, ClaimState.RELEASED)
 OUT_OF_RESOURCES, OTHER = 1, 99  # InstanceErrorClass of kubernetes/autoscaler's cloudprovider
 SHOWN: Final = 80  # characters of what a caller wrote
 ARCHITECTURES: Final = {"x86_64": "amd64", "aarch64": "arm64"}
-
-
-class Sizes(Protocol):
-    """What is asked of provisioning.clusters.Clusters."""
-
-    def scale(
-        self, project: str | None, name: str, who: str, workers: int | None, control: int | None
-    ) -> Cluster: ...
-
-    def remove(
-        self, project: str | None, name: str, members: Sequence[str], who: str
-    ) -> Cluster: ...
 
 
 class State(IntEnum):
@@ -159,7 +148,7 @@ class _Seen:
 @dataclass(frozen=True)
 class Autoscaling:
     store: Store
-    sizes: Sizes
+    sizes: Clusters
 
     def groups(self, cluster: UUID) -> list[NodeGroup]:
         """One, or none where nobody gave limits: then the autoscaler touches nothing."""
@@ -194,7 +183,8 @@ class Autoscaling:
                 f"delta: {size} workers are more than the {limits.max} that {group} may have",
                 f"Raise it: `seed cluster autoscaler {row.name} --max {size}`.",
             )
-        self.sizes.scale(row.project, row.name, WHO, workers=size, control=None)
+        grows = replace(self.sizes, agreed=_nobody_goes)
+        grows.scale(row.project, row.name, WHO, workers=size)
 
     def decrease(self, cluster: UUID, group: str, delta: int) -> None:
         """So many fewer of those that are still to be deployed; nodes that exist stay."""
@@ -243,6 +233,14 @@ class Autoscaling:
             rows = session.exec(select(Bmc).where(col(Bmc.node_uuid).in_(uuids))).all()
         told = [Inventory.model_validate(bmc.ramdisk or bmc.inventory) for bmc in rows]
         return _template(seen.spec.workers, told)
+
+
+def _nobody_goes(session: Session, cluster: Cluster, erased: Sequence[Member]) -> None:
+    """A person may have made it larger between our look and this."""
+    if erased:
+        raise Conflict(
+            f"{cluster.name} was made larger meanwhile", "Ask for its size, NodeGroupTargetSize."
+        )
 
 
 def group_id(cluster: Cluster) -> str:

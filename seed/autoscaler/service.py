@@ -2,18 +2,17 @@
 
 import signal
 import sys
-import threading
 from datetime import timedelta
-from typing import Final, cast
+from typing import Final
 
 import structlog
 from pydantic import SecretStr
 from sqlmodel import Session
 
 from provisioning import standing
-from provisioning.autoscaling import Autoscaling, Sizes
+from provisioning.autoscaling import Autoscaling
 from provisioning.claims import Desk
-from provisioning.clusters import Clusters
+from provisioning.cluster_changes import Clusters
 from provisioning.errors import HostError
 from provisioning.image import Image
 from provisioning.ironic import Ironic
@@ -24,6 +23,7 @@ from seed.host.paths import Paths
 from seed.settings import Settings
 
 log = structlog.get_logger()
+STOP: Final = (signal.SIGTERM, signal.SIGINT)
 GRACE_SECONDS: Final = 5
 """For calls that run when we are told to stop; the supervisor kills after 10."""
 
@@ -31,9 +31,8 @@ GRACE_SECONDS: Final = 5
 def serve_autoscaler(settings: Settings) -> None:
     """Until SIGTERM. Raises HostError where it cannot start."""
     logs.configure(sys.stdout)
-    stop = threading.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: stop.set())
+    # Before gRPC's threads are there: a signal that one of them took would wake nobody.
+    signal.pthread_sigmask(signal.SIG_BLOCK, STOP)
     paths, address = Paths(settings), settings.autoscaler_address
     if not address:
         raise HostError(
@@ -46,7 +45,7 @@ def serve_autoscaler(settings: Settings) -> None:
     except (OSError, RuntimeError) as error:
         raise HostError(f"cannot answer at {address}: {error}", "seed up") from error
     log.info("autoscaler.started", address=address)
-    stop.wait()
+    signal.sigwait(STOP)
     server.stop(GRACE_SECONDS).wait()
     log.info("autoscaler.stopped")
 
@@ -66,4 +65,4 @@ def make(settings: Settings) -> Autoscaling:
         turnaround=timedelta(seconds=settings.turnaround_seconds),
         grace=timedelta(seconds=settings.grace_seconds),
     )
-    return Autoscaling(store, cast(Sizes, Clusters(store, desk, bundles)))
+    return Autoscaling(store, Clusters(store, desk, bundles))

@@ -1,6 +1,7 @@
 """`seed cluster autoscaler` and its routes, and seed-autoscaler as a process without any right."""
 
 import base64
+import json
 import os
 import shutil
 import signal
@@ -24,8 +25,8 @@ from api.app import create_app
 from api.parts import AutoscalerDoor, Door, Parts
 from api.roles import Role
 from provisioning.autoscaling import Autoscaling
+from provisioning.cluster_changes import Clusters
 from provisioning.cluster_rows import Cluster
-from provisioning.clusters import Clusters
 from provisioning.models import Event
 from provisioning.store import Store
 from seed.commands import cluster_autoscaler
@@ -38,9 +39,10 @@ from tests.contract.test_image_jail import UNPRIVILEGED
 from tests.fakes.api import a_token, bearer, some_parts
 from tests.fakes.appliance import until
 from tests.fakes.autoscaler import Door as Provider
-from tests.fakes.autoscaler import SmallSizes, a_door, a_key, make_keys, served_settings
+from tests.fakes.autoscaler import a_door, a_key, make_keys, served_settings
 from tests.fakes.life import House
 from tests.fakes.serving import api_on_a_port
+from tests.fakes.two_projects import IMAGE
 from tests.unit.test_clusters import a_spec, house
 
 __all__ = ["house"]
@@ -69,7 +71,7 @@ def site(house: House, tmp_path: Path) -> Iterator[Site]:
     """A cluster web of the project p, without limits, and an API that knows it."""
     Clusters(house.store, house.desk).create(a_spec(control={"count": 1}), "p", "me")
     (tmp_path / "api").mkdir()
-    with a_door(tmp_path, Autoscaling(house.store, SmallSizes(house.store, house.desk))) as door:
+    with a_door(tmp_path, Autoscaling(house.store, Clusters(house.store, house.desk))) as door:
         told = AutoscalerDoor(f"127.0.0.1:{door.port}", door.authority)
         parts = replace(
             some_parts(tmp_path / "api"), store=house.store, autoscaler=told,
@@ -236,8 +238,11 @@ def served(house: House) -> Iterator[Settings]:
         port = probe.getsockname()[1]
     settings = served_settings(base, port)
     paths = Paths(settings)
-    for folder in (paths.db, settings.image_dir, paths.keys):
+    image = settings.image_dir / "debian" / "1"
+    for folder in (paths.db, image, paths.keys):
         folder.mkdir(parents=True)
+    (image / "manifest.json").write_text(json.dumps(IMAGE))
+    (image.parent / "current").symlink_to("1")
     make_keys(settings)
     with sqlite3.connect(house.folder / "seed.db") as connection:
         connection.execute("VACUUM INTO ?", [str(paths.db / "seed.db")])
@@ -272,6 +277,8 @@ def test_it_answers_without_any_right_and_ends_when_told(served: Settings, tmp_p
             stranger("NodeGroups", timeout=3)
         client = provider.client_with(key.pem, given.certificate.encode())
         assert client("NodeGroupTargetSize", id="web-worker", timeout=20).targetSize == 2
+        client("NodeGroupIncreaseSize", id="web-worker", delta=1)
+        assert client("NodeGroupTargetSize", id="web-worker").targetSize == 3
         with pytest.raises(grpc.RpcError, match="more than the 4"):
             client("NodeGroupIncreaseSize", id="web-worker", delta=9)
     finally:
@@ -285,4 +292,4 @@ def test_it_answers_without_any_right_and_ends_when_told(served: Settings, tmp_p
         "autoscaler.started", "autoscaler.stopped",
     ]  # fmt: skip
     assert "PRIVATE KEY" not in written
-    assert written.count("\n") == 3, "a stranger is not worth a line: " + written
+    assert written.count("\n") == 4, "a stranger is not worth a line: " + written

@@ -12,8 +12,8 @@ from cryptography.hazmat.primitives.asymmetric import ec
 
 from provisioning import autoscalers
 from provisioning.autoscaling import Autoscaling
+from provisioning.cluster_changes import Clusters
 from provisioning.cluster_rows import Cluster, Member
-from provisioning.clusters import Clusters
 from provisioning.hardware import Drive, Inventory
 from provisioning.models import Bmc, Claim, Hold, now
 from provisioning.states import ClaimState, MemberGoal, Wanted
@@ -21,7 +21,7 @@ from seed.autoscaler import core_v1_pb2 as core
 from seed.autoscaler import externalgrpc_pb2 as pb
 from seed.autoscaler import provider
 from tests.fakes.appliance import until
-from tests.fakes.autoscaler import SERVICE, Client, Door, SmallSizes, a_door, a_key, make_keys
+from tests.fakes.autoscaler import SERVICE, Client, Door, a_door, a_key, make_keys
 from tests.fakes.autoscaler import served_settings as other_settings
 from tests.fakes.life import Clock, House
 from tests.unit.test_clusters import a_spec, house
@@ -33,12 +33,12 @@ LIMITS = {"min": 1, "max": 4}
 
 
 @pytest.fixture
-def sizes(house: House) -> SmallSizes:
-    return SmallSizes(house.store, house.desk)
+def sizes(house: House) -> Clusters:
+    return Clusters(house.store, house.desk)
 
 
 @pytest.fixture
-def door(house: House, sizes: SmallSizes, tmp_path: Path) -> Iterator[Door]:
+def door(house: House, sizes: Clusters, tmp_path: Path) -> Iterator[Door]:
     """Two clusters of two projects: web with two workers, shop with one; one server is free."""
     clusters = Clusters(house.store, house.desk)
     workers = {"count": 2, "autoscale": LIMITS, "node_labels": {"disk": "nvme"},
@@ -286,6 +286,24 @@ def test_only_what_was_not_begun_is_taken_back(web: Client, house: House) -> Non
     assert (size(web), going(house)) == (2, {"web-worker-2"})
 
 
+def test_who_grew_meanwhile_is_not_shrunk_by_growth(
+    web: Client, door: Door, house: House, sizes: Clusters, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = Clusters.scale
+
+    def late(self: Clusters, *args: Any, **asked: Any) -> Any:
+        monkeypatch.setattr(Clusters, "scale", real)
+        free = sum(h.claim_id is None for h in house.rows(Hold))
+        assert free == 1
+        sizes.scale("p", "web", "me", workers=3)
+        return real(self, *args, **asked | {"workers": 2})
+
+    monkeypatch.setattr(Clusters, "scale", late)
+    code, said = refused(lambda: web("NodeGroupIncreaseSize", id=WEB, delta=1))
+    assert (code, "was made larger meanwhile" in said) == (Code.FAILED_PRECONDITION, True), said
+    assert (size(web), going(house)) == (3, set())
+
+
 # --- what a node would be like --------------------------------------------------------------------
 
 
@@ -445,7 +463,7 @@ def test_a_change_that_cannot_be_answered_in_time_is_not_begun(
 
 
 def test_more_calls_than_it_may_have_are_refused_and_it_goes_on(
-    door: Door, sizes: SmallSizes, monkeypatch: pytest.MonkeyPatch
+    door: Door, sizes: Clusters, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     held, free, over = threading.Semaphore(0), threading.Event(), threading.Event()
     real = type(sizes).scale
@@ -484,7 +502,7 @@ def _too_many(client: Client) -> bool:
 
 
 def test_what_breaks_inside_tells_no_one_how(
-    web: Client, sizes: SmallSizes, monkeypatch: pytest.MonkeyPatch
+    web: Client, sizes: Clusters, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def broken(*_args: Any, **_kwargs: Any) -> Any:
         raise RuntimeError("canary /secret/path")

@@ -1,6 +1,6 @@
 """A served provider, and a client of it as Cluster Autoscaler's: gRPC over mutual TLS."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from ipaddress import IPv4Interface
@@ -12,16 +12,10 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
-from sqlmodel import Session
 
-from provisioning import authority, clusters
+from provisioning import authority
 from provisioning.autoscalers import ClientAuthority, Given, give
 from provisioning.autoscaling import Autoscaling
-from provisioning.claims import Desk
-from provisioning.cluster_rows import Cluster, Member
-from provisioning.cluster_spec import ClusterSpec
-from provisioning.models import Claim
-from provisioning.states import MemberGoal, Wanted
 from provisioning.store import Store
 from seed.autoscaler import externalgrpc_pb2 as pb
 from seed.autoscaler.provider import serve
@@ -31,63 +25,6 @@ from seed.settings import AutoscalerSettings, Settings, Wire
 from tests.fakes.settings import some_settings
 
 SERVICE = pb.DESCRIPTOR.services_by_name["CloudProvider"]
-
-
-@dataclass
-class SmallSizes:
-    """The contract of Clusters.scale and Clusters.remove, in rows: what the reconciler makes of
-    them is not here."""
-
-    store: Store
-    desk: Desk
-
-    def scale(
-        self, project: str | None, name: str, who: str, workers: int | None, control: int | None
-    ) -> Cluster:
-        assert workers is not None
-        assert control is None
-        with self.store.write() as session:
-            row = clusters.find(session, project, name)
-            ours = session.exec(_workers(row)).all()
-            more = workers - sum(m.goal is MemberGoal.JOINED and not m.ended_at for m in ours)
-            first = max((m.number for m in ours), default=-1) + 1
-            numbers = range(first, first + more)
-            spec = ClusterSpec.model_validate(row.spec)
-            group = spec.workers.model_copy(update={"count": more})
-            wish = group.wish(f"{name}-worker", spec.image, spec.ssh_keys)
-            names = [f"{name}-worker-{n}" for n in numbers]
-            claims = self.desk.request_each(session, wish, names, row.project, who)
-            for number, claim in zip(numbers, claims, strict=True):
-                session.add(
-                    Member(
-                        cluster_id=row.id, claim_id=claim.id, role="worker", number=number,
-                        name=claim.name,
-                    )
-                )  # fmt: skip
-            return _sized(session, row, workers)
-
-    def remove(self, project: str | None, name: str, members: Sequence[str], who: str) -> Cluster:
-        with self.store.write() as session:
-            row = clusters.find(session, project, name)
-            for member in session.exec(_workers(row)).all():
-                if member.name in members:
-                    member.goal = MemberGoal.GONE
-                    claim = session.get_one(Claim, member.claim_id)
-                    claim.wanted = Wanted.RELEASED
-                    session.add_all([member, claim])
-            return _sized(session, row, row.spec["workers"]["count"] - len(members))
-
-
-def _workers(row: Cluster) -> Any:
-    from sqlmodel import select
-
-    return select(Member).where(Member.cluster_id == row.id, Member.role == "worker")
-
-
-def _sized(session: Session, row: Cluster, workers: int) -> Cluster:
-    row.spec = row.spec | {"workers": row.spec["workers"] | {"count": workers}}
-    session.add(row)
-    return row
 
 
 @dataclass
