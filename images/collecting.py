@@ -11,7 +11,7 @@ from pathlib import Path
 from images.archives import CHUNK, MAKING, Say, check_space, far, quiet, stage, store
 from images.bundle import Faulty, publish
 from images.containers import Containers
-from images.needs import Item, Wanted, check_locked, described, judge
+from images.needs import MAKERS, Item, Wanted, check_locked, described, judge
 from images.receiving import Receiver
 from images.web import Broken
 from provisioning import sources
@@ -68,6 +68,11 @@ def _check_sources(wanted: Wanted, items: list[Item]) -> None:
             f"{again} --registry HOST; `kubeadm config images list` names it",
         )
     for item in items:
+        if (maker := item.source.partition("/")[0]) in MAKERS:
+            raise Invalid(
+                f"images.downloads: it is not said where the programs of {maker} come from",
+                f'Set downloads.{maker} = "https://..." below [images] in seed.toml',
+            )
         try:
             scheme = sources.split(item.source).scheme
             sources.split(wanted.mirrored(item.source))

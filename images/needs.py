@@ -49,14 +49,10 @@ KUBEADM: Final = {
     # Images seen with kubeadm 1.36.2; crictl and the CNI plugins are their releases of that time.
     "1.36.2": Kubeadm("3.6.8-0", "v1.14.2", "3.10.2", crictl="v1.36.0", cni="v1.9.1"),
 }
-DOWNLOADS: Final = {
-    "kubernetes": "https://dl.k8s.io/release",
-    "cri-tools": "https://github.com/kubernetes-sigs/cri-tools/releases/download",
-    "cni-plugins": "https://github.com/containernetworking/plugins/releases/download",
-}
-"""Where their makers say that programs are downloaded: kubernetes.io, "Install and Set Up kubectl
-on Linux"; README of cri-tools; releases of the CNI plugins. `downloads` of `[images]` in seed.toml
-names others, with the same paths below."""
+MAKERS: Final = ("kubernetes", "cri-tools", "cni-plugins")
+"""Whose programs are downloaded. From where is a site's matter: `downloads` of `[images]` in
+seed.toml names what each one's paths begin with. Paths as the makers have them: kubernetes.io,
+"Install and Set Up kubectl on Linux"; README of cri-tools; releases of the CNI plugins."""
 _PROGRAMS: Final = ("kubeadm", "kubectl", "kubelet")
 _OWN: Final = ("apiserver", "controller-manager", "proxy", "scheduler")
 
@@ -97,7 +93,7 @@ KINDS: Final[dict[str, Callable[["Wanted"], list[Item]]]] = {"kubeadm": _kubeadm
 @dataclass(frozen=True, slots=True)
 class Wanted:
     """registry: HOST[:PORT][/PATH] of the images, and so their names; needed to fetch them. mirror:
-    where they are fetched from instead of its HOST. downloads: of programs, instead of DOWNLOADS.
+    where they are fetched from instead of its HOST. downloads: of programs, by maker.
     lock: nothing but what it names is taken, each file with its digest."""
 
     name: str
@@ -111,8 +107,8 @@ class Wanted:
     made_at: datetime = field(default_factory=lambda: datetime.now(UTC).replace(microsecond=0))
 
     def download(self, maker: str) -> str:
-        """What the paths of this maker's releases begin with."""
-        return (self.downloads.get(maker) or DOWNLOADS[maker]).rstrip("/")
+        """What the paths of this maker's releases begin with; its name, where nobody said."""
+        return self.downloads.get(maker, maker).rstrip("/")
 
     def mirrored(self, source: str) -> str:
         """Where an image is fetched; what is none stays where it is."""

@@ -21,7 +21,7 @@ from provisioning.errors import Invalid
 
 Url = Annotated[str, Field(pattern=r"^https?://[!-~]+$", max_length=1024)]
 Maker = Annotated[str, Field(pattern=r"^(kubernetes|cri-tools|cni-plugins)$")]
-"""Of programs: a key of images.needs.DOWNLOADS, which no setting needs to load."""
+"""Of programs: one of images.needs.MAKERS, which no setting needs to load."""
 
 
 def config_file() -> Path:
@@ -85,7 +85,7 @@ class ImageSettings(BaseModel):
     """HOST or HOST:PORT that images are fetched from; empty: nothing is fetched. An address of
     this machine, or a loopback or link-local one, must stand here as itself."""
     downloads: dict[Maker, Url] = {}
-    """Maker -> URL that `seed bundle make` fetches its programs below; else the maker's own."""
+    """Maker -> URL that `seed bundle make` fetches its programs below; else none is fetched."""
     ca_file: str = ""
     """CAs that these hosts may have, beside those the system knows; PEM, readable by
     seed-images."""
@@ -260,9 +260,10 @@ class Settings(BaseSettings):
     @cached_property
     def autoscaler_address(self) -> str:
         """HOST:PORT where autoscalers are answered; empty: nowhere."""
-        wires = {"management": self.management, "provisioning": self.provisioning}
-        wire = wires.get(self.autoscaler.wire)
-        return f"{wire.address.ip}:{self.autoscaler.port}" if wire else ""
+        if not self.autoscaler.wire:
+            return ""
+        on = self.management if self.autoscaler.wire == "management" else self.provisioning
+        return f"{on.address.ip}:{self.autoscaler.port}"
 
     @cached_property
     def ironic_url(self) -> str:

@@ -60,7 +60,7 @@ class ClusterFacts:
     """What all members have in common.
 
     vip: of the API, bare; api_port: where clients reach it. gateway_url: the node gateway's,
-    https://ADDRESS. bundle_url: of its files; empty: none is used. options: the kind's own, and
+    https://ADDRESS ; bundle_url: of its files; empty: none is used. options: the kind's own, and
     "addons": NAME -> those of an add-on. ranges: add-on -> addresses that Seed keeps for it,
     "first-last". given: names of the secrets that came with the wish.
     """

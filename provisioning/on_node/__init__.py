@@ -99,7 +99,7 @@ def member(
 ) -> tuple[str, list[PartSpec]]:  # fmt: skip
     """A shell script for cloud-init's vendor data that starts member.py, and its one-time parts.
 
-    url: the node gateway's, https://ADDRESS. The token is in a part: a config drive has no secret.
+    url: the node gateway's, https://ADDRESS ; the token is in a part: a config drive has no secret.
     check: the kind's, asked for ever. secrets: files whose content no report may tell. changes:
     what it does once the seed says that members come and go: later only names are told, and the
     content of these files. A part that comes late is waited for by the unit.
