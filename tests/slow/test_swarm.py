@@ -64,7 +64,7 @@ def room() -> Iterator[Demo]:
     told = yaml.safe_load(ROOM.read_text())
     servers = [
         s | {
-            "nics": s["nics"][:1], "memory_mib": 3072,
+            "nics": s["nics"][:1], "memory_mib": 3072, "cx16": True,
             "disks": [s["disks"][0] | {"size_gib": 24}],  # the image wants 20
         }
         for s in told["servers"]
