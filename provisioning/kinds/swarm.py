@@ -39,6 +39,9 @@ _KEY, _MANAGER_KEY = f"{MEMBER}/key", f"{MEMBER}/manager.key"
 _SWARM, _FACTS = f"{MEMBER}/swarm.py", f"{MEMBER}/swarm.json"
 _REGISTRY = re.compile(r"(https?://)?[A-Za-z0-9.-]+(:[0-9]{1,5})?/?")
 _PORT = 2377
+_BEAT, _BEATS = "heartbeat_seconds", (5, 600)
+"""How often a node tells a manager that it lives; three times that without, and its tasks go
+elsewhere. Emulated nodes may need longer than Docker's 5 s."""
 _TAKEN = {22: "sshd's", _PORT: "the swarm's", 7946: "the swarm's"}
 
 
@@ -113,8 +116,12 @@ def _taints(facts: ClusterFacts) -> list[Fault]:
 def _words(facts: ClusterFacts) -> list[Fault]:
     found = [
         Fault(f"options.{name}", f"the kind swarm has no option {name!r}", f"Leave out {name}.")
-        for name in sorted(facts.options)
+        for name in sorted(set(facts.options) - {_BEAT})
     ]
+    beat = facts.options.get(_BEAT, _BEATS[0])
+    if type(beat) is not int or not _BEATS[0] <= beat <= _BEATS[1]:
+        problem = f"{beat!r} is no number of seconds from {_BEATS[0]} to {_BEATS[1]}"
+        found.append(Fault(f"options.{_BEAT}", problem, "Leave it out: 5, as Docker has it."))
     if facts.registry and not _REGISTRY.fullmatch(facts.registry):
         problem = f"{facts.registry!r} cannot be a mirror: Docker's have a host and a port, no path"
         found.append(Fault("registry", problem, "Write https://HOST:PORT."))
@@ -148,6 +155,7 @@ def _swarm(facts: ClusterFacts, member: MemberFacts) -> str:
         "managers": [bare(one) for one in managers],
         "pool": facts.pod_cidr,
         "subnet_size": _SUBNET,
+        "heartbeat_seconds": facts.options.get(_BEAT, _BEATS[0]),
         "availability": "drain" if any(_drains(member, t) for t in member.taints) else "active",
         "version": facts.version,
     }

@@ -81,7 +81,8 @@ def settled() -> str:
 
 
 def begin(facts: dict[str, Any], common: dict[str, Any]) -> None:
-    more = {"DefaultAddrPool": [facts["pool"]], "SubnetSize": facts["subnet_size"], "Spec": {}}
+    beat = {"Dispatcher": {"HeartbeatPeriod": facts["heartbeat_seconds"] * 10**9}}
+    more = {"DefaultAddrPool": [facts["pool"]], "SubnetSize": facts["subnet_size"], "Spec": beat}
     ask("POST", "/swarm/init", common | more)
 
 

@@ -45,6 +45,7 @@ image: kubernetes-node
 api: {network: storage}
 control: {count: 1, layout: plain}
 workers: {count: 2, layout: plain}
+options: {heartbeat_seconds: 60}
 """
 SAYS = "from the swarm"
 PORT = 8080

@@ -155,6 +155,8 @@ def test_a_good_one_has_no_fault() -> None:
         ({"api_port": 2377}, "api_port", "the swarm's"),
         ({"registry": "reg.example/path"}, "registry", "no path"),
         ({"options": {"cni": "cilium"}}, "options.cni", "has no option 'cni'"),
+        ({"options": {"heartbeat_seconds": 4}}, "options.heartbeat_seconds", "from 5 to 600"),
+        ({"options": {"heartbeat_seconds": True}}, "options.heartbeat_seconds", "from 5 to 600"),
         (
             {"members": (*some(0), a_member(3, "worker", taints=("gpu=yes:NoSchedule",)))},
             "workers.node_taints", "nothing like the taint gpu=yes:NoSchedule of web-3",
@@ -343,7 +345,7 @@ def test_the_first_begins_and_hands_each_token_to_those_who_may_have_it() -> Non
     assert node.own["body"] == {
         "ListenAddr": "0.0.0.0:2377", "AdvertiseAddr": "10.30.0.2:2377",
         "DataPathAddr": "10.30.0.2", "Availability": "active",
-        "DefaultAddrPool": ["10.244.0.0/16"], "SubnetSize": 24, "Spec": {},
+        "DefaultAddrPool": ["10.244.0.0/16"], "SubnetSize": 24, "Spec": {"Dispatcher": {"HeartbeatPeriod": 5 * 10**9}},
     }  # fmt: skip
 
 
