@@ -345,7 +345,8 @@ def test_the_first_begins_and_hands_each_token_to_those_who_may_have_it() -> Non
     assert node.own["body"] == {
         "ListenAddr": "0.0.0.0:2377", "AdvertiseAddr": "10.30.0.2:2377",
         "DataPathAddr": "10.30.0.2", "Availability": "active",
-        "DefaultAddrPool": ["10.244.0.0/16"], "SubnetSize": 24, "Spec": {"Dispatcher": {"HeartbeatPeriod": 5 * 10**9}},
+        "DefaultAddrPool": ["10.244.0.0/16"], "SubnetSize": 24,
+        "Spec": {"Dispatcher": {"HeartbeatPeriod": 5 * 10**9}},
     }  # fmt: skip
 
 
