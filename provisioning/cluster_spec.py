@@ -63,15 +63,15 @@ class Group(Strict):
     labels: dict[str, str] = Field(default={})
     racks: tuple[str, ...] = ()
     nodes: tuple[str, ...] = ()
-    cpus: Annotated[int, Field(ge=0, le=2**20)] = 0
-    memory_gib: Annotated[int, Field(ge=0, le=2**20)] = 0
-    disk_gib: Annotated[int, Field(ge=0, le=2**24)] = 0
+    cpus: Annotated[int, Field(ge=0, le=2**20, strict=True)] = 0
+    memory_gib: Annotated[int, Field(ge=0, le=2**20, strict=True)] = 0
+    disk_gib: Annotated[int, Field(ge=0, le=2**24, strict=True)] = 0
     spread: str = ""
     pack: str = ""
     root_device: dict[str, Any] = Field(default={})
     layout: str = ""
     disks: tuple[dict[str, Any], ...] = ()
-    root_raid: int = 0
+    root_raid: Annotated[int, Field(ge=0, le=1, strict=True)] = 0
     kernel_args: tuple[str, ...] = ()
     node_labels: dict[LabelKey, LabelValue] = Field(default={}, max_length=32)
     node_taints: Annotated[tuple[Taint, ...], Field(max_length=16)] = ()
@@ -91,7 +91,7 @@ class Api(Strict):
 
     network: Name
     vip: str = ""
-    port: Annotated[int, Field(ge=1, le=65535)] = 6443
+    port: Annotated[int, Field(ge=1, le=65535, strict=True)] = 6443
 
 
 class ClusterSpec(Strict):

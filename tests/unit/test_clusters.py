@@ -123,7 +123,6 @@ def test_a_plan_tells_who_goes_where_and_writes_nothing(house: House) -> None:
         ({"api": {"network": "nowhere"}}, NotFound, "api.network"),
         ({"api": {"network": "storage", "vip": "x"}}, NotFound, "api.vip: storage has no VIP 'x'"),
         ({"workers": {"traits": ["bad trait"]}}, Invalid, "^workers: "),
-        ({"control": {"root_raid": 5}}, Invalid, "^control"),
     ],
 )
 def test_what_cannot_be_is_refused_and_nothing_is_written(
