@@ -89,6 +89,10 @@ locks:  ## make locks/*.txt anew from pyproject.toml (needs uv; hashes, no index
 	uv pip compile --group agent --no-emit-index-url --no-header --generate-hashes -q \
 	    --python-version 3.13 --python-platform x86_64-manylinux_2_28 -o images/recipes/agent.lock.txt
 
+.PHONY: protos
+protos:  ## make seed/autoscaler/*_pb2.py anew from *.proto
+	$(PY) -m grpc_tools.protoc -I . --python_out=. seed/autoscaler/*.proto
+
 # --- what people run ----------------------------------------------------------------------------
 
 .PHONY: demo

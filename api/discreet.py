@@ -14,6 +14,15 @@ _PLAIN: Final = re.compile(
 )
 _MAYBE_IPV6: Final = re.compile(r"(?<![\w:])[0-9a-f:]*:[0-9a-f:]*[0-9a-f](?!\w)", re.IGNORECASE)
 
+_OF_BMCS: Final = re.compile(
+    r"\bBMCs?\b|\bseed bmc\b|\d+\.\d+\.\d+\.\d+|[0-9a-f]*:[0-9a-f]*:[0-9a-f]*", re.IGNORECASE
+)
+
+
+def of_bmcs(text: str) -> bool:
+    """Whether it speaks of a BMC, or may: it is shown to people of the building only."""
+    return bool(_OF_BMCS.search(text))
+
 
 def discreet(text: str) -> str:
     """`text` without addresses, MACs and URLs. Times of day stay."""

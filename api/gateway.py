@@ -4,7 +4,8 @@ nginx on the provisioning wire is in front and says who calls in X-Real-IP.
 """
 
 import json
-from typing import Annotated
+import re
+from typing import Annotated, Any
 from uuid import UUID
 
 from fastapi import APIRouter, Body, Depends, FastAPI, Query, Request, Response
@@ -20,10 +21,11 @@ from api.limits import Limits
 from api.parts import Door, Here, Parts, Raw
 from api.problems import Safety, install
 from api.traffic import Measured
-from provisioning import parts_once, unknown
+from provisioning import members, parts_once, unknown
 from provisioning.errors import Forbidden, NotFound, SeedError
 
 LARGER = {"/v1/continue_inspection": 2 * 1024 * 1024}
+VALUES = re.compile(r"/v1/members/values/[^/]*")
 _PLAIN = ("accept", "user-agent", "x-openstack-request-id")
 
 router = APIRouter(redirect_slashes=False)
@@ -155,6 +157,42 @@ def part(token: str, source: Source, parts: Here) -> Response:
     return Response(told.content, media_type="application/octet-stream", headers=headers)
 
 
+def _token(request: Request) -> str:
+    scheme, _, token = request.headers.get("authorization", "").partition(" ")
+    return token.strip() if scheme.lower() == "bearer" else ""
+
+
+Token = Annotated[str, Depends(_token)]
+
+
+@router.post("/v1/members", status_code=204)
+def member(
+    told: Annotated[members.Report, Body()], token: Token, source: Source, parts: Here
+) -> None:
+    """How far a cluster's member is, with the token that it was deployed with."""
+    members.report(parts.store, token, source, told)
+
+
+@router.get("/v1/members/orders")
+def orders(token: Token, source: Source, parts: Here) -> dict[str, Any]:
+    """What the seed wants of a member now: provisioning/on_node/member.py asks all the time."""
+    return members.orders(parts.store, token, source)
+
+
+@router.put("/v1/members/values/{name}", status_code=204)
+def give(name: str, token: Token, source: Source, parts: Here, body: Raw) -> None:
+    """What a member gives its cluster's other members; encrypted, and at most 64 KiB."""
+    members.put(parts.store, token, source, name, body)
+
+
+@router.get("/v1/members/values/{name}", response_class=Response)
+def given(name: str, token: Token, source: Source, parts: Here) -> Response:
+    """What another member gave; 404 while there is none."""
+    content = members.get(parts.store, token, source, name)
+    headers = {"Cache-Control": "no-store"}
+    return Response(content, media_type="application/octet-stream", headers=headers)
+
+
 def create_gateway(parts: Parts) -> FastAPI:
     """The gateway's application. It has no documentation route: exactly the above."""
     door = IronicDoor(parts.ironic_url)  # no login: these routes of Ironic's take none
@@ -167,7 +205,7 @@ def create_gateway(parts: Parts) -> FastAPI:
     app.state.parts, app.state.ironic, app.state.door = parts, door, Door.GATEWAY
     install(app)
     app.include_router(router)
-    app.add_middleware(Limits, larger=LARGER, untyped=True)
+    app.add_middleware(Limits, larger=LARGER, untyped=True, opaque=VALUES)
     app.add_middleware(Safety)
     app.add_middleware(Measured, traffic=parts.traffic)
     return app

@@ -100,17 +100,19 @@ class Limits:
         larger: Mapping[str, int] | None = None,
         files: Collection[str] = (),
         untyped: bool = False,
+        opaque: re.Pattern[str] = STREAMED,
     ) -> None:
         """larger: path -> bytes, for the few that need more than MAX_BYTES.
 
         untyped: JSON comes without its Content-Type, as ironic-python-agent 13.0 sends inventories.
 
-        files: paths whose body is a file and no JSON: only its size is looked at here.
+        files, opaque: paths whose body is a file and no JSON: only its size is looked at here.
         """
         self.app = app
         self.larger = larger or {}
         self.files = files
         self.untyped = untyped
+        self.opaque = opaque
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -127,7 +129,7 @@ class Limits:
         body = await _read(receive, cap)
         if body is None:
             return  # the caller hung up
-        if body and scope["path"] not in self.files and not STREAMED.fullmatch(scope["path"]):
+        if body and scope["path"] not in self.files and not self.opaque.fullmatch(scope["path"]):
             if not self.untyped:
                 _check_type(headers)
             if len(body) > SMALL:

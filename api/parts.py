@@ -1,6 +1,6 @@
 """What the API is made of, and through which door a request came."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta
 from enum import StrEnum
@@ -18,8 +18,11 @@ from api.feed import Feed
 from api.node_list import Pages
 from api.roles import Role
 from api.traffic import Traffic
-from provisioning import standing
+from provisioning import holders, standing
+from provisioning.autoscalers import ClientAuthority
 from provisioning.claims import Desk
+from provisioning.cluster_changes import Clusters
+from provisioning.cluster_release import Giving
 from provisioning.image import Image
 from provisioning.ironic import Ironic
 from provisioning.secrets import Sealer
@@ -71,6 +74,14 @@ class Shelf:
 
 
 @dataclass(frozen=True)
+class AutoscalerDoor:
+    """Where clusters' autoscalers are answered, HOST:PORT, and who signs their certificates."""
+
+    address: str
+    authority: ClientAuthority
+
+
+@dataclass(frozen=True)
 class Parts:
     """Made once at start-up, and the same for every door.
 
@@ -83,6 +94,9 @@ class Parts:
     turnaround_seconds: after which a claim's nodes count as free for a reservation.
     federation: who else can say whose token it is (single sign-on).
     shelf:        how disk images come in.
+    autoscaler:   None: none is answered.
+    bundle_dir:   what installers need: clusters are made of it.
+    answers:      whether somebody serves at an address and a port already.
     """
 
     store: Store
@@ -100,7 +114,10 @@ class Parts:
     networks: Mapping[str, IPv4Interface] = field(default_factory=dict)
     wires: Mapping[str, IPv4Interface] = field(default_factory=dict)
     federation: Federation = field(default_factory=Federation)
+    bundle_dir: Path | None = None
+    answers: Callable[[str, int], bool] = holders.answers
     shelf: Shelf = Shelf(Path("incoming"), Sealer(Path("images.pub")))
+    autoscaler: AutoscalerDoor | None = None
 
     @cached_property
     def traffic(self) -> Traffic:
@@ -120,6 +137,16 @@ class Parts:
             turnaround=timedelta(seconds=self.turnaround_seconds),
             grace=timedelta(seconds=self.grace_seconds),
         )
+
+    @cached_property
+    def clusters(self) -> Clusters:
+        """Where clusters are asked for."""
+        return Clusters(self.store, self.desk, self.bundle_dir)
+
+    @cached_property
+    def giving(self) -> Giving:
+        """Where clusters are given back."""
+        return Giving(self.store, self.desk)
 
     def _image(self, session: Session, ref: str, insider: bool) -> Image:
         return standing.resolve(session, self.image_dir, ref, insider)

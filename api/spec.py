@@ -42,6 +42,7 @@ TAGS: Final = {
     "layouts": "How nodes' NICs become bonds, VLANs and bridges.",
     "adoptions": "Taking over nodes of another Ironic.",
     "claims": "N nodes with an image on them, for a project.",
+    "clusters": "Claimed nodes that became one thing: Kubernetes, or a swarm.",
     "racks": "The rack plan, and the work in it.",
     "inventory": "What was handed out, as OpenSSH, Ansible and Prometheus read it.",
     "break-glass": "Raw Ironic for half an hour, on record.",

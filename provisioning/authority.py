@@ -27,13 +27,13 @@ BACKDATE: Final = timedelta(days=2)
 """A BMC whose battery is empty, or a new server, may be hours off or have local time."""
 
 
-def make(key_file: Path, pem_file: Path) -> None:
+def make(key_file: Path, pem_file: Path, what: str = "BMC") -> None:
     """A new authority: `key_file` 0600, `pem_file` 0644. An existing one is kept."""
     if key_file.exists() and pem_file.exists():
         return
     key = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name(
-        [x509.NameAttribute(NameOID.COMMON_NAME, f"Seed BMC CA {os.urandom(4).hex()}")]
+        [x509.NameAttribute(NameOID.COMMON_NAME, f"Seed {what} CA {os.urandom(4).hex()}")]
     )
     certificate = (
         builder(name, name, key.public_key(), CA_LIFE)

@@ -18,6 +18,7 @@ from provisioning.errors import BmcLoginRefused, NotFound
 from provisioning.models import Bmc, Credential
 from provisioning.room import Observation
 from provisioning.secrets import Sealer
+from provisioning.states import Login
 from provisioning.vault import PREFIX, split
 
 log = structlog.get_logger()
@@ -68,6 +69,11 @@ def choose(
     opened: Callable[[Credential], Access],
 ) -> Choice | BmcLoginRefused | None:
     """The first that this BMC did not refuse before; None: there is none at all."""
+    if bmc.login is Login.LENT:
+        return BmcLoginRefused(
+            f"BMC {bmc.address} is another owner's until its claim is released; no login was tried",
+            "See which are: `seed metal3 list`.",
+        )
     choices = [Choice(contact, c, opened(c)) for c in candidates if c]
     fresh = [c for c in choices if c.access.mark not in bmc.refused]
     if fresh:

@@ -15,6 +15,7 @@ from provisioning import (
     projects,
     wishes,
 )  # fmt: skip
+from provisioning.cluster_rows import Cluster, Member
 from provisioning.disks import kept_of
 from provisioning.errors import Conflict, Invalid, NotFound
 from provisioning.image import Image
@@ -44,7 +45,7 @@ class Changes:
 
     def find(self, session: Session, project: str | None, name: str) -> Claim:
         """A claim by name (the living one first) or UUID. `project` None sees all projects."""
-        query = select(Claim).where(or_(col(Claim.name) == name, col(Claim.id) == _uuid(name)))
+        query = select(Claim).where(or_(col(Claim.name) == name, col(Claim.id) == uuid_of(name)))
         if project is not None:
             query = query.where(Claim.project == project)
         rows = session.exec(query.order_by(col(Claim.created_at).desc())).all()
@@ -80,7 +81,7 @@ class Changes:
         if end < at + wishes.SHORTEST:
             raise Invalid("the lease would end now", f"`seed claim release {name}` ends it.")
         with self.store.write() as session:
-            claim = self.find(session, project, name)
+            claim = _alone(session, self.find(session, project, name))
             self._may_renew(session, claim, end, at)
             claim.renewed_to = end
             session.add(claim)
@@ -113,7 +114,7 @@ class Changes:
     def protect(self, project: str | None, name: str, on: bool, who: str, why: str) -> Claim:
         """While protected it is neither released nor ends by itself."""
         with self.store.write() as session:
-            claim = self.find(session, project, name)
+            claim = _alone(session, self.find(session, project, name))
             if claim.wanted is Wanted.RELEASED or claim.state in GONE:
                 raise Conflict(
                     f"claim {claim.name} is being given back", f"`seed claim undo {claim.name}`."
@@ -133,7 +134,7 @@ class Changes:
     def prioritize(self, name: str, priority: int, who: str) -> Claim:
         """Where a claim stands in the queue: higher first."""
         with self.store.write() as session:
-            claim = self.find(session, None, name)
+            claim = _alone(session, self.find(session, None, name))
             claim.priority = priority
             session.add(claim)
             record(
@@ -146,7 +147,7 @@ class Changes:
 
     def plan_release(self, project: str | None, name: str) -> PlanOut:
         with self.store.read() as session:
-            claim = self.find(session, project, name)
+            claim = _alone(session, self.find(session, project, name))
             _unprotected(claim)
             nodes = self._at_stake(session, claim)
         if not nodes:
@@ -161,7 +162,7 @@ class Changes:
         """Give the nodes back: off now, cleaned when the undo window is over."""
         disks = self._disks(project, name)
         with self.store.write() as session:
-            claim = self.find(session, project, name)
+            claim = _alone(session, self.find(session, project, name))
             if claim.wanted is Wanted.RELEASED or claim.ended_at:
                 if at_once and claim.state is ClaimState.RELEASING:
                     claim.undo_until = now()
@@ -186,7 +187,7 @@ class Changes:
     def take_back(self, project: str | None, name: str, who: str) -> Claim:
         """Undo a release while the disks are untouched."""
         with self.store.write() as session:
-            claim = self.find(session, project, name)
+            claim = _alone(session, self.find(session, project, name))
             if claim.wanted is Wanted.ACTIVE and claim.state not in GONE:
                 if claim.state is ClaimState.RELEASING:
                     raise Conflict(
@@ -263,6 +264,18 @@ def may_last(project: Project, length: timedelta | None) -> None:
         )
 
 
+def _alone(session: Session, claim: Claim) -> Claim:
+    """A cluster's node is not taken from under it: the cluster has verbs of its own."""
+    member = session.exec(select(Member).where(Member.claim_id == claim.id)).first()
+    if member is not None and claim.ended_at is None:
+        cluster = session.get_one(Cluster, member.cluster_id)
+        raise Conflict(
+            f"claim {claim.name} is a node of the cluster {cluster.name}",
+            f"Change that: `seed cluster show {cluster.name}`.",
+        )
+    return claim
+
+
 def _unprotected(claim: Claim) -> None:
     if claim.protected:
         raise Conflict(
@@ -286,7 +299,7 @@ def _sentence(claim: Claim, nodes: list[PlannedNode], undo: timedelta) -> str:
     )
 
 
-def _uuid(text: str) -> UUID | None:
+def uuid_of(text: str) -> UUID | None:
     try:
         return UUID(text)
     except ValueError:

@@ -13,6 +13,7 @@ from provisioning import (
     keeping,
     layouts,
     leasing,
+    memberships,
     orders,
     rotation,
     secret_files,
@@ -28,6 +29,7 @@ from provisioning.enrollment import (
 from provisioning.errors import Conflict, Invalid
 from provisioning.image import Image
 from provisioning.ironic import Node, locked
+from provisioning.lending import Lender
 from provisioning.models import Bmc, Claim, Hold, Order, now
 from provisioning.networks import networks
 from provisioning.outcome import Done, Move, Stuck, Wait
@@ -51,6 +53,9 @@ class Claiming(Seats):
             return Wait(f"the login of BMC {', '.join(changing)} is being changed", 1.0)
         over = leasing.is_over(claim) or leasing.ran_out(claim)
         giving_back = claim.wanted is Wanted.RELEASED or over
+        elsewhere = Lender(self.parts).step(claim, giving_back)
+        if elsewhere is not None:
+            return elsewhere
         if giving_back and claim.state not in (ClaimState.RELEASING, ClaimState.CLEANING):
             return back.begin(claim)
         steps: dict[ClaimState, Callable[[Claim], Outcome]] = {
@@ -123,6 +128,10 @@ class Claiming(Seats):
         return Stuck(problem, f"`seed claim release {claim.name}`, then claim again.")
 
     def _deploy(self, claim: Claim) -> Outcome:
+        with self.parts.store.read() as session:
+            why = memberships.waits(session, claim)
+        if why:
+            return Wait(why, 0.5)
         seats = self._seats(claim)
         nodes = self.parts.seen_all([hold.node_uuid for hold, _bmc in seats])
         pairs = zip(seats, nodes, strict=True)
@@ -166,7 +175,11 @@ class Claiming(Seats):
             secret = secret_files.specs(session, self.parts.unseal, claim)
         with self.parts.store.write() as session:
             nets = networks(session)
-            fitter = Fitter(self.parts, session, claim, image, nets, ca, nics, secret)
+            member = memberships.make(
+                session, claim, self.parts.unseal, self.parts.token, self.parts.gateway_url, ca,
+                self.parts.boot_url,
+            )  # fmt: skip
+            fitter = Fitter(self.parts, session, claim, image, nets, ca, nics, secret, member)
             for (hold, bmc), macs in seats:
                 if not self._ours(session, hold):
                     continue

@@ -5,6 +5,7 @@ the reconciler's side.
 """
 
 import threading
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from uuid import UUID
@@ -104,6 +105,40 @@ class Desk(Changes):
                 state=str(claim.state),
             )  # fmt: skip
             return claim, True
+
+    def request_each(
+        self,
+        session: Session,
+        spec: ClaimSpec,
+        names: Sequence[str],
+        project: str,
+        who: str,
+        insider: bool = False,
+    ) -> list[Claim]:
+        """In the caller's transaction: a claim of one node for each name, chosen together as `spec`
+        says, a wish for so many. Raises as `request` does."""
+        wishes.check(spec)
+        whole = self.draft(session, spec, project, insider)
+        admit(session, whole, now())
+        seen = pool.look(session, now(), self.turnaround)  # with what this transaction holds
+        w = holding.wish(session, whole, seen, self._parts)
+        alone = {"count": 1, "spread": "", "pack": "", "asked_by": who}
+        claims = [
+            Claim(**whole.model_dump(exclude={"id"}) | alone | {"name": name}) for name in names
+        ]
+        for claim in claims:
+            if _living(session, project, claim.name):
+                raise Conflict(
+                    f"a claim named {claim.name} lives already",
+                    f"Choose another name, or release it first: `seed claim release {claim.name}`.",
+                )
+        session.add_all(claims)
+        session.flush()
+        try:
+            holding.take_each(session, claims, seen, w)
+        except holding.Short as short:
+            raise refusing.refusal(seen, w, short.choice, project, insider) from short
+        return claims
 
     def _begin(self, session: Session, claim: Claim, seen: Pool, w: Wish, insider: bool) -> None:
         try:

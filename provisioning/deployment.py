@@ -5,7 +5,7 @@ files become one-time parts. The same goes into the order as what its proof must
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 from uuid import UUID
 
@@ -24,6 +24,7 @@ from provisioning.errors import SeedError
 from provisioning.image import Image
 from provisioning.layout_doc import of_claim
 from provisioning.layouts import NodeNics
+from provisioning.memberships import Membership
 from provisioning.models import Bmc, Claim, Hold, Order, now
 from provisioning.network_doc import NetworkDoc
 from provisioning.one_time import KeptDisk
@@ -68,6 +69,7 @@ class Fitter:
     ca_pem: str
     nics: Mapping[UUID, NodeNics]
     secrets: Sequence[PartSpec] = ()
+    membership: Membership | None = None
 
     def fit(self, hold: Hold, bmc: Bmc, order: Order) -> Deployment:
         """Writes the order's one-time parts and what its proof must show.
@@ -95,6 +97,8 @@ class Fitter:
             kernel_args=self.claim.kernel_args,
             services=self.image.services,
         )
+        if self.membership:
+            seat = replace(seat, phone_home=seat.phone_home + self.membership.shell)
         drive.check(PLAIN.config_drive(self.claim, seat), nics, name)
         order.wanted = {
             "hostname": seat.hostname,
@@ -138,4 +142,5 @@ class Fitter:
     def _specs(self, hold: Hold) -> list[PartSpec]:
         facts = {"hostname": self.claim.hostname(hold.position), "position": hold.position}
         own = PLAIN.parts(self.claim, facts)
-        return [*own, *self.secrets]
+        cluster = self.membership.parts if self.membership else ()
+        return [*own, *self.secrets, *cluster]

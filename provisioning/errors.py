@@ -17,6 +17,8 @@ SeedError
       HungUp           503  Seed goes down: we ended the conversation
     IronicUnavailable  503  a named dependency is down
     VaultUnavailable   503  logins live there, and it does not give them
+    KubeUnavailable    503  a cluster's Kubernetes API does not answer
+    KubeRefused        409  a cluster's Kubernetes API says no
     HostError          500  this machine is not fit (CLI only: never raised inside the API)
 """
 
@@ -137,6 +139,20 @@ class IronicUnavailable(SeedError):
 
 class VaultUnavailable(SeedError):
     code, status, retryable = "vault-unavailable", 503, True
+
+
+class KubeUnavailable(SeedError):
+    code, status, retryable = "kube-unavailable", 503, True
+
+
+class KubeRefused(SeedError):
+    """`said`: its HTTP status."""
+
+    code, status = "kube-refused", 409
+
+    def __init__(self, what: str, remedy: str, said: int) -> None:
+        super().__init__(what, remedy)
+        self.said = said
 
 
 class HostError(SeedError):

@@ -56,6 +56,7 @@ class Inventory(Part):
     firmware:   boot mode, "uefi" or "bios".
     health:     Redfish's words: "OK", "Warning", "Critical".
     ailing:     the parts that are not OK, in words ("PSU 2: Critical").
+    virtualization: which the CPU has and the firmware lets it use; "no": neither.
     """
 
     vendor: Text = ""
@@ -71,6 +72,7 @@ class Inventory(Part):
     cpu_arch: Text = ""
     cpu_count: int = Field(default=0, ge=0)
     cpu_threads: int = Field(default=0, ge=0)
+    virtualization: Literal["", "no", "vmx", "svm"] = ""
     memory_mib: int = Field(default=0, ge=0)
     drives: tuple[Drive, ...] = Field(default=(), max_length=512)
     nics: tuple[Nic, ...] = Field(default=(), max_length=128)

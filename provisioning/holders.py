@@ -3,11 +3,13 @@
 What nodes have is addressing.py's.
 """
 
+import socket
 from collections.abc import Iterable
 
 from sqlmodel import Session, col, select
 
 from provisioning import ranges
+from provisioning.cluster_rows import Cluster
 from provisioning.errors import Conflict, Invalid, NotFound
 from provisioning.fabric import Network
 from provisioning.ip_text import Ip, Net, Range, an_ip
@@ -182,6 +184,8 @@ def release(session: Session, name: str, text: str, who: str) -> None:
             f"{row.address} is {words(row)}",
             "It is free once its claim is released or its BMC forgotten: `seed claim list`.",
         )
+    for cluster in session.exec(select(Cluster).where(col(Cluster.ended_at).is_(None))):
+        _check_cluster(cluster, row)
     doc = network_of(find(session, name).document)
     if row.address in doc.vips.values():
         raise Conflict(
@@ -190,6 +194,42 @@ def release(session: Session, name: str, text: str, who: str) -> None:
         )
     session.delete(row)
     record(session, "network.freed", name, row.address, who=who)
+
+
+def answers(address: str, port: int, seconds: float = 1.0) -> bool:
+    """Whether somebody serves there. A refusal tells nothing: firewalls refuse in others' name. To
+    a network that this machine has no way to nobody answers, and the nodes see it first."""
+    try:
+        with socket.create_connection((address, port), seconds):
+            return True
+    except OSError:
+        return False
+
+
+def label_of(cluster: Cluster, addon: str = "") -> str:
+    """Of addresses that a cluster's services have: it tells no stranger whose they are."""
+    return f"cluster-{cluster.id.hex[:12]}-{addon}"
+
+
+def _check_cluster(cluster: Cluster, row: Address) -> None:
+    what = ""
+    if (row.address, row.network) == (cluster.vip, cluster.network):
+        what = "where a cluster's API answers"
+    elif row.label.startswith(label_of(cluster)):
+        what = "kept for services of a cluster"
+    if what:
+        raise Conflict(
+            f"{row.address} is {what}",
+            "It is free once that cluster is released: `seed cluster list`.",
+        )
+
+
+def free_vip(session: Session, name: str, address: str, who: str) -> None:
+    """Of a cluster that ends; once it is free this does nothing."""
+    row = session.get(Address, address)
+    if row is not None and row.network == name and row.kind is AddressKind.VIP:
+        session.delete(row)
+        record(session, "network.freed", name, address, who=who)
 
 
 def addresses(session: Session, name: str, project: str | None) -> list[tuple[Address, str, str]]:

@@ -4,6 +4,7 @@ A gang is held in one transaction, or not at all. Claims in the queue get what i
 order; who is behind does not take what one ahead waits for.
 """
 
+from collections.abc import Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Final
@@ -185,17 +186,29 @@ def _misfit(session: Session, c: Candidate) -> tuple[str, ...]:
 def take(session: Session, claim: Claim, seen: Pool, w: Wish) -> None:
     """Hold `claim.count` fitting nodes and drop its bookings, or raise Short and hold none."""
     with session.begin_nested():  # whoever catches Short may commit all the same
-        chosen = _fitting(session, claim, seen, w)
-        for position, c in enumerate(chosen):
-            if not _hold(session, claim, c.uuid, position):
-                faster = [Broken("another claim was faster", "another claim has it", False)]
-                raise Short(Choice([], {c.uuid: faster}, 0))
-        if w.layout is not None:
-            nodes = [(c.uuid, position) for position, c in enumerate(chosen)]
-            session.flush()
-            addressing.assign(session, claim.id, w.layout, networks(session), nodes)
-    _record_held(session, claim, [c.uuid for c in chosen])
+        _have(session, claim, _fitting(session, claim, seen, w), seen, w)
     drop_bookings(session, claim)
+
+
+def take_each(session: Session, claims: Sequence[Claim], seen: Pool, w: Wish) -> None:
+    """Hold one node for each of these claims, or raise Short and hold none. They are chosen
+    together, as w.claim says, which is a wish for so many and no row."""
+    with session.begin_nested():
+        chosen = _fitting(session, w.claim, seen, w)
+        for claim, c in zip(claims, chosen, strict=True):
+            _have(session, claim, [c], seen, w)
+
+
+def _have(session: Session, claim: Claim, chosen: list[Candidate], seen: Pool, w: Wish) -> None:
+    for position, c in enumerate(chosen):
+        if not _hold(session, claim, c.uuid, position):
+            faster = [Broken("another claim was faster", "another claim has it", False)]
+            raise Short(Choice([], {c.uuid: faster}, 0))
+    if w.layout is not None:
+        nodes = [(c.uuid, position) for position, c in enumerate(chosen)]
+        session.flush()
+        addressing.assign(session, claim.id, w.layout, networks(session), nodes)
+    _record_held(session, claim, [c.uuid for c in chosen])
     claim.held_at = seen.at
     session.add(claim)
 

@@ -12,14 +12,16 @@ from pathlib import Path
 from typing import TypeVar
 from uuid import UUID
 
-from provisioning import pinning, wire
+from provisioning import holders, pinning, wire
 from provisioning.authority import Authority
 from provisioning.bmc import Access, BmcProtocol, Contact, Identity
 from provisioning.errors import BmcBusy, BmcLoginRefused, Conflict, IronicUnavailable, NotFound
 from provisioning.image import Image
 from provisioning.ironic import Ironic, Node
+from provisioning.kube_api import Transport, over_tls
 from provisioning.models import Bmc, Credential
 from provisioning.networks import Pool
+from provisioning.playbooks import Playbooks
 from provisioning.room import Rotation
 from provisioning.secrets import Sealer, Unsealer
 from provisioning.states import MOVING, Login
@@ -76,11 +78,17 @@ class Parts:
     gateway_ca: Path
     unseal: Callable[[bytes, str], str] = Unsealer(Path("/nonexistent")).open
     """What was sealed for us: secret files of claims."""
+    kube: Transport = over_tls
+    """The way to a cluster's Kubernetes API."""
     talks: Talks = field(default_factory=Talks)
     undo: timedelta = timedelta(minutes=10)
     """How long a claim that ended by itself can be taken back."""
+    playbooks: Playbooks | None = None
+    """Runs of Ansible; None: it is not installed here."""
     turnaround: timedelta = timedelta(hours=1)
     """How long after a claim its nodes count as free for a reservation."""
+    answers: Callable[[str, int], bool] = holders.answers
+    """Whether somebody serves at an address and a port already."""
 
     @cached_property
     def watch(self) -> Watch:
@@ -131,6 +139,11 @@ class Parts:
             raise BmcBusy(
                 f"the login of BMC {bmc.address} is being changed",
                 f"See how far it is: `seed bmc show {bmc.address}`.",
+            )
+        if row.login is Login.LENT:
+            raise BmcBusy(
+                f"BMC {bmc.address} is another owner's until its claim is released",
+                "See which are: `seed metal3 list`.",
             )
         if row.login is Login.REFUSED:
             raise BmcLoginRefused(

@@ -42,6 +42,7 @@ def inventory_of(document: Any) -> Inventory:  # noqa: ANN401
         cpu_arch=_text(cpu.get("architecture")),
         cpu_count=_number(cpu.get("socket_count")),
         cpu_threads=_number(cpu.get("count")),
+        virtualization=_virtualization(cpu),
         memory_mib=_number(_table(told.get("memory")).get("physical_mb")),
         drives=tuple(_drive(d) for d in _tables(told.get("disks"), MAX_DRIVES)),
         nics=tuple(_nics(told.get("interfaces"), lldp)),
@@ -169,6 +170,14 @@ def _number(value: Any) -> int:  # noqa: ANN401
 
 def _boot_mode(value: Any) -> str:  # noqa: ANN401
     return value if value in ("uefi", "bios") else ""
+
+
+def _virtualization(cpu: dict[str, Any]) -> Literal["", "no", "vmx", "svm"]:
+    """Of x86 alone; Linux shows neither flag where the firmware switched it off."""
+    flags = cpu.get("flags")
+    if not isinstance(flags, list) or not flags or _text(cpu.get("architecture")) != "x86_64":
+        return ""
+    return "vmx" if "vmx" in flags else "svm" if "svm" in flags else "no"
 
 
 def _mac(value: Any) -> str:  # noqa: ANN401

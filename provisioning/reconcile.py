@@ -23,16 +23,21 @@ from provisioning import (
     expected,
     holding,
     hook_delivery,
+    kube_check,
+    kube_steps,
     request_ids,
     secret_files,
     survey,
 )
 from provisioning.claim_steps import Claiming
+from provisioning.cluster_rows import Cluster
+from provisioning.cluster_steps import Clustering, On
 from provisioning.discovery import Finder
 from provisioning.enrollment import Enrollment
 from provisioning.errors import BmcLoginRefused, SeedError, told
 from provisioning.hook_delivery import Courier
 from provisioning.leases import LeaseWatch
+from provisioning.lent import Lending
 from provisioning.models import Bmc, Claim, Discovery, Hold, Order, now
 from provisioning.outcome import Done, Move, Stuck, Wait
 from provisioning.parts import Parts
@@ -77,6 +82,10 @@ BMC_ROTATED: Any = type_coerce(Rotation.bmc_id, String)
 
 CLAIM_WISH: tuple[Any, ...] = (
     Claim.id, Claim.wanted, Claim.state, Claim.renewed_to, Claim.protected, Claim.undo_until,
+    Lending.asked_at,
+)  # fmt: skip
+CLUSTER_WISH: tuple[Any, ...] = (
+    Cluster.id, Cluster.state, Cluster.released, Cluster.changes,
 )  # fmt: skip
 OPEN = col(Order.closed_at).is_(None)
 AT_REST = frozenset({ClaimState.QUEUED, ClaimState.RESERVED, ClaimState.ACTIVE, ClaimState.FAILED})
@@ -194,8 +203,16 @@ class Reconciler:
                 .where(Bmc.goal != BmcGoal.OBSERVED)
             ).all()
             asked = dict(session.exec(select(BMC_ROTATED, Rotation.asked_at)).all())
-            wishes = session.exec(select(*CLAIM_WISH).where(col(Claim.ended_at).is_(None))).all()
+            wishes = session.exec(
+                select(*CLAIM_WISH)
+                .join(Lending, col(Lending.claim_id) == col(Claim.id), isouter=True)
+                .where(col(Claim.ended_at).is_(None))
+            ).all()
             ordered = session.exec(select(Order.id).where(OPEN)).first() is not None
+            groups = session.exec(
+                select(*CLUSTER_WISH).where(col(Cluster.ended_at).is_(None))
+            ).all()
+            certificates, checks = kube_steps.due(session)
         busy = ordered or _in_flight(wishes) or self.parts.watch.behind()
         jobs: list[Job] = [
             (("expected", ""), self._expected),
@@ -211,6 +228,9 @@ class Reconciler:
             (("bmc", *wish, asked.get(wish[0])), self._job(self._bmc, wish[0])) for wish in bmcs
         ]
         jobs += [(("claim", *wish), self._job(self._claim, wish[0])) for wish in wishes]
+        jobs += [(("cluster", *wish), self._job(self._cluster, wish[0])) for wish in groups]
+        jobs += [(("certificate", i), self._kube(kube_steps.sign, i)) for i in certificates]
+        jobs += [(("check", i), self._kube(kube_check.step, i)) for i in checks]
         self._accepted = len(bmcs)
         return jobs
 
@@ -343,6 +363,34 @@ class Reconciler:
         else:
             self._write_claim(claim, claim.state, outcome)
         return _pause(outcome)
+
+    def _cluster(self, identity: UUID) -> float:
+        with self.parts.store.read() as session:
+            cluster = session.get_one(Cluster, identity)
+        if cluster.ended_at is not None:  # since it was told to be due
+            return RETRY_SECONDS
+        work = Clustering(self.parts)
+        try:
+            outcome = work.step(cluster)
+        except SeedError as err:
+            log.warning("cluster.error", code=err.code, problem=str(err))
+            outcome = (
+                Wait(str(err), RETRY_SECONDS) if err.retryable else Stuck(str(err), err.remedy)
+            )
+        work.write(cluster, outcome)
+        return 0.0 if isinstance(outcome, On) else outcome.seconds
+
+    def _kube(self, step: Callable[[Parts, UUID], float], identity: UUID) -> Callable[[], float]:
+        """A wish of a person's in a cluster."""
+
+        def work() -> float:
+            try:
+                return step(self.parts, identity)
+            except SeedError as err:
+                log.warning("kube.error", code=err.code, problem=str(err))
+                return RETRY_SECONDS
+
+        return work
 
     def _write_claim(self, seen: Claim, state: ClaimState, outcome: Outcome) -> None:
         with self.parts.store.write() as session:

@@ -15,7 +15,7 @@ from uuid import UUID
 import structlog
 from sqlmodel import Session, col, select
 
-from provisioning import logins, passwords
+from provisioning import lent, logins, passwords
 from provisioning.bmc import Access
 from provisioning.certifying import Certifying
 from provisioning.errors import BmcError, BmcLoginRefused, BmcRefused, Conflict
@@ -49,6 +49,11 @@ def ask(session: Session, bmc: Bmc, who: str) -> None:
         raise Conflict(
             f"BMC {bmc.address} is not accepted: Seed only looks at it",
             f"`seed bmc accept {bmc.address}` takes it over.",
+        )
+    if bmc.login is Login.LENT:
+        raise Conflict(
+            f"BMC {bmc.address} is another owner's until its claim is released",
+            "It gets a new login then. See which are lent: `seed metal3 list`.",
         )
     row = session.get(Rotation, bmc.id)
     if row is not None and row.step in MOVING | {S.ASKED}:
@@ -293,6 +298,8 @@ class Rotating(Turning):
         with self.parts.store.read() as session:
             hold = session.get(Hold, turn.bmc.node)
             claim = session.get(Claim, hold.claim_id) if hold and hold.claim_id else None
+            if claim and lent.comes_back(session, claim.id):
+                return ""
         if claim and (claim.state not in RESTING or claim.wanted is not Wanted.ACTIVE):
             return f"a new login waits until claim {claim.name} rests: it is {claim.state}"
         return ""

@@ -91,7 +91,7 @@ class Sealing:
     @cached_property
     def _marked(self) -> bytes:
         salt, listed = os.urandom(_SALT), json.dumps(listing(self.files)).encode()
-        return salt + _digest(self._plain, salt) + len(listed).to_bytes(_LENGTH) + listed
+        return salt + slow_digest(self._plain, salt) + len(listed).to_bytes(_LENGTH) + listed
 
     @cached_property
     def _plain(self) -> str:
@@ -115,7 +115,7 @@ class Sealing:
         if row is None and not self.files:
             return
         salt, rest = (row.sealed[:_SALT], row.sealed[_SALT:]) if row else (b"", b"")
-        given = _digest(self._plain, salt) if row and self.files else b"\0"
+        given = slow_digest(self._plain, salt) if row and self.files else b"\0"
         if not hmac.compare_digest(rest[:_DIGEST], given):
             raise Conflict(
                 f"a claim named {claim.name} lives already and differs in secret_files",
@@ -170,7 +170,7 @@ def _json(files: Sequence[SecretFile]) -> str:
     return json.dumps(sorted(rows, key=lambda row: row["path"]))
 
 
-def _digest(plain: str, salt: bytes) -> bytes:
+def slow_digest(plain: str, salt: bytes) -> bytes:
     """Slow on purpose: a short secret must not be found by trying (RFC 7914, 16 MiB)."""
     return hashlib.scrypt(plain.encode(), salt=salt, n=2**14, r=8, p=1, dklen=_DIGEST)
 

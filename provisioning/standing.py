@@ -11,6 +11,7 @@ from pathlib import Path
 from sqlmodel import Session, col, select
 
 from provisioning import image as images
+from provisioning.cluster_rows import Cluster
 from provisioning.errors import Conflict, NotFound
 from provisioning.image import Image
 from provisioning.models import Claim, now
@@ -75,6 +76,18 @@ def users(session: Session, name: str, version: str) -> Sequence[Claim]:
     return session.exec(mine.where(col(Claim.image_version).in_([version, ""]))).all()
 
 
+def named_by_clusters(session: Session, name: str) -> set[str]:
+    """NAME:VERSION of this image that living clusters name: they may have no node with it now, and
+    want one again."""
+    living = session.exec(select(Cluster).where(col(Cluster.ended_at).is_(None))).all()
+    refs = {
+        told.get("image", "")
+        for row in living
+        for told in (row.spec, row.spec["control"], row.spec["workers"])
+    }
+    return {ref for ref in refs if images.split(ref)[0] == name and images.split(ref)[1]}
+
+
 def set_state(session: Session, image: Image, state: ImageState, why: str, who: str) -> None:
     """What people want of a version; the same again changes nothing. Raises Conflict."""
     before = of(session, image.name, image.version)
@@ -117,7 +130,7 @@ def check_not_last(session: Session, image: Image, found: Iterable[Image]) -> No
 
 
 def superfluous(session: Session, found: Iterable[Image], current: str, kept: int) -> list[Image]:
-    """Versions of one image, newest first, whose files may go, if no claim has them.
+    """Versions of one image, newest first, whose files may go, if no claim and no cluster has them.
 
     Withdrawn ones, and published ones beyond the newest `kept`; never the one in use (`current`),
     unless that is withdrawn and no ramdisk, without which nothing boots. What is a draft or
@@ -133,4 +146,10 @@ def superfluous(session: Session, found: Iterable[Image], current: str, kept: in
                 published += 1
                 if published > kept and image.version != current:
                     gone.append(image)
-    return [image for image in gone if not users(session, image.name, image.version)]
+    wanted = named_by_clusters(session, gone[0].name) if gone else set()
+    return [
+        image
+        for image in gone
+        if f"{image.name}:{image.version}" not in wanted
+        and not users(session, image.name, image.version)
+    ]

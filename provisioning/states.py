@@ -62,6 +62,38 @@ TRANSITIONS: Final[frozenset[tuple[ClaimState, ClaimState]]] = frozenset(
 )
 
 
+class ClusterState(StrEnum):
+    """How far a cluster is."""
+
+    CLAIMING = "claiming"  # its claims are there; what they need is being made
+    DEPLOYING = "deploying"  # its nodes get their disks, and prove themselves
+    BOOTSTRAPPING = "bootstrapping"  # its members take their steps
+    READY = "ready"
+    DEGRADED = "degraded"  # a member is not what it should be
+    UPGRADING = "upgrading"
+    RELEASING = "releasing"
+    RELEASED = "released"
+
+
+class MemberGoal(StrEnum):
+    """What becomes of a member."""
+
+    JOINED = "joined"
+    LEAVING = "leaving"  # a person wants it gone; cluster_rolling.py says when it is its turn
+    GONE = "gone"
+
+
+class Parting(StrEnum):
+    """How far a member that leaves is. Each is written before what it names begins."""
+
+    NO = "no"
+    DRAINING = "draining"  # a control plane takes its work from it
+    LEAVING = "leaving"  # it takes its own steps out of the cluster
+    LEFT = "left"  # it said so: its claim may be released
+    LOST = "lost"  # nobody hears of it, or a person gave it up: released without its word
+    FORGOTTEN = "forgotten"  # released, and a control plane removed what was left of it
+
+
 class BmcGoal(StrEnum):
     """How far a BMC's server shall be taken. Written by the API only."""
 
@@ -80,6 +112,18 @@ class Login(StrEnum):
     NONE = "none"
     OK = "ok"
     REFUSED = "refused"  # never tried again: a second wrong login may lock the account
+    LENT = "lent"  # another owner has it: Seed says nothing to this BMC
+
+
+class LendingStep(StrEnum):
+    """How far the nodes of a claim are on their way to another owner, and back."""
+
+    ASKED = "asked"  # nothing was done yet
+    QUIET = "quiet"  # Ironic is kept off them
+    LENT = "lent"  # Seed, too, says nothing to their BMCs
+    RETURNING = "returning"  # their BMCs get logins that the other owner has not
+    ROTATED = "rotated"  # it cannot reach them any more
+    OFF = "off"  # they are being switched off
 
 
 class RotationStep(StrEnum):

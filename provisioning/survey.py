@@ -52,6 +52,11 @@ def locate(session: Session, bmc: Bmc, on: bool, who: str) -> None:
 
 
 def _needs_login(bmc: Bmc) -> None:
+    if bmc.login is Login.LENT:
+        raise Conflict(
+            f"BMC {bmc.address} is another owner's until its claim is released",
+            "See which are: `seed metal3 list`.",
+        )
     if bmc.login is not Login.OK:
         raise Conflict(
             f"no login to BMC {bmc.address} works",

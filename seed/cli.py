@@ -11,7 +11,9 @@ from seed.commands import (
     adopt,
     bmc,
     break_glass,
+    bundle,
     claim,
+    cluster,
     discover,
     disk,
     door,
@@ -22,6 +24,7 @@ from seed.commands import (
     inventory,
     lists,
     login,
+    metal3,
     network,
     node,
     preview,
@@ -77,9 +80,12 @@ app.add_typer(hardware_class.app, name="class")
 app.add_typer(network.app, name="network")
 app.add_typer(network.layout, name="layout")
 app.add_typer(claim.app, name="claim")
+app.add_typer(metal3.app, name="metal3")
+app.add_typer(cluster.app, name="cluster")
 app.command("inventory")(inventory.inventory)
 app.add_typer(image.app, name="image")
 app.add_typer(registry.app, name="registry")
+app.add_typer(bundle.app, name="bundle")
 app.add_typer(token.app, name="token")
 app.add_typer(event.app, name="event")
 app.add_typer(webhook.app, name="webhook")

@@ -26,6 +26,7 @@ from provisioning.leases import LeaseWatch
 from provisioning.models import Credential
 from provisioning.networks import Pool
 from provisioning.parts import Parts
+from provisioning.playbooks import Playbooks
 from provisioning.reconcile import Reconciler
 from provisioning.secrets import Sealer, Unsealer
 from provisioning.store import Store
@@ -85,6 +86,7 @@ def make(settings: Settings) -> Reconciler:
         gateway_ca=paths.tls / "ca.pem",
         undo=timedelta(seconds=settings.undo_seconds),
         turnaround=timedelta(seconds=settings.turnaround_seconds),
+        playbooks=_playbooks(settings, paths),
     )
     finder = Finder(store, protocols, access, parts.sealer)
     return Reconciler(
@@ -93,6 +95,13 @@ def make(settings: Settings) -> Reconciler:
         leases=_leases(settings, store, paths),
         courier=_courier(settings, store, unsealer),
     )
+
+
+def _playbooks(settings: Settings, paths: Paths) -> Playbooks | None:
+    told = settings.ansible
+    if not (told.runner and told.kubespray):
+        return None
+    return Playbooks(Path(told.runner), Path(told.kubespray), paths.ansible)
 
 
 def _courier(settings: Settings, store: Store, unsealer: Unsealer) -> Courier:

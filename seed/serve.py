@@ -24,8 +24,9 @@ from api.feed import Feed
 from api.gateway import create_gateway
 from api.keystone import Keystone
 from api.oidc import Oidc
-from api.parts import Door, Parts, Rate, Rates, Shelf
+from api.parts import AutoscalerDoor, Door, Parts, Rate, Rates, Shelf
 from api.peer import PeerProtocol
+from provisioning.autoscalers import ClientAuthority
 from provisioning.errors import HostError
 from provisioning.secrets import Sealer
 from provisioning.store import Store
@@ -84,6 +85,7 @@ def make_parts(settings: Settings) -> Parts:
         ironic_user=IRONIC_USER,
         ironic_password=secret,
         image_dir=settings.image_dir,
+        bundle_dir=paths.bundles,
         ca_pem=paths.tls / "ca.pem",
         undo_seconds=settings.undo_seconds,
         grace_seconds=settings.grace_seconds,
@@ -101,6 +103,12 @@ def make_parts(settings: Settings) -> Parts:
             hosts=settings.images.allowed_hosts,
             most=settings.images.most_gib << 30,
         ),
+        autoscaler=AutoscalerDoor(
+            settings.autoscaler_address,
+            ClientAuthority(paths.autoscaler_key, paths.autoscaler_pem),
+        )
+        if settings.autoscaler_address
+        else None,
         rates=Rates(
             reads=Rate(settings.rates.reads, settings.rates.reads_burst),
             writes=Rate(settings.rates.writes, settings.rates.writes_burst),

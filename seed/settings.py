@@ -5,7 +5,7 @@ import sys
 from functools import cached_property
 from ipaddress import IPv4Address, IPv4Interface
 from pathlib import Path
-from typing import Self
+from typing import Annotated, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 from pydantic_settings import (
@@ -18,6 +18,10 @@ from pydantic_settings import (
 from api.grants import KeystoneSettings, OidcSettings
 from ipxe.bootspec import checked_interface, checked_path, console_arguments
 from provisioning.errors import Invalid
+
+Url = Annotated[str, Field(pattern=r"^https?://[!-~]+$", max_length=1024)]
+Maker = Annotated[str, Field(pattern=r"^(kubernetes|cri-tools|cni-plugins)$")]
+"""Of programs: one of images.needs.MAKERS, which no setting needs to load."""
 
 
 def config_file() -> Path:
@@ -60,6 +64,18 @@ class VaultSettings(BaseModel):
     """Its CA, where the system does not know it."""
 
 
+class AnsibleSettings(BaseModel):
+    """Kubespray, and an environment of its own that runs it. Empty: there is none."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    runner: str = Field(default="", pattern=r"^(/[A-Za-z0-9._-]+)*$")
+    """The program ansible-runner, e.g. /opt/kubespray/venv/bin/ansible-runner; beside it is
+    ansible-playbook of the ansible-core that Kubespray wants."""
+    kubespray: str = Field(default="", pattern=r"^(/[A-Za-z0-9._-]+)*$")
+    """The folder that has Kubespray's cluster.yml; readable by seed-reconciler."""
+
+
 class ImageSettings(BaseModel):
     """Disk images that people bring."""
 
@@ -68,6 +84,8 @@ class ImageSettings(BaseModel):
     allowed_hosts: tuple[str, ...] = ()
     """HOST or HOST:PORT that images are fetched from; empty: nothing is fetched. An address of
     this machine, or a loopback or link-local one, must stand here as itself."""
+    downloads: dict[Maker, Url] = {}
+    """Maker -> URL that `seed bundle make` fetches its programs below; else none is fetched."""
     ca_file: str = ""
     """CAs that these hosts may have, beside those the system knows; PEM, readable by
     seed-images."""
@@ -91,6 +109,17 @@ class RateSettings(BaseModel):
     failures: int = Field(default=10, ge=1)
     """Requests of one address that do not say who they are, with a wrong token or password."""
     failures_burst: int = Field(default=30, ge=1)
+
+
+class AutoscalerSettings(BaseModel):
+    """Cluster Autoscalers of clusters, which ask for nodes by gRPC."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    wire: Literal["", "management", "provisioning"] = ""
+    """The network on which they are answered, and which clusters' nodes must reach; empty: none
+    is answered."""
+    port: int = Field(default=8444, ge=1, le=65535)
 
 
 class OutOfBandWire(Wire):
@@ -161,6 +190,9 @@ class Settings(BaseSettings):
     keystone: KeystoneSettings = KeystoneSettings()
     """Single sign-on with OpenStack's own tokens."""
     images: ImageSettings = ImageSettings()
+    ansible: AnsibleSettings = AnsibleSettings()
+    """What clusters of the kind kubespray are installed by."""
+    autoscaler: AutoscalerSettings = AutoscalerSettings()
     debian_mirror: str = ""
     """Mirror that images are built from; empty: the first one in this machine's apt sources."""
 
@@ -172,6 +204,13 @@ class Settings(BaseSettings):
                 "out_of_band.pool_start: BMCs get leases only on a wire of their own, "
                 f"not on {self.provisioning.interface}, which servers boot from"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _a_port_of_its_own(self) -> Self:
+        taken = {80, 443, self.api_port, self.ironic_port}
+        if self.autoscaler.wire and self.autoscaler.port in taken:
+            raise ValueError(f"autoscaler.port: {self.autoscaler.port} is another service's")
         return self
 
     @model_validator(mode="after")
@@ -217,6 +256,14 @@ class Settings(BaseSettings):
     def gateway_url(self) -> str:
         """HTTPS on the provisioning wire: the node gateway."""
         return f"https://{self.provisioning.address.ip}"
+
+    @cached_property
+    def autoscaler_address(self) -> str:
+        """HOST:PORT where autoscalers are answered; empty: nowhere."""
+        if not self.autoscaler.wire:
+            return ""
+        on = self.management if self.autoscaler.wire == "management" else self.provisioning
+        return f"{on.address.ip}:{self.autoscaler.port}"
 
     @cached_property
     def ironic_url(self) -> str:

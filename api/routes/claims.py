@@ -1,8 +1,7 @@
 """Claims: N nodes with an image on them, for a project."""
 
-import re
 from datetime import datetime
-from typing import Annotated, Any, Final
+from typing import Annotated, Any
 from uuid import UUID
 
 from fastapi import APIRouter, Request, Response
@@ -12,9 +11,11 @@ from sqlmodel import col, select
 
 from api.auth import Anyone, Claimer, Operator
 from api.claim_ask import LONGEST, ClaimAsk, Time
+from api.discreet import of_bmcs
 from api.parts import Here
 from api.roles import Caller, Role
 from provisioning import handout, image, leasing, renderings
+from provisioning.cluster_rows import Cluster, Member
 from provisioning.errors import Forbidden, Invalid, NotFound
 from provisioning.handout import HandOut, Phase
 from provisioning.models import Claim, Hold
@@ -23,11 +24,6 @@ from provisioning.secret_files import Sealing
 from provisioning.states import ClaimState
 
 router = APIRouter(tags=["claims"])
-
-
-_OF_BMCS: Final = re.compile(
-    r"\bBMCs?\b|\bseed bmc\b|\d+\.\d+\.\d+\.\d+|[0-9a-f]*:[0-9a-f]*:[0-9a-f]*", re.I
-)
 
 
 class ClaimNode(BaseModel):
@@ -43,6 +39,7 @@ class ClaimOut(BaseModel):
 
     lease_end: when it ends; grace_seconds later it is given back by itself. None: open.
     expected_at: while it waits in the queue: about when it begins, where that can be told.
+    cluster: whose node it is; empty: a claim of its own.
     """
 
     id: UUID
@@ -82,6 +79,7 @@ class ClaimOut(BaseModel):
     remedy: str
     created_at: datetime
     ended_at: datetime | None
+    cluster: str
     nodes: list[ClaimNode]
     handout: HandOut | None
 
@@ -286,6 +284,9 @@ def _out(
     user = _ssh_user(parts, claim.image_ref)
     with parts.store.read() as session:
         handed = handout.of_claim(session, claim, user, parts.networks)
+        cluster = session.exec(
+            select(Cluster.name).join(Member).where(Member.claim_id == claim.id)
+        ).first()
         holds = session.exec(
             select(Hold).where(Hold.claim_id == claim.id).order_by(col(Hold.position))
         ).all()
@@ -301,6 +302,7 @@ def _out(
         expected = parts.desk.expected()
     facts: dict[str, Any] = claim.model_dump(include=set(ClaimOut.model_fields) - {"nodes"})
     facts |= {
+        "cluster": cluster or "",
         "lease_end": claim.lease_end,
         "undo_until": _undo_until(parts, claim),
         "expected_at": (expected or {}).get(claim.id),
@@ -318,7 +320,7 @@ def _undo_until(parts: Here, claim: Claim) -> datetime | None:
 def _without_bmcs(claim: Claim) -> dict[str, str]:
     """What speaks of a BMC is for people of the building."""
     told = {name: getattr(claim, name) for name in ("detail", "problem", "remedy")}
-    if not any(_OF_BMCS.search(text) for text in told.values()):
+    if not any(of_bmcs(text) for text in told.values()):
         return told
     stuck = bool(claim.problem)
     return {

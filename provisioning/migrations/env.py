@@ -3,7 +3,18 @@
 from alembic import context
 from sqlmodel import SQLModel
 
-from provisioning import fabric, hooks, models, one_time, room, shelf, sight, tenants
+from provisioning import (
+    cluster_rows,
+    fabric,
+    hooks,
+    lent,
+    models,
+    one_time,
+    room,
+    shelf,
+    sight,
+    tenants,
+)
 
 context.configure(
     connection=context.config.attributes["connection"],
@@ -12,10 +23,12 @@ context.configure(
     user_module_prefix="models.",
 )
 for known in (
+    cluster_rows,
     models,
     room,
     tenants,
     hooks,
+    lent,
     sight,
     fabric,
     shelf,

@@ -2,12 +2,14 @@
 
 import json
 from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
 from email import message_from_string
 from email.mime.multipart import MIMEMultipart
 from email.mime.text import MIMEText
 from pathlib import Path
 
-from provisioning.targets import Seat
+from provisioning.kinds import Step
+from provisioning.targets import PartSpec, Seat
 
 _HERE = Path(__file__).parent
 _KEPT = "/etc/seed-first-boot"
@@ -22,6 +24,39 @@ ConditionPathExists={_KEPT}/phone-home.json
 
 [Service]
 ExecStart=/usr/bin/env python3 {_KEPT}/phone_home.py {_KEPT}/phone-home.json
+
+[Install]
+WantedBy=multi-user.target
+"""
+
+VERBS = ("drain", "leave", "forget")
+
+
+@dataclass(frozen=True, slots=True)
+class Changes:
+    """As a kind has them. fresh: path -> unit that is reloaded after it changed."""
+
+    drain: Sequence[Step] = ()
+    leave: Sequence[Step] = ()
+    forget: Sequence[Step] = ()
+    fresh: dict[str, str] = field(default_factory=dict)
+
+
+MEMBER = "/etc/seed-member"
+"""What a member of a cluster keeps as long as it is one: member.py, its config, the kind's keys."""
+MEMBER_UNIT = f"""\
+[Unit]
+Description=Makes this server a member of its cluster
+Wants=network-online.target
+After=network-online.target
+StartLimitIntervalSec=0
+
+[Service]
+ExecStart=/usr/bin/env python3 {MEMBER}/member.py
+Restart=always
+RestartSec=2
+# Nothing of a step outlives it: the next start begins that step anew.
+KillMode=control-group
 
 [Install]
 WantedBy=multi-user.target
@@ -56,6 +91,37 @@ def phone_home(
         "systemctl daemon-reload\nsystemctl enable --quiet seed-phone-home.service\n"
         "systemctl start --no-block seed-phone-home.service\n"
     )
+
+
+def member(
+    url: str, token: str, ca_pem: str, cluster: str, name: str, steps: Sequence[Step],
+    check: Sequence[str] = (), secrets: Sequence[str] = (), changes: Changes | None = None,
+) -> tuple[str, list[PartSpec]]:  # fmt: skip
+    """A shell script for cloud-init's vendor data that starts member.py, and its one-time parts.
+
+    url: the node gateway's, https://ADDRESS ; the token is in a part: a config drive has no secret.
+    check: the kind's, asked for ever. secrets: files whose content no report may tell. changes:
+    what it does once the seed says that members come and go: later only names are told, and the
+    content of these files. A part that comes late is waited for by the unit.
+    """
+    then = changes or Changes()
+    config = {
+        "gateway": url, "token": token, "ca": ca_pem, "cluster": cluster, "member": name,
+        "steps": [asdict(step) for step in steps], "check": list(check), "secrets": list(secrets),
+        **{verb: [asdict(step) for step in getattr(then, verb)] for verb in VERBS},
+        "fresh": then.fresh,
+    }  # fmt: skip
+    shell = (
+        "#!/bin/sh\n"
+        + _file("/etc/systemd/system/seed-member.service", MEMBER_UNIT)
+        + "systemctl daemon-reload\nsystemctl enable --quiet seed-member.service\n"
+        "systemctl start --no-block seed-member.service\n"
+    )
+    files = {
+        f"{MEMBER}/member.py": (0o755, (_HERE / "member.py").read_bytes()),
+        f"{MEMBER}/member.json": (0o600, json.dumps(config).encode()),
+    }
+    return shell, [PartSpec(path, path, mode, content) for path, (mode, content) in files.items()]
 
 
 def vendor_data(seat: Seat) -> str:

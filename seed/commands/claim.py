@@ -95,7 +95,10 @@ def listed(
     """Your project's claims, or all that you may see. ENDS: when the lease is over."""
     api = client()
     found = list(api.pages("/claims", ended=ended, state=state, project=api.project or None))
+    nodes = 0
     if output is show.Format.TABLE:
+        nodes = sum(bool(c["cluster"]) for c in found)
+        found = [c for c in found if not c["cluster"]]
         several = len({c["project"] for c in found}) > 1
         found = [
             c
@@ -106,6 +109,8 @@ def listed(
             for c in found
         ]
     show.rows(found, COLUMNS, output)
+    if nodes:
+        err.print(f"{nodes} more are nodes of clusters: seed cluster list")
 
 
 @app.command("show")

@@ -21,6 +21,7 @@ class Process(StrEnum):
     API = "api"
     RECONCILER = "reconciler"
     IMAGES = "images"
+    AUTOSCALER = "autoscaler"
 
 
 def add_to(app: typer.Typer) -> None:
@@ -144,6 +145,10 @@ def serve(process: Process) -> None:
         from seed.images_service import serve_images
 
         serve_images(settings())
+    elif process is Process.AUTOSCALER:
+        from seed.autoscaler.service import serve_autoscaler
+
+        serve_autoscaler(settings())
     else:
         from seed.reconciler import serve_reconciler
 

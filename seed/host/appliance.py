@@ -107,6 +107,7 @@ def prepare(
         make_keys(paths.master_key, paths.master_pub)
         make_keys(paths.images_key, paths.images_pub)
         authority.make(paths.bmc_ca_key, paths.bmc_ca_pem)
+        authority.make(paths.autoscaler_key, paths.autoscaler_pem, "autoscaler")
     with _timed("configuration", progress):
         write_configuration(settings, extra_hardware)
         users.fix_files(settings)

@@ -133,6 +133,9 @@ def ports(settings: Settings) -> Iterator[Finding]:
         ("udp", 67): ("0.0.0.0", "DHCP"),  # noqa: S104  where dnsmasq listens
         ("udp", 69): (str(settings.provisioning.address.ip), "TFTP"),
     }
+    if settings.autoscaler_address:
+        address = settings.autoscaler_address.rpartition(":")[0]
+        wanted["tcp", settings.autoscaler.port] = (address, "clusters' autoscalers")
     bad = False
     for (protocol, port), (address, purpose) in wanted.items():
         holder = _holder(_sockets(settings.namespace), protocol, address, port)
@@ -226,7 +229,7 @@ def ramdisk(settings: Settings) -> Iterator[Finding]:
 
 def certificates(settings: Settings) -> Iterator[Finding]:
     """TLS certificates exist and last."""
-    for name in ("ca", "gateway", "management"):
+    for name in ("ca", *sorted(tls.servers(settings))):
         path = Paths(settings).tls / f"{name}.pem"
         if not path.exists():
             yield Finding("tls", False, f"{path} does not exist", "seed up")

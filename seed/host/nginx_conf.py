@@ -4,7 +4,7 @@ from seed.host.paths import Paths
 from seed.host.templating import templates
 from seed.settings import Settings
 
-# The ramdisk's routes (Ironic 39 without a login) and ours: method, nginx location.
+# The ramdisk's routes (Ironic 39 without a login) and ours: methods, nginx location.
 GATEWAY_ROUTES = (
     ("GET", "= /"),
     ("GET", "= /v1"),
@@ -13,6 +13,9 @@ GATEWAY_ROUTES = (
     ("POST", "= /v1/continue_inspection"),
     ("POST", "= /v1/phone-home"),
     ("GET", '~ "^/v1/parts/[A-Za-z0-9_-]{43}$"'),
+    ("POST", "= /v1/members"),
+    ("GET", "= /v1/members/orders"),
+    ("GET|PUT", '~ "^/v1/members/values/[a-z0-9.-]{1,63}$"'),
 )
 
 

@@ -79,6 +79,11 @@ class Paths:
         return self.settings.http_dir / "boot"
 
     @property
+    def bundles(self) -> Path:
+        """<name>/<version>/ of what installers need, root's (images/bundle.py)."""
+        return self.settings.http_dir / "bundles"
+
+    @property
     def hosts(self) -> Path:
         """One DHCP reservation per file."""
         return self.state / "dnsmasq" / "hosts.d"
@@ -139,12 +144,26 @@ class Paths:
         return self.keys / "bmc-ca.pem"
 
     @property
+    def autoscaler_key(self) -> Path:
+        """Signs client certificates of clusters' autoscalers."""
+        return self.keys / "autoscaler-ca.key"
+
+    @property
+    def autoscaler_pem(self) -> Path:
+        return self.keys / "autoscaler-ca.pem"
+
+    @property
     def db(self) -> Path:
         return self.state / "db"
 
     @property
     def bmc_ca(self) -> Path:
         return self.state / "bmc-ca"
+
+    @property
+    def ansible(self) -> Path:
+        """Runs of Ansible, with their SSH keys."""
+        return self.state / "ansible"
 
     def ironic_password(self, account: str) -> Path:
         """Password of `account` (seed-api or seed-reconciler) at Ironic."""

@@ -53,6 +53,20 @@ def api(settings: Settings) -> bool:
     return answers(settings.api_socket, "/healthz")
 
 
+def autoscaler(settings: Settings) -> bool:
+    """Somebody listens where autoscalers ask."""
+    host, _, port = settings.autoscaler_address.rpartition(":")
+
+    def ask() -> bool:
+        with socket.create_connection((host, int(port)), timeout=_TIMEOUT):
+            return True
+
+    try:
+        return netns.call(settings.namespace, ask)
+    except OSError:
+        return False
+
+
 def answers(unix_socket: Path, route: str) -> bool:
     """An HTTP server behind `unix_socket` answers `route` with 200."""
     try:

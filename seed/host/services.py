@@ -111,7 +111,7 @@ def _reconciler(settings: Settings, paths: Paths) -> Service:
         groups=("seed-db",),
         env={"PATH": PATH, "SEED_CONFIG": str(config_file())},
         needs=("ironic", "dnsmasq"),
-        writable=(paths.db, paths.boot, paths.hosts, paths.bmc_ca),
+        writable=(paths.db, paths.boot, paths.hosts, paths.bmc_ca, paths.ansible),
         umask=0o007,
     )
 
@@ -131,12 +131,28 @@ def _images(settings: Settings, paths: Paths) -> Service:
     )
 
 
+def _autoscaler(settings: Settings, paths: Paths) -> Service:
+    python = str(settings.env_dir / "seed" / "bin" / "python")
+    return Service(
+        name="seed-autoscaler",
+        argv=(python, "-m", "seed", "serve", "autoscaler"),
+        user="seed-autoscaler",
+        ready=lambda: ready.autoscaler(settings),
+        groups=("seed-db",),
+        # gRPC's own words, one line for each stranger that no certificate lets in.
+        env={"PATH": PATH, "SEED_CONFIG": str(config_file()), "GRPC_VERBOSITY": "NONE"},
+        writable=(paths.db,),
+        umask=0o007,
+    )
+
+
 _TABLE = (_ironic, _dnsmasq, _nginx, _api, _reconciler, _images)
 
 
 def table(settings: Settings, names: Collection[str] | None = None) -> tuple[Service, ...]:
     """All services, or those in `names`. Raises Invalid for a name that is none."""
-    services = tuple(make(settings, Paths(settings)) for make in _TABLE)
+    wanted = (*_TABLE, _autoscaler) if settings.autoscaler_address else _TABLE
+    services = tuple(make(settings, Paths(settings)) for make in wanted)
     known = {service.name for service in services}
     if names is None:
         return services

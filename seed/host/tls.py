@@ -1,4 +1,4 @@
-"""Seed's own certificate authority and the certificates of its two TLS listeners."""
+"""Seed's own certificate authority and the certificates of its TLS listeners."""
 
 import os
 from collections.abc import Sequence
@@ -28,8 +28,18 @@ def ensure(settings: Settings) -> None:
     folder = settings.state_dir / "tls"
     folder.mkdir(parents=True, exist_ok=True)
     certificate, key = _ensure_ca(folder)
-    for name, wire in (("management", settings.management), ("gateway", settings.provisioning)):
-        _ensure_server(folder, name, [wire.address.ip], certificate, key)
+    for name, address in servers(settings).items():
+        _ensure_server(folder, name, [address], certificate, key)
+
+
+def servers(settings: Settings) -> dict[str, IPv4Address]:
+    """Certificate -> the address that it is for."""
+    autoscaler = settings.autoscaler_address.rpartition(":")[0]
+    return {
+        "management": settings.management.address.ip,
+        "gateway": settings.provisioning.address.ip,
+        **({"autoscaler": IPv4Address(autoscaler)} if autoscaler else {}),
+    }
 
 
 def days_left(path: Path) -> float:

@@ -23,6 +23,7 @@ USERS: dict[str, tuple[str, ...]] = {
     "seed-api": ("seed", "seed-db", "seed-nginx"),
     "seed-reconciler": ("seed-db",),
     "seed-images": ("seed-db",),
+    "seed-autoscaler": ("seed-db",),
 }
 """User to its supplementary groups."""
 
@@ -54,6 +55,7 @@ def folders(settings: Settings) -> tuple[Place, ...]:
         Place(paths.keys, "root", "root", 0o755),
         Place(paths.db, "root", "seed-db", 0o2770),
         Place(paths.bmc_ca, "seed-reconciler", "seed-reconciler", 0o755),
+        Place(paths.ansible, "seed-reconciler", "seed-reconciler", 0o700),
         Place(paths.tftp, "root", "root", 0o755),
         Place(paths.leases.parent, "root", "root", 0o755),
         Place(paths.hosts, "seed-reconciler", "seed-dnsmasq", 0o2750),
@@ -61,6 +63,8 @@ def folders(settings: Settings) -> tuple[Place, ...]:
         Place(settings.http_dir, "root", "root", 0o755),
         Place(paths.boot, "seed-reconciler", "seed-reconciler", 0o755),
         Place(settings.image_dir, "seed-images", "seed-images", 0o755),
+        # By `seed bundle`, as root; the API and nginx read it.
+        Place(paths.bundles, "root", "root", 0o755),
         # The API makes what comes in, seed-images reads and removes it.
         Place(paths.incoming, "seed-api", "seed-images", 0o2770),
         Place(paths.ironic_http, "seed-ironic", "seed-ironic", 0o755),
@@ -87,7 +91,10 @@ def files(settings: Settings) -> tuple[Place, ...]:
         Place(paths.images_pub, "root", "root", 0o644),
         Place(paths.bmc_ca_key, "seed-reconciler", "seed-reconciler", 0o600),
         Place(paths.bmc_ca_pem, "root", "root", 0o644),
+        Place(paths.autoscaler_key, "seed-api", "seed-api", 0o600),
+        Place(paths.autoscaler_pem, "root", "root", 0o644),
         Place(paths.tls / "ca.key", "root", "root", 0o600),
+        Place(paths.tls / "autoscaler.key", "seed-autoscaler", "seed-autoscaler", 0o600),
         Place(paths.tls / "gateway.key", "seed-nginx", "seed-nginx", 0o600),
         Place(paths.tls / "management.key", "seed-nginx", "seed-nginx", 0o600),
         Place(paths.leases, "seed-dnsmasq", "seed-dnsmasq", 0o644),

@@ -50,7 +50,7 @@ def render(
     _add(root, "vcpu", "1")
     _firmware(root, server, layout, first)
     _smbios(root, server)
-    _processor(root, scenario)
+    _processor(root, scenario, server)
     _add(root, "clock", offset="utc")
     for event, action in (("poweroff", "destroy"), ("reboot", "restart"), ("crash", "restart")):
         _add(root, f"on_{event}", action)
@@ -97,7 +97,7 @@ MB/s with all but AVX and 96 without, ChaCha20-Poly1305 46 and 150; AES-GCM is t
 alone: OpenSSL's code for AES wants SSSE3, too."""
 
 
-def _processor(root: ET.Element, scenario: Scenario) -> None:
+def _processor(root: ET.Element, scenario: Scenario, server: Server) -> None:
     features = _add(root, "features")
     _add(features, "acpi")
     _add(features, "apic")
@@ -107,7 +107,7 @@ def _processor(root: ET.Element, scenario: Scenario) -> None:
     # The default, 1 GiB of translated code per VM, doubles what a small server takes.
     _add(_add(features, "tcg"), "tb-cache", "256", unit="MiB")
     cpu = _add(root, "cpu", mode="maximum")
-    for name in ("cx16", *SLOW):
+    for name in (*(() if server.cx16 else ("cx16",)), *SLOW):
         _add(cpu, "feature", policy="disable", name=name)
 
 

@@ -86,7 +86,10 @@ class Disk(Strict):
 
 
 class Server(Strict):
-    """One server. Memory in MiB, disks in GiB; one vCPU."""
+    """One server. Memory in MiB, disks in GiB; one vCPU.
+
+    cx16: it can compare and swap 16 bytes under emulation, too: haproxy ends with SIGILL else.
+    """
 
     name: Label
     manufacturer: Text
@@ -94,6 +97,7 @@ class Server(Strict):
     serial: Text
     firmware: Literal["uefi", "bios"]
     memory_mib: int = Field(default=3072, ge=256, le=65536)
+    cx16: bool = False
     bmc: BmcSpec
     nics: tuple[Nic, ...] = Field(min_length=1, max_length=8)
     disks: tuple[Disk, ...] = Field(default=(), max_length=8)

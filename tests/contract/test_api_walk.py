@@ -20,11 +20,23 @@ from api.gateway import create_gateway
 from api.parts import Door
 from api.roles import Role
 from tests.fakes.api import bearer
-from tests.fakes.two_projects import CANARIES, COUNT, NAMES, OWN, World, two_projects
+from tests.fakes.autoscaler import a_key
+from tests.fakes.kubeconfigs import a_request, parted
+from tests.fakes.two_projects import (
+    ASKED,
+    CANARIES,
+    COUNT,
+    NAMES,
+    OTHER_ASKED,
+    OWN,
+    World,
+    two_projects,
+)
 
 Row = tuple[str, str]
 ROWS = sorted(route_table())
 RAW = "/baremetal{path:path}"
+OF_CLUSTERS = ("{certificate_id}", "{check_id}")
 FEW = ("own-claim", "canary-claim", "canary-node", "10.66.6.2")
 KEY = (
     Ed25519PrivateKey.generate()
@@ -33,6 +45,14 @@ KEY = (
     .decode()
 )
 SAID = MappingProxyType({"image": "debian", "ssh_keys": [KEY]})
+
+
+SWARM = MappingProxyType(
+    {
+        "kind": "swarm", **SAID, "api": {"network": "grove"},
+        "control": {"count": 1, "layout": "grove"},
+    }
+)  # fmt: skip
 
 
 def plan(walk: "Walk") -> list[dict[str, Any]]:
@@ -64,6 +84,31 @@ BODIES: MappingProxyType[Row, Any] = MappingProxyType(
             {"name": name, "count": count, **SAID}
             for name, count in (("own-claim", 1), ("no-such", 1), ("canary-claim", 9))
         ],
+        ("POST", "/v1/clusters"): [
+            {"name": "own-new", **SWARM},
+            {"name": "canary-cluster", **SWARM},
+            {"name": "own-many", **SWARM, "workers": {"count": 9, "layout": "grove"}},
+            {"name": "own-nodes", **SWARM, "workers": {"count": 1, "nodes": ["canary-node"]}},
+        ],
+        ("PUT", "/v1/clusters/{name}"): [
+            {"name": name, **SWARM} for name in ("own", "no-such", "canary-claim")
+        ],
+        ("POST", "/v1/clusters:plan"): [
+            {"name": "own-new", **SWARM},
+            {"name": "own-many", **SWARM, "workers": {"count": 9, "layout": "grove"}},
+        ],
+        ("POST", "/v1/clusters/{name}:plan-release"): [None],
+        ("POST", "/v1/clusters/{name}:release"): [{"plan": ""}, {"plan": "0" * 64}],
+        ("POST", "/v1/clusters/{name}:undo"): [None],
+        ("POST", "/v1/clusters/{name}:plan-scale"): [{"workers": 0}, {"workers": 9}],
+        ("POST", "/v1/clusters/{name}:scale"): [{"workers": 0}, {"workers": 9}],
+        ("POST", "/v1/clusters/{name}:plan-replace"): [{"member": "canary-claim"}],
+        ("POST", "/v1/clusters/{name}:replace"): [{"member": "canary-claim"}],
+        ("POST", "/v1/clusters/{name}:plan-upgrade"): [{"image": "debian"}],
+        ("POST", "/v1/clusters/{name}:upgrade"): [{"image": "debian"}],
+        ("POST", "/v1/clusters/{name}/certificates"): [{"csr": parted(a_request())[1]}],
+        ("POST", "/v1/clusters/{name}/checks"): [None],
+        ("POST", "/v1/clusters/{name}:autoscaler"): [{"csr": a_key().csr, "min": 1, "max": 5}],
         ("POST", "/v1/claims/{name}:plan-release"): [None],
         ("POST", "/v1/claims/{name}:release"): plan,
         ("POST", "/v1/claims/{name}:undo"): [None],
@@ -90,6 +135,8 @@ BODIES: MappingProxyType[Row, Any] = MappingProxyType(
     }
 )
 REFUSED_ONLY = {
+    ("POST", "/v1/clusters/{name}:plan-replace"): "its cluster has no member",
+    ("POST", "/v1/clusters/{name}:replace"): "its cluster has no member",
     ("DELETE", "/v1/sessions/current"): "a token is no session",
     ("PUT", "/v1/users/{name}/password"): "the caller is no user",
     ("GET", "/v1/users/{name}"): "the caller is no user",
@@ -143,9 +190,11 @@ def urls(path: str, names: Sequence[str]) -> list[str]:
     if "{" not in path:
         return [path]
     first, *rest = re.findall(r"\{[^}]*\}", path)
+    paths = [path]
     for other in rest:
-        path = path.replace(other, "baremetal")
-    return [path.replace(first, name) for name in names]
+        words = (str(ASKED), str(OTHER_ASKED)) if other in OF_CLUSTERS else ("baremetal",)
+        paths = [path.replace(other, word) for path in paths for word in words]
+    return [path.replace(first, name) for name in names for path in paths]
 
 
 def queries(row: Row) -> list[dict[str, Any]]:

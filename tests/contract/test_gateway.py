@@ -26,6 +26,7 @@ from provisioning.models import Address, Event, Order, now
 from provisioning.secrets import digest
 from provisioning.states import OrderKind
 from tests.fakes.api import Asked, IronicDouble, ironic_double, some_parts
+from tests.fakes.members import a_cluster
 
 MAC, OTHER_MAC, STRANGER_MAC = "52:54:00:22:00:01", "52:54:00:22:00:02", "52:54:00:22:00:ff"
 ADDRESS, OTHER_ADDRESS, FOREIGN = "172.22.0.50", "172.22.0.51", "172.22.0.222"
@@ -120,6 +121,10 @@ def test_exactly_these_routes() -> None:
         ("POST", "/v1/continue_inspection"),
         ("POST", "/v1/phone-home"),
         ("GET", "/v1/parts/{token}"),
+        ("POST", "/v1/members"),
+        ("GET", "/v1/members/orders"),
+        ("PUT", "/v1/members/values/{name}"),
+        ("GET", "/v1/members/values/{name}"),
     }
 
 
@@ -562,6 +567,36 @@ def test_a_large_inventory_passes(http: TestClient, parts: Parts, ironic: Ironic
     body = told(MAC) | {"logs": "A" * (1900 * 1024)}
     assert post(http, body).status_code == 200
     assert json.loads(ironic.asked[0].body) == body
+
+
+# --- members ------------------------------------------------------------------------------------
+
+
+def test_a_value_is_bytes_and_no_json(http: TestClient, parts: Parts) -> None:
+    a_cluster(parts.store, {ADDRESS: "of-a-member", OTHER_ADDRESS: "of-another"})
+    value, path = bytes(range(256)) + b'{"a": 1, "a": 2}', "/v1/members/values/join"
+    mine = {"X-Real-IP": ADDRESS, "Authorization": "Bearer of-a-member"}
+    theirs = {"X-Real-IP": OTHER_ADDRESS, "Authorization": "Bearer of-another"}
+    assert http.get(path, headers=theirs).status_code == 404
+    assert http.put(path, content=value, headers=mine).status_code == 204
+    answer = http.get(path, headers=theirs)
+    assert (answer.content, answer.headers["cache-control"]) == (value, "no-store")
+    large = http.put(path, content=bytes(64 * 1024 + 1), headers=mine)
+    assert (large.status_code, large.json()["remedy"]) == (422, "seed logs seed-api")
+    report = {"cluster": "web", "member": "web-worker-0", "step": "init", "state": "running"}
+    assert http.post("/v1/members", json=report, headers=mine).status_code == 204
+    assert http.post("/v1/members", content=b"\0", headers=mine).status_code == 400
+
+
+def test_a_member_gets_its_orders_and_a_stranger_none(http: TestClient, parts: Parts) -> None:
+    a_cluster(parts.store, {ADDRESS: "of-a-member"})
+    path, token = "/v1/members/orders", {"Authorization": "Bearer of-a-member"}
+    answer = http.get(path, headers={"X-Real-IP": ADDRESS, **token})
+    nothing = {"goal": "joined", "drain": [], "forget": [], "files": {}}
+    assert (answer.status_code, answer.json()) == (200, nothing)
+    assert http.get(path, headers={"X-Real-IP": ADDRESS}).status_code == 401
+    assert http.get(path, headers={"X-Real-IP": OTHER_ADDRESS, **token}).status_code == 401
+    assert http.get(path, headers={"X-Real-IP": ADDRESS, **token}).status_code == 401, "it ended"
 
 
 # --- phone-home ---------------------------------------------------------------------------------

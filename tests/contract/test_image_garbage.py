@@ -15,6 +15,7 @@ from sqlmodel import select
 from images import catalog, garbage
 from provisioning import image as images
 from provisioning import standing
+from provisioning.cluster_rows import Cluster
 from provisioning.errors import Conflict, NotFound, SeedError
 from provisioning.models import Claim, Event, now
 from provisioning.shelf import ImageStanding, Intake
@@ -95,6 +96,24 @@ def test_what_a_living_claim_has_stays(store: Store, shelf: Path, image: str, ve
         claim = session.exec(select(Claim)).one()
         claim.ended_at, claim.state = now(), ClaimState.RELEASED
         session.add(claim)
+    garbage.collect(store, shelf, 1)
+    assert there(shelf) == ["3"]
+
+
+@pytest.mark.parametrize("where", ["image", "control", "workers"])
+def test_what_a_living_cluster_names_stays_though_no_node_has_it(
+    store: Store, shelf: Path, where: str
+) -> None:
+    put(shelf, "1", "2", "3")
+    spec: dict[str, Any] = {"image": "debian", "control": {}, "workers": {}}
+    spec |= {where: "debian:1" if where == "image" else {"image": "debian:1"}}
+    with store.write() as session:
+        session.add(Cluster(name="web", spec=spec, network="n", vip="10.40.0.9"))
+    garbage.collect(store, shelf, 1)
+    assert there(shelf) == ["1", "3"]
+
+    with store.write() as session:
+        session.exec(select(Cluster)).one().ended_at = now()
     garbage.collect(store, shelf, 1)
     assert there(shelf) == ["3"]
 

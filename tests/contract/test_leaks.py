@@ -45,6 +45,7 @@ FIELDS = (
     "content",
     "content_b64",
     "secret_files",
+    "secrets",
     "password",
     "secret",
     "token",

@@ -39,6 +39,7 @@ LANGUAGE = (
     "plan_adoption", "trust_bmc", "accept_bmc", "create_webhook", "verify_events",
     "put_network", "put_layout", "reserve_address", "put_vip",
     "add_version", "put_registry_login", "preview_claim",
+    "create_cluster", "put_cluster", "plan_cluster", "ask_certificate", "give_autoscaler",
 )  # fmt: skip
 """Operations that read text which no JSON schema describes: keys, ranges, YAML, CSV, URLs, names
 of what is there, times that are near enough. Of them 422 for what the schema allows is right,

@@ -20,7 +20,9 @@ from sqlmodel import Session, col, select
 from provisioning import holding, models
 from provisioning.bmc import Access
 from provisioning.claims import Desk
+from provisioning.cluster_rows import Member
 from provisioning.ironic import Ironic
+from provisioning.kube_api import KubeAccess
 from provisioning.models import Address, Bmc, Booking, Claim, Credential, Hold, Order, now
 from provisioning.networks import Pool
 from provisioning.parts import Parts
@@ -29,8 +31,10 @@ from provisioning.room import Slot
 from provisioning.states import BmcGoal, Login
 from provisioning.store import Store
 from provisioning.tenants import Project
+from tests.fakes.api import nobody_answers
 from tests.fakes.crashing import EFFECTS, FakeBmc, NoWire, an_image, identity_of, resolved
 from tests.fakes.ironic import FakeIronic
+from tests.fakes.kube_apiserver import InMemory, KubeApiserver, a_node
 from tests.fakes.pool import see
 from tests.fakes.proofs import as_wanted
 from tests.fakes.store import new_store
@@ -83,7 +87,10 @@ class HookedStore(Store):
 
 
 class House:
-    """`nodes` servers, two to a rack, all available; a desk, and a reconciler for each life."""
+    """`nodes` servers, two to a rack, all available; a desk, and a reconciler for each life.
+
+    kube: the API of the cluster that was asked last. unready: member -> why its Node is not Ready.
+    """
 
     def __init__(self, nodes: int = 6) -> None:
         memory = Path("/dev", "shm")
@@ -92,6 +99,9 @@ class House:
         (self.folder / "ca.pem").write_text("certificate\n")
         self.store = cast(HookedStore, new_store(self.folder, HookedStore))
         self.ironic = FakeIronic()
+        self.kube: KubeApiserver | None = None
+        self.unready: dict[str, str] = {}
+        self.node_images: tuple[str, ...] = ()
         self.uuids = self._furnish(nodes)
         self.reconciler = self.a_life()
         self.desk = Desk(
@@ -142,12 +152,27 @@ class House:
             authority=cast(Any, None), token=lambda purpose: f"token-{purpose}",
             pool=Pool(IPv4Interface("172.22.0.1/24"), IPv4Address("172.22.0.10"),
                       IPv4Address("172.22.0.99")),
-            boot=NoWire(), ca_dir=self.folder, image=an_image, boot_url="http://172.22.0.1",
+            answers=nobody_answers, boot=NoWire(), ca_dir=self.folder, image=an_image, boot_url="http://172.22.0.1",
             gateway_url="https://172.22.0.1", gateway_ca=self.folder / "ca.pem", undo=UNDO,
-            turnaround=TURNAROUND,
+            turnaround=TURNAROUND, kube=self.kube_of,
         )  # fmt: skip
         parts.__dict__["gang"] = Alone()
         return Reconciler(parts, cast(Any, None))
+
+    def kube_of(self, access: KubeAccess) -> InMemory:
+        """A cluster's Kubernetes API, in which every member that joined is a Node, and Ready."""
+        if self.kube is None or self.kube.ca != access.ca:
+            self.kube = KubeApiserver(access.ca)
+        held = {hold.claim_id: hold.node_uuid for hold in self.rows(Hold)}
+        for member in self.rows(Member):
+            path = f"/api/v1/nodes/{member.name}"
+            if member.joined_at is None or member.claim_id not in held:
+                self.kube.objects.pop(path, None)
+                continue
+            provider = f"seed://{held[member.claim_id]}"
+            why = self.unready.get(member.name, "")
+            self.kube.objects[path] = a_node(member.name, provider, why, self.node_images)
+        return InMemory(self.kube, access)
 
     # --- what goes on by itself -----------------------------------------------------------------
 

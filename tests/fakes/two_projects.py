@@ -7,7 +7,7 @@ CANARIES; what the claimers of `own` may read carries none.
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -15,9 +15,14 @@ from uuid import UUID
 
 from sqlmodel import select
 
-from api.parts import Parts
+from api.parts import AutoscalerDoor, Parts
 from api.roles import Role
+from provisioning import authority
+from provisioning.autoscalers import ClientAuthority
+from provisioning.cluster_rows import Cluster, ClusterCheck, KubeCertificate, Member
+from provisioning.cluster_spec import ClusterSpec
 from provisioning.fabric import Layout, Network
+from provisioning.hardware import Inventory, Nic
 from provisioning.hooks import Webhook
 from provisioning.models import (
     Address,
@@ -34,7 +39,15 @@ from provisioning.models import (
 )
 from provisioning.room import HardwareClass, Observation, Slot
 from provisioning.shelf import ImageStanding, Intake, RegistryLogin
-from provisioning.states import AddressKind, BmcGoal, ClaimState, ImageState, Login, OrderKind
+from provisioning.states import (
+    AddressKind,
+    BmcGoal,
+    ClaimState,
+    ClusterState,
+    ImageState,
+    Login,
+    OrderKind,
+)
 from provisioning.tenants import BreakGlass, KeptAnswer, Project, Quota, User
 from tests.fakes.api import Asked, a_token, empty_ironic, ironic_double, some_parts
 from tests.fakes.hardware import a_class, an_inventory
@@ -50,13 +63,17 @@ NODES = {
 OWN_CLAIM = UUID("00000000-0000-4000-8000-00000000000a")
 OTHER_CLAIM = UUID("cacacaca-0000-4000-8000-00000000000b")
 DISCOVERY = UUID("cacacaca-0000-4000-8000-00000000000c")
+ASKED = UUID("00000000-0000-4000-8000-00000000000d")
+OTHER_ASKED = UUID("cacacaca-0000-4000-8000-00000000000e")
+"""What is asked of clusters: the same id for each kind of it."""
 COUNT = 31337  # of nothing else here
 CANARIES = ("canary", "cacacaca", "10.66.6.", "10.88.8.", "66:66:66")
 """In lower case; and COUNT. UUIDs begin with cacacaca, BMCs' addresses with 10.66.6., MACs with
 66:66:66; the other project's servers are at 10.88.8."""
 NAMES = (
     OWN, "own-claim", str(OWN_CLAIM), "own-node", "own-user", "own.token", "own-hook", "debian",
-    "baremetal", "swagger-ui.css",
+    "baremetal", "swagger-ui.css", "own-cluster", "own-kube",
+    "canary-cluster",
     OTHER, "canary-claim", str(OTHER_CLAIM), "canary-node", str(NODES["canary-node"]),
     "canary-user", "canary-token", "canary-login", "canary-hook", "canary-rack", "10.66.6.2",
     str(DISCOVERY), "grove", "no-such",
@@ -116,7 +133,7 @@ def two_projects(base: Path) -> Iterator[World]:
             return (200, {}, _of_ironic(found[0])) if found else empty(asked)
 
         ironic.answer = answer
-        parts = some_parts(base, ironic.url)
+        parts = replace(some_parts(base, ironic.url), autoscaler=_autoscaler(base))
         for name, version in VERSIONS:
             folder = parts.image_dir / name / version
             folder.mkdir(parents=True)
@@ -134,6 +151,12 @@ def two_projects(base: Path) -> Iterator[World]:
             expired=a_token(parts, "own.expired", Role.CLAIMER, project=OWN, days=-1),
             every=a_token(parts, "own.insider", *Role, project=OWN),
         )
+
+
+def _autoscaler(base: Path) -> AutoscalerDoor:
+    key, pem = base / "autoscaler.key", base / "autoscaler.pem"
+    authority.make(key, pem, "autoscaler")
+    return AutoscalerDoor("10.77.7.9:8444", ClientAuthority(key, pem))
 
 
 def _scoped(parts: Parts) -> str:
@@ -174,12 +197,15 @@ def _fill(parts: Parts) -> None:
             session.add(Hold(node_uuid=uuid, claim_id=holders.get(name)))
             session.add(_order(name))
         session.add_all(_others())
+        session.add_all(_clusters())
         session.add_all(_events())
 
 
 def _bmc(name: str, number: int, login: UUID) -> Bmc:
     serial = "CANARY" if name.startswith("canary") else "OWN"
     free = name in ("free-node", "canary-soon")
+    mac = "52:54:00:00:00:01" if name == "own-node" else f"66:66:66:11:11:0{number}"
+    seen = Inventory(nics=(Nic(mac=mac),))
     return Bmc(
         address=f"10.66.6.{number}", protocol="redfish", login=Login.OK, credential_id=login,
         fingerprint="cacacaca" * 8, serial=f"{serial}-{number}", system_uuid=str(NODES[name]),
@@ -188,6 +214,7 @@ def _bmc(name: str, number: int, login: UUID) -> Bmc:
         problem="" if free else f"BMC 10.66.6.{number} does not answer",
         remedy=f"seed bmc show 10.66.6.{number}", accepted_by="canary-admin",
         macs=[] if name.startswith("own") else [f"66:66:66:11:11:0{number}"],
+        ramdisk=seen.model_dump(mode="json"), ramdisk_at=now(),
     )  # fmt: skip
 
 
@@ -215,6 +242,9 @@ def _others() -> list[Any]:
     return [
         Booking(claim_id=OTHER_CLAIM, node_uuid=NODES["canary-soon"], starts_at=later),
         Address(address="10.77.7.1", mac="52:54:00:00:00:01", node_uuid=own),
+        Address(
+            address="10.77.7.4", mac="66:66:66:11:11:04", node_uuid=NODES["free-node"],
+        ),
         Address(address="10.88.8.1", mac="66:66:66:11:11:01", node_uuid=other),
         Network(name="grove", document=GROVE, put_by="canary-admin"),
         Layout(name="grove", document=LAYOUT, put_by="canary-admin"),
@@ -240,6 +270,41 @@ def _others() -> list[Any]:
         RegistryLogin(host="canary.example", username="canary-user", sealed=b"canary"),
         Discovery(id=DISCOVERY, ranges=["10.66.6.0/24"], asked_by="canary-admin"),
     ]  # fmt: skip
+
+
+def _clusters() -> list[Any]:
+    """Each project's, with what was asked of it; the other project's has a member."""
+    told = {
+        "name": "x", "kind": "swarm", "image": "debian", "api": {"network": "grove"},
+        "control": {"count": 1, "layout": "grove"}, "ssh_keys": ["ssh-ed25519 AAAA own"],
+    }  # fmt: skip
+    spec = ClusterSpec.model_validate(told).model_dump(mode="json")
+    own = Cluster(
+        name="own-cluster", project=OWN, network="grove", vip="10.88.0.9",
+        spec=spec | {"name": OWN, "kind": "kubeadm"},
+        state=ClusterState.READY, problem="own-member: BMC 10.66.6.1 is silent",
+        remedy="seed bmc show 10.66.6.1",
+    )  # fmt: skip
+    other = Cluster(
+        name="canary-cluster", project=OTHER, asked_by="canary-token", network="grove",
+        vip="10.88.8.10", spec=spec | {"name": "canary"}, detail="canary", sealed=b"canary",
+    )  # fmt: skip
+    member = Member(
+        cluster_id=other.id, claim_id=OTHER_CLAIM, role="control", number=0, name="canary-claim",
+        step_detail="canary", missing="/canary",
+    )  # fmt: skip
+    kube = Cluster(
+        name="own-kube", project=OWN, network="grove", vip="10.88.0.10", state=ClusterState.READY,
+        spec=spec | {"name": "own-kube", "kind": "kubeadm"},
+    )  # fmt: skip
+    asked: list[Any] = []
+    for cluster, project, who, one in (
+        (kube, OWN, "own.token", ASKED),
+        (other, OTHER, "canary-user", OTHER_ASKED),
+    ):
+        common = {"id": one, "cluster_id": cluster.id, "project": project, "who": who}
+        asked += [KubeCertificate(csr=who, **common), ClusterCheck(**common)]
+    return [own, other, kube, member, *asked]
 
 
 def _events() -> list[Event]:

@@ -1,7 +1,10 @@
 """The node gateway through the real nginx, with the scripts that nodes run. Needs root."""
 
+import dataclasses
+import hashlib
 import json
 import os
+import shutil
 import ssl
 import stat
 import subprocess
@@ -19,7 +22,10 @@ import uvicorn
 
 from api.gateway import create_gateway
 from api.parts import Parts
+from images.collecting import make_from
 from provisioning import on_node, parts_once
+from provisioning.cluster_bundles import kept
+from provisioning.kinds.kubeadm import PLUGIN as KUBEADM
 from provisioning.models import Order, now
 from provisioning.states import OrderKind
 from provisioning.targets import PartSpec, PartUrl
@@ -27,10 +33,14 @@ from seed.host import nginx_conf, tls
 from seed.host.paths import Paths
 from seed.settings import ProvisioningWire, Settings, Wire
 from tests.contract.test_gateway import an_order
+from tests.fakes.a_kubeadm import FACTS, FIRST, made_secrets, step
 from tests.fakes.api import some_parts
 from tests.fakes.appliance import base_folder, until
+from tests.fakes.bundles import WANTED, by_hand
+from tests.fakes.members import a_cluster
 from tests.fakes.settings import some_settings
 
+__all__ = ["by_hand"]
 MANAGEMENT, WIRE, NODE, STRANGER = "127.73.0.1", "127.74.0.1", "127.74.0.50", "127.74.0.60"
 EARLY = Path(on_node.__file__).with_name("early.py")
 CONTENT = b"join=s3cr3t-of-the-cluster\n"
@@ -213,8 +223,92 @@ WALK = [
     ("GET", "/"), ("GET", "/v1"), ("GET", "/v1/lookup"),
     ("POST", "/v1/heartbeat/ffffffff-0000-4000-8000-000000000000"),
     ("POST", "/v1/continue_inspection"), ("POST", "/v1/phone-home"),
-    ("GET", f"/v1/parts/{'x' * 43}"),
+    ("GET", f"/v1/parts/{'x' * 43}"), ("POST", "/v1/members"),
+    ("PUT", "/v1/members/values/join"), ("GET", "/v1/members/values/join"),
 ]  # fmt: skip
+
+
+def test_members_report_and_hand_values_on_up_to_64_kib(settings: Settings, parts: Parts) -> None:
+    a_cluster(parts.store, {NODE: "of-the-node", STRANGER: "of-another"})
+    value, path = bytes(range(256)) * 256, "/v1/members/values/join"
+    mine = {"Authorization": "Bearer of-the-node"}
+    theirs = {"Authorization": "Bearer of-another", "X-Real-IP": NODE}
+    report = {"cluster": "web", "member": "web-worker-0", "step": "images", "state": "running"}
+    with nginx(settings) as said, gateway(parts, settings):
+        with client(settings) as http:
+            assert http.post("/v1/members", json=report, headers=mine).status_code == 204
+            assert http.put(path, content=value, headers=mine).status_code == 204
+            for method, to in (("POST", "/v1/members"), ("PUT", path)):
+                for size in (64 * 1024 + 1, 65 * 1024):
+                    large = http.request(method, to, content=bytes(size), headers=mine)
+                    assert large.status_code == 413, (method, size)
+                    assert "request_id" not in large.text, "nginx ends it"
+            for other in (
+                "/v1/members/values/",
+                f"{path}/x",
+                "/v1/members/values/A",
+                "/v1/members/",
+            ):
+                assert "request_id" not in http.put(other, content=b"x", headers=mine).text
+            assert http.delete(path, headers=mine).status_code == 404
+        with client(settings, STRANGER) as http:
+            assert http.get(path, headers=theirs).content == value
+            assert http.get(path, headers=mine).status_code == 401, "a token that was taken away"
+        with client(settings) as http:
+            assert http.get(path, headers=mine).status_code == 401, "and is good for nothing now"
+            plain = httpx.put(f"http://{WIRE}{path}", content=b"x", headers=mine, timeout=20)
+            assert plain.status_code in (404, 405)
+        logs = said.read_text() + (settings.log_dir / "nginx/access.log").read_text()
+    assert '"path":"/v1/members","status":204' in logs
+    assert "of-the-node" not in logs
+    assert "temporary file" not in logs, "nginx warns of each"
+
+
+def test_a_node_fetches_its_bundle_over_plain_http_and_nothing_beside_it(
+    settings: Settings, by_hand: Path, tmp_path: Path
+) -> None:
+    root = Paths(settings).bundles
+    bundle = make_from(WANTED, by_hand, root)
+    (root / ".new-half").mkdir()
+    (root / ".new-half" / "kubelet").touch()
+    url = f"http://{WIRE}/bundles/kubeadm/1.36.2"
+    with nginx(settings):
+        done = fetched(kept(bundle)["files"], url, tmp_path)
+        assert done.returncode == 0, done.stdout + done.stderr
+        for file in bundle.files:
+            answer = httpx.get(f"{url}/{file.path}", timeout=20)
+            assert hashlib.sha256(answer.content).hexdigest() == file.sha256
+        served = httpx.get(f"{url}/bundle.json", timeout=20)
+        assert served.content == (root / "kubeadm/1.36.2/bundle.json").read_bytes()
+        for path in ("", "/kubeadm/", "/kubeadm/1.36.2/files/", "/.new-half/kubelet",
+                     "/kubeadm/1.36.2/files/../../../../boot/default"):  # fmt: skip
+            assert httpx.get(f"http://{WIRE}/bundles{path}", timeout=20).status_code != 200, path
+        assert httpx.get(f"http://{WIRE}/bundles/", timeout=20).status_code == 404
+        for method in ("PUT", "POST", "DELETE"):
+            assert httpx.request(method, f"{url}/bundle.json", timeout=20).status_code == 405
+        kubelet = root / "kubeadm/1.36.2/files/kubelet"
+        kubelet.write_bytes(b"another")
+        shutil.rmtree(tmp_path / "bundle")
+        changed = fetched(kept(bundle)["files"], url, tmp_path)
+    assert changed.returncode == 1
+    assert "files/kubelet of the bundle is not what it should be" in changed.stdout
+
+
+def fetched(
+    files: list[dict[str, str]], url: str, tmp_path: Path
+) -> subprocess.CompletedProcess[str]:
+    """The very step `bundle` of a control plane, in folders below tmp_path."""
+    facts = dataclasses.replace(FACTS, bundle_url=url, options={"files": files})
+    listed = tmp_path / "listed"
+    told = {part.path: part.content for part in KUBEADM.files(facts, FIRST, made_secrets())}
+    listed.write_bytes(told["/etc/seed/kubeadm/bundle.sha256"])
+    argv = [
+        word.replace("/var/lib/seed/bundle", str(tmp_path / "bundle")).replace(
+            "/etc/seed/kubeadm/bundle.sha256", str(listed)
+        )
+        for word in step(FIRST, "bundle", facts).argv
+    ]
+    return subprocess.run(argv, capture_output=True, text=True, timeout=120, check=False)
 
 
 def test_each_listener_has_its_own_routes_only(settings: Settings, parts: Parts) -> None:

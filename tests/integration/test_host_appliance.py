@@ -3,12 +3,14 @@
 Needs root and the Debian packages of the Makefile; without them these tests fail.
 """
 
+import hashlib
 import json
 import os
 import shutil
 import signal
 import socket
 import subprocess
+import sys
 from collections.abc import Iterator
 from ipaddress import IPv4Address
 from pathlib import Path
@@ -16,6 +18,7 @@ from pathlib import Path
 import httpx
 import pytest
 
+from images.collecting import make_from
 from ipxe import dnsmasq
 from ipxe.bootspec import LocalDisk
 from ipxe.render import render, write_boot_file
@@ -23,7 +26,10 @@ from seed.host import appliance, checks, netns, ready, supervisor
 from seed.host.paths import Paths
 from seed.settings import Settings
 from tests.fakes.appliance import KNOWN, SERVICES, STRANGER, base_folder, initialised, until
+from tests.fakes.bundles import WANTED, by_hand
 from tests.fakes.wire import appliance_namespace, client_namespace, discover, ip
+
+__all__ = ["by_hand"]
 
 BIOS, UEFI, UEFI_TOO, ARM64 = 0, 7, 9, 11
 
@@ -174,8 +180,34 @@ def test_ironics_linked_files_are_served(client: str, running: Settings) -> None
     assert get(client, url).status_code == 403, "a link to somebody else's file"
 
 
+def test_a_bundle_is_root_s_and_nginx_and_the_api_read_it(
+    client: str, running: Settings, by_hand: Path
+) -> None:
+    root = Paths(running).bundles
+    made = make_from(WANTED, by_hand, root)
+    kubelet = next(file for file in made.files if file.path == "files/kubelet")
+    url = f"{running.boot_url}/bundles/kubeadm/1.36.2"
+    assert (
+        hashlib.sha256(get(client, f"{url}/{kubelet.path}").content).hexdigest() == kubelet.sha256
+    )
+    code = (
+        "import sys; from pathlib import Path; from provisioning import cluster_bundles as b\n"
+        "print(b.choose(Path(sys.argv[1]), 'kubeadm', 'kubeadm').digest)\n"
+        "Path(sys.argv[1], 'mine').mkdir()"
+    )
+    done = subprocess.run(
+        ["setpriv", "--reuid=seed-api", "--regid=seed-api", "--clear-groups", sys.executable, "-c",
+         code, str(root)],
+        capture_output=True, text=True, timeout=60, check=False,
+    )  # fmt: skip
+    assert done.stdout.strip() == made.digest
+    assert "PermissionError" in done.stderr
+    assert [p.owner() for p in (root, *root.rglob("*")) if p.owner() != "root"] == []
+
+
 @pytest.mark.parametrize(
-    "path", ["/", "/boot/", "/boot/default", "/images/", "/ironic/", "/boot/.x", "/seed.toml"]
+    "path",
+    ["/", "/boot/", "/boot/default", "/images/", "/bundles/", "/ironic/", "/boot/.x", "/seed.toml"],
 )
 def test_nothing_else_is_served(client: str, running: Settings, path: str) -> None:
     assert get(client, running.boot_url + path).status_code == 404
@@ -195,6 +227,9 @@ OPEN = {
     ("POST", f"/v1/heartbeat/{UUID}"),
     ("POST", "/v1/continue_inspection"),
     ("POST", "/v1/phone-home"),
+    ("POST", "/v1/members"),
+    ("GET", "/v1/members/values/join"),
+    ("PUT", "/v1/members/values/join"),
 }
 
 
@@ -207,6 +242,7 @@ OPEN = {
         "/v1/heartbeat/",
         f"/v1/heartbeat/{UUID}/x",
         "/v1/lookup/",
+        "/v1/members/values/",
         "/v1//nodes",
         "/v1/claims",
         "/baremetal/v1/nodes",

@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 from provisioning.errors import Invalid
-from seed.host import ironic_conf, nginx_conf, render_supervisor, render_systemd, users
+from seed.host import ironic_conf, nginx_conf, render_supervisor, render_systemd, tls, users
 from seed.host.services import Service, table
-from seed.settings import Settings
+from seed.settings import AutoscalerSettings, Settings
 from tests.fakes.settings import some_settings
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "host"
@@ -20,6 +20,11 @@ GOLDEN = Path(__file__).parents[1] / "golden" / "host"
 def settings(monkeypatch: pytest.MonkeyPatch) -> Settings:
     monkeypatch.setenv("SEED_CONFIG", "/etc/seed/seed.toml")
     return some_settings(Path("/srv/seed"))
+
+
+def everything() -> Settings:
+    """With the services that run only where somebody wants them."""
+    return some_settings(Path("/srv/seed"), autoscaler=AutoscalerSettings(wire="provisioning"))
 
 
 def golden(name: str, text: str) -> None:
@@ -67,14 +72,27 @@ def test_supervisor_starts_what_systemd_starts(settings: Settings) -> None:
         assert f"ExecStart={' '.join(service.argv)}" in unit
 
 
-def test_every_service_has_its_own_user(settings: Settings) -> None:
-    services = table(settings)
+def test_every_service_has_its_own_user() -> None:
+    services = table(everything())
     assert len({service.user for service in services}) == len(services)
     assert {service.user: service.groups for service in services} == users.USERS
 
 
-def test_only_the_network_services_keep_capabilities(settings: Settings) -> None:
-    assert {s.name for s in table(settings) if s.capabilities} == {"dnsmasq", "nginx"}
+def test_only_the_network_services_keep_capabilities() -> None:
+    assert {s.name for s in table(everything()) if s.capabilities} == {"dnsmasq", "nginx"}
+
+
+def test_autoscalers_are_answered_only_where_somebody_says_so(settings: Settings) -> None:
+    more = {s.name for s in table(everything())} - {s.name for s in table(settings)}
+    assert more == {"seed-autoscaler"}
+    assert everything().autoscaler_address == "172.22.0.1:8444"
+    assert sorted(tls.servers(everything())) == ["autoscaler", "gateway", "management"]
+    assert sorted(tls.servers(settings)) == ["gateway", "management"]
+    units = render_systemd.render(table(everything()), everything())
+    assert "ReadWritePaths=/srv/seed/state/db\n" in units["seed-autoscaler.service"]
+    for port in (443, 8443):
+        with pytest.raises(ValueError, match=r"autoscaler.port: \d+ is another service's"):
+            some_settings(Path("/srv/seed"), autoscaler={"wire": "management", "port": port})
 
 
 def test_services_come_after_what_they_need(settings: Settings) -> None:

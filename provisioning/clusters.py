@@ -1,0 +1,419 @@
+"""Clusters: asked for, shown and given back. The API's half; cluster_steps.py is the reconciler's.
+
+A cluster is claims of one node each (ADR 0043). All of them are written in one transaction with the
+cluster, or none.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cache
+from ipaddress import ip_address, ip_network
+from pathlib import Path
+from typing import Any, NoReturn
+from uuid import UUID
+
+from pydantic import ValidationError
+from sqlalchemy import or_
+from sqlmodel import Session, col, func, select
+
+from provisioning import (
+    cluster_bundles,
+    cluster_ranges,
+    cluster_secrets,
+    disks,
+    drift,
+    fabric_rules,
+    holders,
+    keeping,
+    kinds,
+    plugins,
+    seats,
+)
+from provisioning.bundle import Bundle
+from provisioning.claim_changes import uuid_of
+from provisioning.claims import Desk
+from provisioning.cluster_rows import Cluster, Member
+from provisioning.cluster_secrets import Given
+from provisioning.cluster_spec import ClusterSpec, scaled_wrongly
+from provisioning.errors import Conflict, Invalid, NoCapacity, NotFound, SeedError
+from provisioning.kinds import ClusterFacts, DataDisk, Fault, Kind, MemberFacts
+from provisioning.layout_doc import layout_of, tagged, vlan_name
+from provisioning.models import Address, Bmc, Claim, Hold
+from provisioning.network_doc import WIRE, NetworkDoc
+from provisioning.networks import networks
+from provisioning.states import AddressKind
+from provisioning.store import Store, record
+
+RULES = {
+    "vip": "api.vip", "api_port": "api.port", "pod_cidr": "pods", "service_cidr": "services",
+    "networks": "api.network",
+}  # fmt: skip
+"""What a kind calls it -> what the spec does."""
+
+VIRTUALIZATION = {"": None, "no": False, "vmx": True, "svm": True}
+"""Inventory's word -> what a kind is told."""
+
+
+GROUPS = {"control": "control", "worker": "workers"}
+"""Role -> its group in the spec."""
+
+
+@cache
+def known() -> dict[str, Kind]:
+    return plugins.load(kinds)
+
+
+@dataclass(frozen=True)
+class Clusters:
+    """Where clusters are asked for. desk: where their claims are. bundles: the folder of all."""
+
+    store: Store
+    desk: Desk
+    bundles: Path | None = None
+
+    def create(
+        self,
+        spec: ClusterSpec,
+        project: str,
+        who: str,
+        insider: bool = False,
+        given: Given = cluster_secrets.NONE,
+    ) -> tuple[Cluster, bool]:
+        """Cluster, claims and holds in one transaction, or nothing; (cluster, was it new).
+
+        given: secrets that the spec names.
+
+        Raises Invalid for what its kind cannot do, naming the field; NotFound (image, network),
+        Conflict (name, quota, VIP), NoCapacity. No server is touched by it.
+        """
+        given.check()
+        with self.store.read() as session:
+            there = living(session, project, spec.name)
+        bundle = None if there else self._bundle(spec)
+        with self.store.write() as session:
+            same = living(session, project, spec.name)
+            if same is not None:
+                given.same(session, same)
+                return _same_spec(same, spec), False
+            cluster, _ = self._write(session, spec, project, who, insider, bundle, given)
+            return cluster, True
+
+    def plan(
+        self,
+        spec: ClusterSpec,
+        project: str,
+        who: str,
+        insider: bool = False,
+        given: Given = cluster_secrets.NONE,
+    ) -> ClusterFacts:
+        """What `create` would make of it now. Nothing is written; raises as `create` does."""
+        given.check()
+        bundle = self._bundle(spec)
+        with self.store.write() as session:
+            _, facts = self._write(session, spec, project, who, insider, bundle, given)
+            session.rollback()
+        return facts
+
+    def _bundle(self, spec: ClusterSpec) -> Bundle | None:
+        """Outside of any transaction: it may read gigabytes."""
+        _kind(spec)
+        cluster_bundles.check_options(spec)
+        return cluster_bundles.choose(self.bundles, spec.bundle, spec.kind, spec.version)
+
+    def _write(
+        self, session: Session, spec: ClusterSpec, project: str, who: str, insider: bool,
+        bundle: Bundle | None, given: Given = cluster_secrets.NONE,
+    ) -> tuple[Cluster, ClusterFacts]:  # fmt: skip
+        kind = _kind(spec)
+        if why := scaled_wrongly(spec):
+            raise Invalid(why, "Change one of them.")
+        cluster_bundles.check_there(self.bundles, spec, bundle)
+        _check_network(session, spec)
+        cluster = Cluster(
+            name=spec.name, project=project, asked_by=who, spec=spec.model_dump(mode="json"),
+            network=spec.api.network, vip="", bundle=cluster_bundles.kept(bundle, self.bundles),
+        )  # fmt: skip
+        cluster.vip = _vip(session, spec, cluster.id, who)
+        session.add(cluster)
+        session.flush()
+        for role, group in (("control", spec.control), ("worker", spec.workers)):
+            self.add_members(session, cluster, role, group.count, who, insider)
+        if bundle:
+            refs = {g.image or spec.image for g in (spec.control, spec.workers) if g.count}
+            images = [self.desk.image(session, ref, insider) for ref in sorted(refs)]
+            cluster_bundles.check_architecture(bundle, images)
+        given.keep(session, cluster)
+        cluster_ranges.reserve(session, cluster, spec, who)
+        facts = facts_of(session, cluster)
+        if faults := kind.faults(facts):
+            refuse(faults)
+        record(
+            session, "cluster.requested", cluster.id,
+            f"{spec.name}: {spec.kind}, {spec.control.count} + {spec.workers.count}",
+            who=who, project=project,
+        )  # fmt: skip
+        return cluster, facts
+
+    def add_members(
+        self, session: Session, cluster: Cluster, role: str, count: int, who: str, insider: bool
+    ) -> None:
+        """In the caller's transaction: so many more, as its spec says, with claims and holds.
+
+        Raises as `create` does. Their numbers were never used before.
+        """
+        if not count:
+            return
+        spec = ClusterSpec.model_validate(cluster.spec)
+        group = spec.control if role == "control" else spec.workers
+        begin = next_number(session, cluster, role)
+        names = [f"{spec.name}-{role}-{begin + n}" for n in range(count)]
+        with _of(GROUPS[role]):
+            asked = group.model_copy(update={"count": count})
+            wish = asked.wish(spec.name, spec.image, spec.ssh_keys)
+            claims = self.desk.request_each(session, wish, names, cluster.project, who, insider)
+        for number, claim in enumerate(claims, begin):
+            session.add(
+                Member(
+                    cluster_id=cluster.id, claim_id=claim.id, role=role, number=number,
+                    name=claim.name, version=version_of(cluster),
+                    revision=cluster.revision,
+                )
+            )  # fmt: skip
+        session.flush()
+
+
+# --- looks ----------------------------------------------------------------------------------------
+
+
+def living(session: Session, project: str, name: str) -> Cluster | None:
+    query = select(Cluster).where(Cluster.project == project, Cluster.name == name)
+    return session.exec(query.where(col(Cluster.ended_at).is_(None))).first()
+
+
+def find(session: Session, project: str | None, name: str) -> Cluster:
+    """By name (the living one first) or id. project None sees all."""
+    query = select(Cluster).where(or_(col(Cluster.name) == name, col(Cluster.id) == uuid_of(name)))
+    if project is not None:
+        query = query.where(Cluster.project == project)
+    rows = session.exec(query.order_by(col(Cluster.created_at).desc())).all()
+    rows = [row for row in rows if row.ended_at is None] or list(rows)
+    if not rows:
+        raise NotFound(f"there is no cluster {name!r}", "See yours: `seed cluster list`.")
+    if len({row.project for row in rows}) > 1 and not any(str(row.id) == name for row in rows):
+        raise Conflict(
+            f"more than one cluster is named {name}",
+            "Say which by its id: `seed cluster list -o json`.",
+        )
+    return rows[0]
+
+
+def members(session: Session, cluster: Cluster) -> list[Member]:
+    """Those that live, control planes first."""
+    query = select(Member).where(Member.cluster_id == cluster.id, col(Member.ended_at).is_(None))
+    return sorted(session.exec(query).all(), key=lambda m: (m.role != "control", m.number))
+
+
+def next_number(session: Session, cluster: Cluster, role: str) -> int:
+    """Of those that are gone, too: a name is never another node's."""
+    query = select(func.max(Member.number))
+    last = session.exec(query.where(Member.cluster_id == cluster.id, Member.role == role)).one()
+    return 0 if last is None else last + 1
+
+
+def version_of(cluster: Cluster) -> str:
+    """Of what its members are made, or are to be made; empty: what their image has."""
+    return str(cluster.version or cluster.spec["version"] or cluster_bundles.version_of(cluster))
+
+
+def facts_of(
+    session: Session, cluster: Cluster, gateway_url: str = "", wire_url: str = "", role: str = ""
+) -> ClusterFacts:
+    """What its kind is told, as far as it is known: addresses are, from the moment of the hold.
+
+    gateway_url, wire_url: https:// and http://ADDRESS of the provisioning wire. role: only members
+    of it. Who waits for a node, because Ironic refused the one it had, is none yet.
+    """
+    spec = ClusterSpec.model_validate(cluster.spec)
+    nets = networks(session)
+    rows = members(session, cluster)
+    ids = [row.claim_id for row in rows if role in ("", row.role)]
+    held = session.exec(select(Hold).where(col(Hold.claim_id).in_(ids))).all()
+    holds = {hold.claim_id: hold for hold in held}
+    return ClusterFacts(
+        id=str(cluster.id), name=cluster.name,
+        version=version_of(cluster),
+        vip=cluster.vip, api_port=spec.api.port, pod_cidr=spec.pods, service_cidr=spec.services,
+        dns_domain=spec.dns_domain, gateway_url=gateway_url,
+        bundle_url=cluster_bundles.url_of(cluster, wire_url),
+        options=cluster_bundles.options_of(cluster, spec.options),
+        members=tuple(
+            _facts(session, spec, row, row.id == rows[0].id, holds[row.claim_id], nets)
+            for row in rows if row.claim_id in holds
+        ),
+        addons=spec.addons, ranges=cluster_ranges.of(session, cluster),
+        given=cluster_secrets.names(session, cluster.id),
+    )  # fmt: skip
+
+
+def address_in(session: Session, claim_id: UUID, network: str) -> str:
+    """Bare; empty: the claim's node has none there."""
+    query = select(Address).where(Address.claim_id == claim_id, Address.network == network)
+    row = session.exec(query.where(Address.kind == AddressKind.NODE)).first()
+    return row.address if row else ""
+
+
+def _facts(
+    session: Session,
+    spec: ClusterSpec,
+    row: Member,
+    first: bool,
+    hold: Hold,
+    nets: dict[str, NetworkDoc],
+) -> MemberFacts:
+    claim = session.get_one(Claim, row.claim_id)
+    bmc = session.exec(select(Bmc).where(Bmc.node_uuid == hold.node_uuid)).one()
+    group = spec.control if row.role == "control" else spec.workers
+    address = address_in(session, claim.id, spec.api.network)
+    place = seats.places(session, [bmc]).get(hold.node_uuid)
+    labels = {"class": claim.resource_class} | dict(group.node_labels)
+    if place:
+        labels |= {"rack": place.rack.rack, "unit": str(place.unit)}
+    return MemberFacts(
+        name=row.name,
+        role="control" if row.role == "control" else "worker",
+        first=first,
+        node_uuid=str(hold.node_uuid),
+        address=_with_prefix(address, nets[spec.api.network]),
+        interface=_interface(claim, spec.api.network, nets[spec.api.network]),
+        labels=labels,
+        taints=group.node_taints,
+        disks=_data_disks(session, claim, bmc),
+        virtualization=VIRTUALIZATION[drift.told(bmc.ramdisk).virtualization],
+    )
+
+
+def _data_disks(session: Session, claim: Claim, bmc: Bmc) -> tuple[DataDisk, ...]:
+    """Those that its order names; empty, too, where the server is not as it was any more."""
+    if not claim.disks:
+        return ()
+    try:
+        found = disks.chosen(claim, keeping.seen_by(bmc), disks.kept_of(session, bmc.node))
+    except Conflict:
+        return ()
+    return tuple(DataDisk(role, d.wwn, d.serial, d.size_bytes) for role, d in found["data"])
+
+
+def _with_prefix(address: str, net: NetworkDoc) -> str:
+    for subnet in net.subnets:
+        if address and ip_address(address) in subnet.net:
+            return f"{address}/{ip_network(subnet.cidr).prefixlen}"
+    return address
+
+
+def _interface(claim: Claim, network: str, net: NetworkDoc) -> str:
+    layout = layout_of(claim.layout_document)
+    one = next(a for a in layout.networks if a.network == network)
+    if one.bridge:
+        return one.bridge
+    return vlan_name(layout, one, net) if tagged(one, net) else layout.links[one.link]
+
+
+# --- refusals -------------------------------------------------------------------------------------
+
+
+def _vip(session: Session, spec: ClusterSpec, identity: UUID, who: str) -> str:
+    """The one that is named, if no other cluster has it; else a new one. It tells no stranger
+    whose it is: claimers see the VIPs of a network."""
+    network, name = spec.api.network, spec.api.vip
+    if not name:
+        return holders.vip(session, network, f"cluster-{identity.hex[:12]}", "", who).address
+    query = select(Address).where(Address.network == network, Address.kind == AddressKind.VIP)
+    row = session.exec(query.where(Address.label == name)).first()
+    if row is None:
+        raise NotFound(
+            f"api.vip: {network} has no VIP {name!r}",
+            f"Leave it out, and one is taken; else see them: `seed network show {network}`.",
+        )
+    query_other = select(Cluster).where(Cluster.vip == row.address, Cluster.network == network)
+    if session.exec(query_other.where(col(Cluster.ended_at).is_(None))).first():
+        raise Conflict(
+            f"api.vip: another cluster has {name}", "Leave it out, and a new one is taken."
+        )
+    return row.address
+
+
+@contextmanager
+def _of(group: str) -> Iterator[None]:
+    """What is refused within is of this group of the spec."""
+    try:
+        yield
+    except ValidationError as problem:
+        error = problem.errors(include_url=False, include_context=False)[0]
+        field = ".".join(str(word) for word in (group, *error["loc"]))
+        raise Invalid(f"{field}: {error['msg']}", "See `seed cluster create --help`.") from problem
+    except SeedError as problem:
+        problem.args = (f"{group}: {problem}",)
+        if isinstance(problem, NoCapacity):  # a cluster does not wait in the queue
+            problem.remedy = "Ask for fewer, or see why: `seed claim explain`."
+        raise
+
+
+def _kind(spec: ClusterSpec) -> Kind:
+    if spec.kind not in known():
+        there = ", ".join(sorted(known()))
+        raise Invalid(f"kind: there is no kind {spec.kind}", f"Take one of these: {there}.")
+    kind = known()[spec.kind]
+    if spec.addons and not getattr(kind, "takes_addons", False):
+        raise Invalid(
+            f"addons: the kind {spec.kind} has no add-ons",
+            "Leave addons out, or take a kind that has: kubeadm.",
+        )
+    return kind
+
+
+def _check_network(session: Session, spec: ClusterSpec) -> None:
+    """Each member has an address of Seed's in the network of the API."""
+    name = spec.api.network
+    if name == WIRE:
+        raise Invalid(
+            "api.network: servers boot from this wire, and no address of it moves between nodes",
+            "Take a network that you put: `seed network list`.",
+        )
+    net = networks(session).get(name)
+    if net is None:
+        raise NotFound(f"api.network: there is no network {name!r}", "`seed network list`")
+    if not any(subnet.addresses == "static" for subnet in net.subnets):
+        raise Invalid(
+            f"api.network: Seed gives no addresses in {name}",
+            f"Take one with pools: `seed network show {name}`.",
+        )
+    for field, group in (("control", spec.control), ("workers", spec.workers)):
+        if group.count and not _is_on(session, group.layout, name):
+            raise Invalid(
+                f"{field}.layout: nodes with layout {group.layout or '(none)'} are not in {name}",
+                "Take a layout that has this network: `seed layout list`.",
+            )
+
+
+def _is_on(session: Session, layout: str, network: str) -> bool:
+    if not layout:
+        return False
+    found = layout_of(fabric_rules.find_layout(session, layout).document)
+    return any(one.network == network for one in found.networks)
+
+
+def refuse(faults: list[Fault]) -> NoReturn:
+    told = [f"{RULES.get(f.field, f.field)}: {f.sentence}" for f in faults]
+    raise Invalid("; ".join(told), faults[0].remedy)
+
+
+def _same_spec(cluster: Cluster, spec: ClusterSpec) -> Cluster:
+    asked: dict[str, Any] = spec.model_dump(mode="json")
+    differs = [field for field, value in asked.items() if cluster.spec.get(field) != value]
+    if differs:
+        raise Conflict(
+            f"a cluster named {cluster.name} lives already and differs in {', '.join(differs)}",
+            f"Choose another name, or change that one: `seed cluster show {cluster.name}`.",
+        )
+    return cluster

@@ -1,0 +1,87 @@
+"""What is done as a member of a kubeadm cluster goes, by it and by the control planes that stay.
+
+A node may neither evict pods nor take its own object away (kubernetes.io, "Using Node
+Authorization"), so a control plane does both.
+"""
+
+from typing import Final
+
+from provisioning.kinds import NAME, ClusterFacts, MemberFacts, Step, _vip
+from provisioning.kinds._kubeadm import SOCKET, Options
+from provisioning.kinds._kubeadm_steps import PKI, STATE
+
+ADMIN: Final = "/etc/kubernetes/admin.conf"
+_BEGIN = """\
+export PATH={path} KUBECONFIG={admin}
+"""
+# Pods of nobody's go too: their node is erased. Who has none any more is not there, or drained.
+_DRAIN = """\
+node=$(kubectl get node "$1" --ignore-not-found --output name --request-timeout=20s)
+[ -n "$node" ] || exit 0
+kubectl drain "$1" --ignore-daemonsets --delete-emptydir-data --force --timeout=90s
+"""
+# The files of its bundle stay: the disk is erased. A control plane takes itself out of etcd here.
+_LEAVE = """\
+export PATH={path}
+kubeadm reset --force --cri-socket {socket}
+systemctl disable --now kubelet.service
+"""
+# One that died is among etcd's members still, and counts against its quorum.
+_FORGET = """\
+ask() {{
+  kubectl --namespace kube-system --request-timeout=30s exec etcd-{me} -- etcdctl \
+--cacert={pki}/etcd/ca.crt --cert={pki}/etcd/healthcheck-client.crt \
+--key={pki}/etcd/healthcheck-client.key "$@"
+}}
+members=$(ask member list)
+number=$(printf '%s\\n' "$members" | awk -F ', ' -v name="$1" '$3 == name {{ print $1 }}')
+[ -z "$number" ] || ask member remove "$number"
+kubectl delete node "$1" --ignore-not-found --timeout=60s
+"""
+# kubeadm gives a control plane the version that this map names, not its own, so the first of an
+# upgrade changes it. Back it never goes: somebody may have upgraded by hand. No admin.conf is here
+# before the node has joined, but the CA is.
+_VERSION = """\
+export PATH={path} KUBECONFIG={state}/version/super-admin.conf
+kubeadm init phase kubeconfig super-admin --kubernetes-version v{version} --cert-dir {pki} \
+--kubeconfig-dir {state}/version --apiserver-advertise-address {vip} \
+--control-plane-endpoint {vip}:{port} >/dev/null
+trap 'rm -rf {state}/version' EXIT
+map() {{ kubectl --namespace kube-system --request-timeout=20s "$@"; }}
+has=$(map get configmap kubeadm-config --output yaml)
+old=$(printf '%s\\n' "$has" | sed -n 's/^ *kubernetesVersion: *//p')
+newest=$(printf '%s\\nv{version}\\n' "$old" | sort -V | tail -n 1)
+if [ "$newest" != v{version} ]; then
+  echo "this cluster has Kubernetes $old, and this node is made for v{version}"; exit 1
+fi
+want=$(printf '%s\\n' "$has" | sed 's/^\\( *kubernetesVersion: \\).*/\\1v{version}/')
+[ "$has" = "$want" ] || printf '%s\\n' "$want" | map replace --filename -
+"""
+
+
+def drain(options: Options) -> list[Step]:
+    return [Step("drain", _shell(_BEGIN + _DRAIN, options, NAME), (ADMIN,), patience_seconds=600)]
+
+
+def leave(member: MemberFacts, options: Options) -> list[Step]:
+    before = _vip.leave() if member.role == "control" else []
+    return [*before, Step("reset", _shell(_LEAVE, options), try_seconds=300)]
+
+
+def forget(member: MemberFacts, options: Options) -> list[Step]:
+    argv = _shell(_BEGIN + _FORGET, options, NAME, me=member.name)
+    return [Step("forget", argv, (ADMIN,), patience_seconds=600)]
+
+
+def version(facts: ClusterFacts, options: Options) -> Step:
+    """Of a control plane that joins: the cluster's version is the one that it was made for."""
+    argv = _shell(_VERSION, options, version=facts.version, vip=facts.vip, port=str(facts.api_port))
+    programs = tuple(f"{options.programs}/{name}" for name in ("kubeadm", "kubectl"))
+    return Step("cluster version", argv, (*programs, f"{PKI}/ca.key"))
+
+
+def _shell(text: str, options: Options, *words: str, **told: str) -> tuple[str, ...]:
+    """words: $1 and so on of it."""
+    known = {"path": options.path, "admin": ADMIN, "pki": PKI, "socket": SOCKET, "state": STATE}
+    shell = ("/bin/sh", "-euc", text.format(**known, **told))
+    return (*shell, "sh", *words) if words else shell

@@ -1,0 +1,225 @@
+"""What members of clusters tell the node gateway, and hand on to each other through it.
+
+A member has a token of its own from its deployment until its cluster is released. It is good from
+its node's addresses only: from any other it was taken away, and is good for nothing from then on.
+"""
+
+import re
+from datetime import timedelta
+from typing import Annotated, Any, Final, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+from sqlmodel import Session, col, func, select
+
+from provisioning import clusters
+from provisioning.cluster_rows import Cluster, Member, MemberValue
+from provisioning.errors import Conflict, Invalid, NotFound, Unauthenticated
+from provisioning.models import Address, Hold, now
+from provisioning.secrets import digest
+from provisioning.states import Parting
+from provisioning.store import Store, record
+
+LARGEST: Final = 64 * 1024
+"""Bytes of a value."""
+MANY: Final = 32
+"""Values of a cluster."""
+HEARD: Final = timedelta(minutes=1)
+"""told_at is as exact as that: not each order that is asked for is a write."""
+FOR_ANOTHER: Final = re.compile(r"(drain|forget) (.+)")
+SIDE: Final = "reload "
+NAME: Final = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
+
+
+class Report(BaseModel):
+    """As on_node/member.py sends it. step: empty for all of them, "check" for what comes after,
+    "left" once it is a member no more; "drain NAME" and "forget NAME" are of another member.
+
+    missing: the file that the step wants and that is not there.
+    """
+
+    model_config = ConfigDict(extra="forbid")
+
+    cluster: Annotated[str, StringConstraints(max_length=64)]
+    member: Annotated[str, StringConstraints(max_length=64)]
+    step: Annotated[str, StringConstraints(max_length=64)]
+    state: Literal["running", "waiting", "done", "failed"]
+    detail: Annotated[str, StringConstraints(max_length=4096)] = ""
+    missing: Annotated[str, StringConstraints(max_length=1024)] = ""
+    seconds: Annotated[float, Field(ge=0, le=10**8)] = 0.0
+
+
+def report(store: Store, token: str, source: str, told: Report) -> None:
+    """Keep what it told last; a step that begins, ends or fails is an event.
+
+    Raises Unauthenticated, whatever was wrong with the token; Conflict for another's name.
+    """
+    with store.write() as session:
+        found = _of(session, token, source)
+        if found is not None:
+            _take(session, *found, told)
+    if found is None:
+        raise _stranger()
+
+
+def _take(session: Session, member: Member, cluster: Cluster, told: Report) -> None:
+    if (told.cluster, told.member) not in {
+        (cluster.name, member.name),
+        (str(cluster.id), member.name),
+    }:
+        raise Conflict("this token is another member's", f"seed cluster show {cluster.name}")
+    member.told_at = now()
+    session.add(member)
+    about = member
+    if another := FOR_ANOTHER.fullmatch(told.step):
+        about = _other(session, member, cluster, another[2])
+    news = (told.step, told.state) != (about.step, about.step_state)
+    if told.step.startswith(SIDE) and told.state == "done" and about.step != told.step:
+        return  # it hides nothing that failed
+    about.step, about.step_state = told.step, told.state
+    about.step_detail, about.missing = told.detail, told.missing
+    if told.state == "done":
+        _over(about, another[1] if another else told.step)
+    session.add(about)
+    if news:
+        lacks = f"; {told.missing} is missing" if told.missing else ""
+        record(
+            session, "member.step", cluster.id,
+            f"{member.name}: {told.step or 'all steps'} {told.state}{lacks}",
+            project=cluster.project, seconds=told.seconds,
+        )  # fmt: skip
+
+
+def _other(session: Session, member: Member, cluster: Cluster, name: str) -> Member:
+    query = select(Member).where(Member.cluster_id == cluster.id, Member.name == name)
+    found = session.exec(query).first()
+    if member.role != "control" or found is None or found.id == member.id:
+        raise Conflict(
+            f"{member.name} does nothing for {name[:64]}", f"seed cluster show {cluster.name}"
+        )
+    return found
+
+
+def _over(about: Member, task: str) -> None:
+    """Where `parting` waits for just that; else it was told before, or nobody asked for it."""
+    then = {
+        ("drain", Parting.DRAINING): Parting.LEAVING,
+        ("left", Parting.LEAVING): Parting.LEFT,
+        ("forget", Parting.LEFT): Parting.FORGOTTEN,
+        ("forget", Parting.LOST): Parting.FORGOTTEN,
+    }.get((task, about.parting))
+    if task == "":
+        about.joined_at = about.joined_at or now()
+    if then and (task != "forget" or about.ended_at):
+        about.parting, about.parted_at = then, now()
+
+
+def orders(store: Store, token: str, source: str) -> dict[str, Any]:
+    """What is wanted of it now, as on_node/member.py reads it. No secret is in it.
+
+    A control plane that has joined drains and forgets others, whichever is first of them; and each
+    knows its peers.
+    """
+    with store.write() as session:  # a stranger is written down
+        found = _of(session, token, source)
+        told = _orders(session, *found) if found else {}
+    if found is None:
+        raise _stranger()
+    return told
+
+
+def _orders(session: Session, member: Member, cluster: Cluster) -> dict[str, Any]:
+    if member.told_at is None or now() - member.told_at >= HEARD:
+        member.told_at = now()
+        session.add(member)
+    goal = "leaving" if member.parting in (Parting.LEAVING, Parting.LEFT) else "joined"
+    told: dict[str, Any] = {"goal": goal, "drain": [], "forget": [], "files": {}}
+    if member.role != "control" or member.parting is not Parting.NO:
+        return told
+    if member.joined_at:
+        moving = (Parting.DRAINING, Parting.LEFT, Parting.LOST)
+        query = select(Member).where(
+            Member.cluster_id == cluster.id, col(Member.parting).in_(moving)
+        )
+        rows = session.exec(query.order_by(col(Member.number))).all()
+        told["drain"] = [m.name for m in rows if m.parting is Parting.DRAINING]
+        told["forget"] = [m.name for m in rows if m.parting is not Parting.DRAINING and m.ended_at]
+    facts = clusters.facts_of(session, cluster, role=member.role)
+    mine = next((m for m in facts.members if m.name == member.name), None)
+    if mine:
+        kind = clusters.known()[cluster.spec["kind"]]
+        told["files"] = {one.path: one.content for one in kind.fresh(facts, mine)}
+    return told
+
+
+def put(store: Store, token: str, source: str, name: str, content: bytes) -> None:
+    """Keep it for the cluster's other members. Who put it may put it anew, nobody else."""
+    _check(name)
+    if not 0 < len(content) <= LARGEST:
+        raise Invalid(f"a value has 1 to {LARGEST} bytes", "seed logs seed-api")
+    with store.write() as session:
+        found = _of(session, token, source)
+        if found is not None:
+            _keep(session, *found, name, content)
+    if found is None:
+        raise _stranger()
+
+
+def _keep(session: Session, member: Member, cluster: Cluster, name: str, content: bytes) -> None:
+    row = session.get(MemberValue, (cluster.id, name))
+    if row is not None and row.put_by != member.name:
+        raise Conflict(f"{row.put_by} gave {name} already", f"seed cluster show {cluster.name}")
+    if row is None:
+        query = select(func.count()).where(MemberValue.cluster_id == cluster.id)
+        if session.exec(query).one() >= MANY:
+            raise Conflict(f"a cluster keeps {MANY} values", f"seed cluster show {cluster.name}")
+        row = MemberValue(cluster_id=cluster.id, name=name, content=content, put_by=member.name)
+    row.content, row.put_at = content, now()
+    session.add(row)
+    record(
+        session, "member.value", cluster.id, f"{member.name} gave {name}", project=cluster.project
+    )  # fmt: skip
+
+
+def get(store: Store, token: str, source: str, name: str) -> bytes:
+    """What another member gave. Raises NotFound while there is none."""
+    _check(name)
+    with store.write() as session:  # a stranger is written down
+        found = _of(session, token, source)
+        row = session.get(MemberValue, (found[1].id, name)) if found else None
+        content = row.content if row else b""
+    if found is None:
+        raise _stranger()
+    if not content:
+        raise NotFound(f"nobody gave {name} yet", "Ask again.")
+    return content
+
+
+def _of(session: Session, token: str, source: str) -> tuple[Member, Cluster] | None:
+    """Who has this token. From another's address it ends, and the cluster says why."""
+    member = session.exec(select(Member).where(Member.token_hash == digest(token))).first()
+    if not token or member is None or member.ended_at is not None:
+        return None
+    cluster = session.get_one(Cluster, member.cluster_id)
+    hold = session.exec(select(Hold).where(Hold.claim_id == member.claim_id)).first()
+    owner = session.get(Address, source)
+    if cluster.ended_at is not None or hold is None:
+        return None
+    if owner is None or owner.node_uuid != hold.node_uuid:
+        member.token_hash = ""
+        session.add(member)
+        record(
+            session, "member.alarm", cluster.id,
+            f"the token of {member.name} was used from {source}: it is good for nothing now",
+            project=cluster.project,
+        )  # fmt: skip
+        return None
+    return member, cluster
+
+
+def _check(name: str) -> None:
+    if not NAME.fullmatch(name):
+        raise Invalid(f"{name[:64]!r} is no name of a value", 'a-z, 0-9 and "-", at most 63.')
+
+
+def _stranger() -> Unauthenticated:
+    return Unauthenticated("this is no member's token, or not from its node", "seed cluster list")

@@ -1,0 +1,215 @@
+"""Playbooks of kinds that Ansible installs, run by ansible-runner as a child of the reconciler.
+
+A run's folder is ansible-runner's own: what goes in, and the artifacts of each try, which this
+reads as they grow. So a reconciler that comes after the one that began a run goes on with it. A
+lock that the child inherits says whether it lives. All files are 0600: inputs have the SSH key,
+and what Ansible says may have anything.
+"""
+
+import fcntl
+import json
+import os
+import shutil
+import signal
+import subprocess
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from hashlib import sha256
+from pathlib import Path
+from typing import Any, Final, Literal
+
+from provisioning.targets import PartSpec
+
+LOCK, PID, ARTIFACTS = "lock", "pid", "artifacts"
+END_SECONDS: Final = 5.0
+"""For Ansible to end its own children; what is left then is killed."""
+# The child says itself who it is: who began it may have died right behind.
+_BEGIN: Final = 'echo $$ > pid; exec "$@"'
+
+State = Literal["", "running", "successful", "failed", "timeout", "died"]
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """The last try of a run. task: the one that goes on, or that failed on `hosts`.
+
+    ended_at: Unix time; 0.0: not yet. log: what Ansible printed.
+    """
+
+    state: State = ""
+    tries: int = 0
+    task: str = ""
+    hosts: tuple[str, ...] = ()
+    ended_at: float = 0.0
+    log: Path = Path()
+
+
+@dataclass(frozen=True)
+class Playbooks:
+    """runner: the program ansible-runner of an environment that has ansible-core as well.
+    project: Kubespray's folder. folder: of all runs, the reconciler's alone.
+    """
+
+    runner: Path
+    project: Path
+    folder: Path
+    _children: dict[str, subprocess.Popen[bytes]] = field(default_factory=dict)
+
+    def lacks(self, playbook: str) -> str:
+        """What is not there; empty: nothing."""
+        wanted = (self.runner, self.project / playbook)
+        return next((str(path) for path in wanted if not path.is_file()), "")
+
+    def look(self, name: str, parts: Sequence[PartSpec]) -> Run:
+        """Of the run with just these inputs; of one with others nothing is said."""
+        found = self._tries(name, _digest(parts))
+        if not found:
+            return Run()
+        last = found[-1]
+        told = _events(last)
+        run = Run("running", len(found), *told, log=last / "stdout")
+        with self._locked(name) as mine:
+            if mine is None:
+                return run
+        self._reap(name)
+        try:
+            state: Any = (last / "status").read_text().strip()
+        except OSError:
+            state = "died"
+        ended = last.stat().st_mtime
+        return Run(state, len(found), *told, ended_at=ended, log=last / "stdout")
+
+    def begin(self, name: str, parts: Sequence[PartSpec], playbook: str) -> bool:
+        """False: one goes on already, of these inputs or of others. Returns at once."""
+        run = self.folder / name
+        run.mkdir(mode=0o700, parents=True, exist_ok=True)
+        with self._locked(name) as lock:
+            if lock is None:
+                return False
+            self._reap(name)
+            for part in parts:
+                _write(run / part.path, part.content)
+            (run / PID).unlink(missing_ok=True)
+            digest = _digest(parts)
+            ident = f"{digest}-{len(self._tries(name, digest)) + 1}"
+            # The folder first: a try that died before it wrote anything is one, too.
+            (run / ARTIFACTS / ident).mkdir(mode=0o700, parents=True)
+            _link(run / "project", self.project)
+            command = (self.runner, "run", run, "--playbook", playbook, "--ident", ident, "--quiet")
+            self._children[name] = subprocess.Popen(
+                ["/bin/sh", "-euc", _BEGIN, "sh", *map(str, command)],
+                cwd=run, env=self._environment(run), stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, pass_fds=(lock,),
+                start_new_session=True, umask=0o077,
+            )  # fmt: skip
+        return True
+
+    def forget(self, name: str) -> None:
+        """End it if it goes on, and take away all of it."""
+        run = self.folder / name
+        if not run.exists():
+            return
+        for number in (signal.SIGTERM, signal.SIGKILL):
+            if self._is_over(name):
+                break
+            _signal(run / PID, number)
+            until = time.monotonic() + END_SECONDS
+            while not self._is_over(name) and time.monotonic() < until:
+                time.sleep(0.05)
+        self._reap(name)
+        shutil.rmtree(run, ignore_errors=True)
+
+    def _is_over(self, name: str) -> bool:
+        with self._locked(name) as mine:
+            return mine is not None
+
+    @contextmanager
+    def _locked(self, name: str) -> Iterator[int | None]:
+        """Its descriptor; None: a child has it."""
+        fd = os.open(self.folder / name / LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            try:
+                fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                yield None
+            else:
+                yield fd
+        finally:
+            os.close(fd)
+
+    def _tries(self, name: str, digest: str) -> list[Path]:
+        """Oldest first."""
+        found = (self.folder / name / ARTIFACTS).glob(f"{digest}-*")
+        return sorted(found, key=lambda path: int(path.name.rpartition("-")[2]))
+
+    def _environment(self, run: Path) -> dict[str, str]:
+        return {
+            "PATH": f"{self.runner.parent}:/usr/sbin:/usr/bin:/sbin:/bin",
+            "HOME": str(run),
+            "LC_ALL": "C.UTF-8",
+            "ANSIBLE_HOST_KEY_CHECKING": "True",
+            "ANSIBLE_INVENTORY_UNPARSED_FAILED": "True",
+        }
+
+    def _reap(self, name: str) -> None:
+        """Of one that is over: it gave its lock away as it ended."""
+        child = self._children.pop(name, None)
+        if child is not None:
+            child.wait(END_SECONDS)
+
+
+def _digest(parts: Sequence[PartSpec]) -> str:
+    told = sha256()
+    for part in sorted(parts, key=lambda part: part.path):
+        told.update(f"{part.path}\0{len(part.content)}\0".encode() + part.content)
+    return told.hexdigest()[:16]
+
+
+def _write(path: Path, content: bytes) -> None:
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    fresh = path.with_name(f".{path.name}.new")
+    fd = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    with os.fdopen(fd, "wb") as file:
+        file.write(content)
+    fresh.replace(path)
+
+
+def _link(path: Path, to: Path) -> None:
+    path.unlink(missing_ok=True)
+    path.symlink_to(to)
+
+
+def _signal(pid: Path, number: signal.Signals) -> None:
+    """Of the session that the lock says is alive."""
+    try:
+        os.killpg(int(pid.read_text()), number)
+    except (OSError, ValueError):
+        return
+
+
+def _events(artifacts: Path) -> tuple[str, tuple[str, ...]]:
+    """(task, hosts): of the last failure that counts, else the task that began last."""
+    task, failed, hosts = "", "", dict[str, None]()
+    for event in _read(artifacts / "job_events"):
+        data = event.get("event_data") or {}
+        match event.get("event"):
+            case "playbook_on_task_start":
+                task = str(data.get("task", ""))
+            case "runner_on_failed" | "runner_on_unreachable" if not data.get("ignore_errors"):
+                failed = str(data.get("task", ""))
+                hosts[str(data.get("host", ""))] = None
+    return (failed, tuple(hosts)) if failed else (task, ())
+
+
+def _read(folder: Path) -> Iterator[dict[str, Any]]:
+    """In their order; one that is being written is left out."""
+    numbered = [path for path in folder.glob("*.json") if path.name.partition("-")[0].isdigit()]
+    for path in sorted(numbered, key=lambda path: int(path.name.partition("-")[0])):
+        try:
+            told = json.loads(path.read_bytes())
+        except (OSError, ValueError):
+            continue
+        if isinstance(told, dict):
+            yield told
