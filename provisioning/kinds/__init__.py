@@ -12,6 +12,11 @@ from provisioning.targets import PartSpec
 Role = Literal["control", "worker"]
 
 
+def part(path: str, text: str, mode: int = 0o644) -> PartSpec:
+    """A file of a member's, once and in secret."""
+    return PartSpec(path, path, mode, text.encode())
+
+
 @dataclass(frozen=True, slots=True)
 class Fault:
     """What cannot be in a cluster's spec. field: as the caller wrote it, e.g. "control.count"."""

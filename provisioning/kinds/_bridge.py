@@ -10,7 +10,7 @@ from ipaddress import IPv4Interface, IPv4Network
 from itertools import islice
 from typing import Final
 
-from provisioning.kinds import ClusterFacts, Fault, MemberFacts, Step
+from provisioning.kinds import ClusterFacts, Fault, MemberFacts, Step, part
 from provisioning.targets import PartSpec
 
 MOST: Final = 1024
@@ -89,7 +89,7 @@ def parts(facts: ClusterFacts, member: MemberFacts) -> list[PartSpec]:
         _UNIT: _UNIT_TEXT,
         _NETWORKD: _NETWORKD_TEXT,
     }
-    return [PartSpec(path, path, 0o644, text.encode()) for path, text in texts.items()]
+    return [part(path, text) for path, text in texts.items()]
 
 
 def steps() -> list[Step]:

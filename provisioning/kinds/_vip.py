@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from ipaddress import IPv4Address, IPv4Interface
 from typing import Final
 
-from provisioning.kinds import ClusterFacts, Fault, Fresh, MemberFacts, Step
+from provisioning.kinds import ClusterFacts, Fault, Fresh, MemberFacts, Step, part
 from provisioning.targets import PartSpec
 
 ALIVE_PORT: Final = 8404
@@ -159,11 +159,8 @@ def parts(
     """
     secret = _LOGIN_CONF.format(word=password)
     return [
-        *(
-            PartSpec(one.path, one.path, 0o644, one.content.encode())
-            for one in fresh(facts, member, to_port, check)
-        ),
-        PartSpec(_PASSWORD, _PASSWORD, 0o600, secret.encode()),
+        *(part(one.path, one.content) for one in fresh(facts, member, to_port, check)),
+        part(_PASSWORD, secret, 0o600),
     ]
 
 

@@ -30,6 +30,7 @@ from provisioning.kinds import (
     _kubeadm,
     _skew,
     _vip,
+    part,
 )
 from provisioning.kinds._kubeadm import BundleFile
 from provisioning.kinds._kubeadm_steps import BUNDLE, check, fetch, listing, shell
@@ -147,18 +148,18 @@ class K3s(Stays):
         role, kind = ("server", "notify") if server else ("agent", "exec")
         own = hmac.digest(secrets["node"].encode(), member.name.encode(), "sha256").hex()
         found = [
-            _part(CONFIG, _yaml(_config(facts, member, secrets)), 0o600),
-            _part("/etc/rancher/node/password", f"{own}\n", 0o600),
-            _part(UNIT, _UNIT.format(type=kind, programs=options.programs, role=role)),
-            _part(CA, secrets["ca.crt"]),
+            part(CONFIG, _yaml(_config(facts, member, secrets)), 0o600),
+            part("/etc/rancher/node/password", f"{own}\n", 0o600),
+            part(UNIT, _UNIT.format(type=kind, programs=options.programs, role=role)),
+            part(CA, secrets["ca.crt"]),
         ]
         if facts.registry:
             url = facts.registry.rstrip("/")
             url = url if "://" in url else f"https://{url}"
             mirrors = _yaml({"mirrors": {"*": {"endpoint": [url]}}})
-            found.append(_part("/etc/rancher/k3s/registries.yaml", mirrors))
+            found.append(part("/etc/rancher/k3s/registries.yaml", mirrors))
         if facts.bundle_url:
-            found.append(_part(LISTED, listing(options.taken())))
+            found.append(part(LISTED, listing(options.taken())))
         if server:
             found += _vip.parts(facts, member, secrets["vrrp"], PORT)
         return [*found, *_authorities(secrets)] if member.first else found
@@ -195,10 +196,6 @@ class K3s(Stays):
 
 
 PLUGIN = K3s()
-
-
-def _part(path: str, text: str, mode: int = 0o644) -> PartSpec:
-    return PartSpec(path, path, mode, text.encode())
 
 
 def _yaml(told: dict[str, Any]) -> str:
@@ -261,8 +258,8 @@ def _authorities(secrets: dict[str, str]) -> Iterator[PartSpec]:
     """The first one's: the others have them of the cluster."""
     for path, name in AUTHORITIES.items():
         for ending in ("crt", "key"):
-            yield _part(f"{TLS}/{path}.{ending}", secrets[f"{name}.{ending}"], 0o600)
-    yield _part(f"{TLS}/service.key", secrets["sa.key"], 0o600)
+            yield part(f"{TLS}/{path}.{ending}", secrets[f"{name}.{ending}"], 0o600)
+    yield part(f"{TLS}/service.key", secrets["sa.key"], 0o600)
 
 
 def _programs(facts: ClusterFacts, options: Options) -> Iterator[Step]:

@@ -27,6 +27,7 @@ from provisioning.kinds import (
     _kubeadm_steps,
     _skew,
     _vip,
+    part,
 )
 from provisioning.kinds._kubeadm import IMAGES, PROGRAMS, Options
 from provisioning.targets import PartSpec
@@ -61,13 +62,13 @@ class Kubeadm:
     ) -> list[PartSpec]:
         options = Options.model_validate(facts.options)
         found = [*_configuration(facts, member, secrets), *_common(facts, member, options)]
-        found.append(_part(_kubeadm_steps.CA, secrets["ca.crt"]))
+        found.append(part(_kubeadm_steps.CA, secrets["ca.crt"]))
         if chosen_addons.cni(facts) == chosen_addons.BRIDGE:
             found += _bridge.parts(facts, member)
         found += chosen_addons.parts(facts, member, secrets)
         if member.role == "control":
             names = [name for name in secrets if name.endswith((".crt", ".key", ".pub"))]
-            found += [_part(f"{_kubeadm_steps.PKI}/{n}", secrets[n], 0o600) for n in names]
+            found += [part(f"{_kubeadm_steps.PKI}/{n}", secrets[n], 0o600) for n in names]
             port = _kubeadm.bind_port(facts)
             found += _vip.parts(facts, member, secrets["vrrp"], port, _kubeadm.HEALTH)
         return found
@@ -105,36 +106,32 @@ PLUGIN = Kubeadm()
 # --- files --------------------------------------------------------------------------------------
 
 
-def _part(path: str, text: str, mode: int = 0o644) -> PartSpec:
-    return PartSpec(path, path, mode, text.encode())
-
-
 def _configuration(
     facts: ClusterFacts, member: MemberFacts, secrets: dict[str, str]
 ) -> Iterator[PartSpec]:
     join = _kubeadm.to_join(facts, member, secrets)
     if not member.first:
-        yield _part(_kubeadm_steps.CONFIG, join, 0o600)
+        yield part(_kubeadm_steps.CONFIG, join, 0o600)
         return
     begin = _kubeadm.to_begin(facts, member, secrets["token"])
-    yield _part(_kubeadm_steps.CONFIG, begin, 0o600)
-    yield _part(_kubeadm_steps.JOIN, join, 0o600)
+    yield part(_kubeadm_steps.CONFIG, begin, 0o600)
+    yield part(_kubeadm_steps.JOIN, join, 0o600)
 
 
 def _common(facts: ClusterFacts, member: MemberFacts, options: Options) -> Iterator[PartSpec]:
     kubelet = _kubeadm.KUBELET.format(path=options.path, programs=options.programs)
-    yield _part(_kubeadm_steps.KUBELET, kubelet)
+    yield part(_kubeadm_steps.KUBELET, kubelet)
     containerd = _kubeadm.CONTAINERD + chosen_addons.containerd(facts, member)
-    yield _part(_kubeadm_steps.CONTAINERD, containerd)
+    yield part(_kubeadm_steps.CONTAINERD, containerd)
     if facts.registry:
         url = facts.registry.rstrip("/")
         url = url if "://" in url else f"https://{url}"
-        yield _part(MIRROR, _kubeadm.MIRROR.format(registry=url))
+        yield part(MIRROR, _kubeadm.MIRROR.format(registry=url))
     if facts.bundle_url:
         taken = [*options.binaries(), *options.images(member)]
         taken += options.manifests(facts) if member.first else []
         listed = _kubeadm_steps.listing(taken)
-        yield _part(_kubeadm_steps.LISTED, listed)
+        yield part(_kubeadm_steps.LISTED, listed)
 
 
 # --- faults -------------------------------------------------------------------------------------

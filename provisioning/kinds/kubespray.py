@@ -28,6 +28,7 @@ from provisioning.kinds import (
     _faults,
     _kubeadm,
     _vip,
+    part,
 )
 from provisioning.kinds._kubeadm import BundleFile
 from provisioning.kinds._kubeadm_steps import check
@@ -96,7 +97,7 @@ class Kubespray(Stays):
     def files(
         self, facts: ClusterFacts, member: MemberFacts, secrets: dict[str, str]
     ) -> list[PartSpec]:
-        found = [PartSpec(KEYS, KEYS, 0o600, secrets["ssh.pub"].encode())]
+        found = [part(KEYS, secrets["ssh.pub"], 0o600)]
         if member.role == "control":
             port = _kubeadm.bind_port(facts)
             found += _vip.parts(facts, member, secrets["vrrp"], port, _kubeadm.HEALTH)
@@ -124,7 +125,7 @@ class Kubespray(Stays):
             "known_hosts": _known_hosts(reached),
             KEY: secrets["ssh"],
         }
-        return [PartSpec(path, path, 0o600, text.encode()) for path, text in texts.items()]
+        return [part(path, text, 0o600) for path, text in texts.items()]
 
 
 PLUGIN = Kubespray()

@@ -26,6 +26,7 @@ from provisioning.kinds import (
     Step,
     _skew,
     _vip,
+    part,
 )
 from provisioning.kinds._vip import bare, control_planes
 from provisioning.on_node import MEMBER
@@ -162,10 +163,6 @@ def _swarm(facts: ClusterFacts, member: MemberFacts) -> str:
     return json.dumps(told, indent=2) + "\n"
 
 
-def _part(path: str, text: str, mode: int = 0o644) -> PartSpec:
-    return PartSpec(path, path, mode, text.encode())
-
-
 def _call(file: str, *words: str) -> tuple[str, ...]:
     return ("python3", f"{MEMBER}/{file}", *words)
 
@@ -209,13 +206,13 @@ class Swarm:
     ) -> list[PartSpec]:
         script = Path(on_node.__file__).with_name("swarm.py").read_text()
         found = [
-            _part(_KEY, f"{secrets['key']}\n", 0o600),
-            _part(_DAEMON, _daemon(facts, member)),
-            _part(_FACTS, _swarm(facts, member)),
-            _part(_SWARM, script, 0o755),
+            part(_KEY, f"{secrets['key']}\n", 0o600),
+            part(_DAEMON, _daemon(facts, member)),
+            part(_FACTS, _swarm(facts, member)),
+            part(_SWARM, script, 0o755),
         ]
         if member.role == "control":
-            found.append(_part(_MANAGER_KEY, f"{secrets['manager-key']}\n", 0o600))
+            found.append(part(_MANAGER_KEY, f"{secrets['manager-key']}\n", 0o600))
             if facts.vip:
                 found += _vip.parts(facts, member, secrets["vrrp"], _PORT)
         return found
