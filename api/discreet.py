@@ -3,7 +3,7 @@
 import re
 from contextlib import suppress
 from ipaddress import IPv6Address
-from typing import Final
+from typing import Final, Protocol
 
 HIDDEN: Final = "(not shown)"
 _PLAIN: Final = re.compile(
@@ -22,6 +22,28 @@ _OF_BMCS: Final = re.compile(
 def of_bmcs(text: str) -> bool:
     """Whether it speaks of a BMC, or may: it is shown to people of the building only."""
     return bool(_OF_BMCS.search(text))
+
+
+class Told(Protocol):
+    """A row that says how it is. problem: it does not go on by itself."""
+
+    name: str
+    detail: str
+    problem: str
+    remedy: str
+
+
+def without_bmcs(row: Told, noun: str) -> dict[str, str]:
+    """Its sentences for claimers: what speaks of a BMC is for people of the building."""
+    told = {"detail": row.detail, "problem": row.problem, "remedy": row.remedy}
+    if not any(of_bmcs(text) for text in told.values()):
+        return told
+    stuck = bool(row.problem)
+    return {
+        "detail": "" if stuck else "a server of it is being seen to",
+        "problem": "a server of it needs people of the building" if stuck else "",
+        "remedy": f"Tell them, or `seed {noun} release {row.name}`." if stuck else "",
+    }
 
 
 def discreet(text: str) -> str:

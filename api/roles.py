@@ -6,6 +6,8 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Final
 
+from provisioning.errors import Forbidden
+
 
 class Role(StrEnum):
     """None contains another: an operator cannot destroy, a destroyer cannot claim."""
@@ -81,3 +83,15 @@ class Caller:
 
     def sees(self, project: str) -> bool:
         return self.sees_all or project == self.project
+
+
+def may_change(caller: Caller, nouns: str) -> str | None:
+    """In which project: its own as a claimer, anybody's (None) as a destroyer. Raises Forbidden."""
+    if Role.DESTROYER in caller.roles:
+        return caller.looks_in
+    if Role.CLAIMER in caller.roles:
+        return caller.project
+    raise Forbidden(
+        f"{caller.name} may not change {nouns}: it takes the role claimer or destroyer",
+        "seed token create NAME --role claimer  (as root on the Seed host)",
+    )

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from typing import TypeVar
 from uuid import UUID
 
 from sqlalchemy import or_
@@ -28,6 +29,7 @@ from provisioning.store import Store, record
 from provisioning.tenants import Project
 
 RELEASE = "release"
+Row = TypeVar("Row", Claim, Cluster)
 Disks = Mapping[UUID, list[plans.Disk]]
 GONE = (ClaimState.CLEANING, ClaimState.RELEASED)
 
@@ -45,19 +47,7 @@ class Changes:
 
     def find(self, session: Session, project: str | None, name: str) -> Claim:
         """A claim by name (the living one first) or UUID. `project` None sees all projects."""
-        query = select(Claim).where(or_(col(Claim.name) == name, col(Claim.id) == uuid_of(name)))
-        if project is not None:
-            query = query.where(Claim.project == project)
-        rows = session.exec(query.order_by(col(Claim.created_at).desc())).all()
-        living = [c for c in rows if c.ended_at is None] or list(rows)
-        if not living:
-            raise NotFound(f"there is no claim {name!r}", "See yours: `seed claim list`.")
-        if len({c.project for c in living}) > 1 and not any(str(c.id) == name for c in living):
-            raise Conflict(
-                f"more than one claim is named {name}",
-                "Say which by its id: `seed claim list -o json`.",
-            )
-        return living[0]
+        return named(session, Claim, "claim", project, name)
 
     # --- leases ---------------------------------------------------------------------------------
 
@@ -299,7 +289,25 @@ def _sentence(claim: Claim, nodes: list[PlannedNode], undo: timedelta) -> str:
     )
 
 
-def uuid_of(text: str) -> UUID | None:
+def named(session: Session, table: type[Row], noun: str, project: str | None, name: str) -> Row:
+    """By name (the living one first) or UUID; `project` None sees all projects. Raises NotFound,
+    and Conflict where several projects have one of that name."""
+    query = select(table).where(or_(col(table.name) == name, col(table.id) == _uuid(name)))
+    if project is not None:
+        query = query.where(table.project == project)
+    rows = session.exec(query.order_by(col(table.created_at).desc())).all()
+    living = [row for row in rows if row.ended_at is None] or list(rows)
+    if not living:
+        raise NotFound(f"there is no {noun} {name!r}", f"See yours: `seed {noun} list`.")
+    if len({row.project for row in living}) > 1 and not any(str(r.id) == name for r in living):
+        raise Conflict(
+            f"more than one {noun} is named {name}",
+            f"Say which by its id: `seed {noun} list -o json`.",
+        )
+    return living[0]
+
+
+def _uuid(text: str) -> UUID | None:
     try:
         return UUID(text)
     except ValueError:

@@ -4,7 +4,7 @@ The API's half: what is wanted is written here, with the claims of new members, 
 leaves when, and what an upgrade does next, is cluster_rolling.py's.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any, Final
@@ -14,6 +14,7 @@ from sqlmodel import Session
 
 from provisioning import cluster_bundles, clusters
 from provisioning.bundle import Bundle
+from provisioning.cluster_release import Agreed
 from provisioning.cluster_rows import Cluster, Member
 from provisioning.cluster_spec import ClusterSpec
 from provisioning.clusters import GROUPS
@@ -26,10 +27,6 @@ S = ClusterState
 UP = (S.READY, S.DEGRADED)
 SILENCE: Final = timedelta(minutes=5)
 """Who asks for no orders for so long is not there."""
-
-
-Agreed = Callable[[Session, Cluster, Sequence[Member]], None]
-"""Told, in the transaction, whose disks a change erases; raises where that was not agreed to."""
 
 
 def _as_asked(session: Session, cluster: Cluster, erased: Sequence[Member]) -> None:
@@ -173,7 +170,6 @@ class Clusters(clusters.Clusters):
                 return cluster
             cluster.spec = spec.model_dump(mode="json")
             if version:
-                cluster.version = version if cluster.version else ""
                 cluster.bundle = cluster_bundles.kept(bundle, self.bundles)
             before = staying(session, cluster)
             cluster.revision += 1

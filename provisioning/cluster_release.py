@@ -20,6 +20,7 @@ from provisioning.store import Store, record
 
 RELEASE = "release-cluster"
 Agreed = Callable[[Session, Cluster, Sequence[Member]], None]
+"""Told, in the transaction, whose disks a change erases; raises where that was not agreed to."""
 
 
 class Shown(Exception):

@@ -12,7 +12,7 @@ from provisioning.states import ClusterState, MemberGoal, Parting
 
 
 class Cluster(SQLModel, table=True):
-    """spec: a ClusterSpec. version: what runs; empty: nothing yet. vip: of its API, bare.
+    """spec: a ClusterSpec. vip: of its API, bare.
 
     bundle: what it is made of, as cluster_bundles.py keeps it; empty: nothing.
     sealed: its kind's secrets, to the reconciler's key; made by the reconciler, once.
@@ -38,7 +38,6 @@ class Cluster(SQLModel, table=True):
     revision: int = 0
     network: str
     vip: str
-    version: str = ""
     bundle: dict[str, Any] = stored_json(default={})
     sealed: bytes = Field(default=b"", sa_column=Column(LargeBinary, nullable=False))
     bound: bool = False

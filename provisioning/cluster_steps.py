@@ -65,7 +65,8 @@ class Clustering:
         if self.parts.answers(cluster.vip, cluster.spec["api"]["port"]):
             return Stuck(
                 f"api.vip: {cluster.vip} answers already, somebody has it; no disk was touched",
-                f"seed network reserve {cluster.network} ADDRESS, then release and create it anew",
+                f"seed cluster release {cluster.name}, then create it anew after "
+                f"`seed network reserve {cluster.network} {cluster.vip}`",
             )
         if lacks := ByAnsible(self.parts).lacks(cluster):
             return lacks

@@ -4,7 +4,7 @@ A cluster is claims of one node each (ADR 0043). All of them are written in one 
 cluster, or none.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
@@ -14,7 +14,6 @@ from typing import Any, NoReturn
 from uuid import UUID
 
 from pydantic import ValidationError
-from sqlalchemy import or_
 from sqlmodel import Session, col, func, select
 
 from provisioning import (
@@ -31,7 +30,7 @@ from provisioning import (
     seats,
 )
 from provisioning.bundle import Bundle
-from provisioning.claim_changes import uuid_of
+from provisioning.claim_changes import named
 from provisioning.claims import Desk
 from provisioning.cluster_rows import Cluster, Member
 from provisioning.cluster_secrets import Given
@@ -42,6 +41,7 @@ from provisioning.layout_doc import layout_of, tagged, vlan_name
 from provisioning.models import Address, Bmc, Claim, Hold
 from provisioning.network_doc import WIRE, NetworkDoc
 from provisioning.networks import networks
+from provisioning.rack_plan import Place
 from provisioning.states import AddressKind
 from provisioning.store import Store, record
 
@@ -193,19 +193,7 @@ def living(session: Session, project: str, name: str) -> Cluster | None:
 
 def find(session: Session, project: str | None, name: str) -> Cluster:
     """By name (the living one first) or id. project None sees all."""
-    query = select(Cluster).where(or_(col(Cluster.name) == name, col(Cluster.id) == uuid_of(name)))
-    if project is not None:
-        query = query.where(Cluster.project == project)
-    rows = session.exec(query.order_by(col(Cluster.created_at).desc())).all()
-    rows = [row for row in rows if row.ended_at is None] or list(rows)
-    if not rows:
-        raise NotFound(f"there is no cluster {name!r}", "See yours: `seed cluster list`.")
-    if len({row.project for row in rows}) > 1 and not any(str(row.id) == name for row in rows):
-        raise Conflict(
-            f"more than one cluster is named {name}",
-            "Say which by its id: `seed cluster list -o json`.",
-        )
-    return rows[0]
+    return named(session, Cluster, "cluster", project, name)
 
 
 def members(session: Session, cluster: Cluster) -> list[Member]:
@@ -223,7 +211,7 @@ def next_number(session: Session, cluster: Cluster, role: str) -> int:
 
 def version_of(cluster: Cluster) -> str:
     """Of what its members are made, or are to be made; empty: what their image has."""
-    return str(cluster.version or cluster.spec["version"] or cluster_bundles.version_of(cluster))
+    return str(cluster.spec["version"] or cluster_bundles.version_of(cluster))
 
 
 def facts_of(
@@ -235,11 +223,11 @@ def facts_of(
     of it. Who waits for a node, because Ironic refused the one it had, is none yet.
     """
     spec = ClusterSpec.model_validate(cluster.spec)
-    nets = networks(session)
+    net = networks(session)[spec.api.network]
     rows = members(session, cluster)
-    ids = [row.claim_id for row in rows if role in ("", row.role)]
-    held = session.exec(select(Hold).where(col(Hold.claim_id).in_(ids))).all()
-    holds = {hold.claim_id: hold for hold in held}
+    seats_of = seated(session, [row.claim_id for row in rows if role in ("", row.role)])
+    places = seats.places(session, [seat.bmc for seat in seats_of.values()])
+    found = addresses_in(session, seats_of, spec.api.network)
     return ClusterFacts(
         id=str(cluster.id), name=cluster.name,
         version=version_of(cluster),
@@ -248,19 +236,43 @@ def facts_of(
         bundle_url=cluster_bundles.url_of(cluster, wire_url),
         options=cluster_bundles.options_of(cluster, spec.options),
         members=tuple(
-            _facts(session, spec, row, row.id == rows[0].id, holds[row.claim_id], nets)
-            for row in rows if row.claim_id in holds
+            _facts(
+                session, spec, row, row.id == rows[0].id, seats_of[row.claim_id], net,
+                found.get(row.claim_id, ""), places.get(seats_of[row.claim_id].bmc.node),
+            )
+            for row in rows if row.claim_id in seats_of
         ),
         addons=spec.addons, ranges=cluster_ranges.of(session, cluster),
         given=cluster_secrets.names(session, cluster.id),
     )  # fmt: skip
 
 
-def address_in(session: Session, claim_id: UUID, network: str) -> str:
-    """Bare; empty: the claim's node has none there."""
-    query = select(Address).where(Address.claim_id == claim_id, Address.network == network)
-    row = session.exec(query.where(Address.kind == AddressKind.NODE)).first()
-    return row.address if row else ""
+@dataclass(frozen=True, slots=True)
+class Seat:
+    """Where a member's claim sits."""
+
+    claim: Claim
+    bmc: Bmc
+
+
+def seated(session: Session, claims: Iterable[UUID]) -> dict[UUID, Seat]:
+    """Of these claims of one node those that have it; one query, however many there are."""
+    query = (
+        select(Claim, Bmc)
+        .join(Hold, col(Hold.claim_id) == col(Claim.id))
+        .join(Bmc, col(Bmc.node_uuid) == col(Hold.node_uuid))
+        .where(col(Claim.id).in_(list(claims)))
+    )
+    return {claim.id: Seat(claim, bmc) for claim, bmc in session.exec(query)}
+
+
+def addresses_in(session: Session, claims: Iterable[UUID], network: str) -> dict[UUID, str]:
+    """Bare; whose node has none there is left out."""
+    query = select(Address.claim_id, Address.address).where(
+        Address.network == network, Address.kind == AddressKind.NODE,
+        col(Address.claim_id).in_(list(claims)),
+    )  # fmt: skip
+    return {claim: address for claim, address in session.exec(query) if claim}
 
 
 def _facts(
@@ -268,14 +280,13 @@ def _facts(
     spec: ClusterSpec,
     row: Member,
     first: bool,
-    hold: Hold,
-    nets: dict[str, NetworkDoc],
+    seat: Seat,
+    net: NetworkDoc,
+    address: str,
+    place: Place | None,
 ) -> MemberFacts:
-    claim = session.get_one(Claim, row.claim_id)
-    bmc = session.exec(select(Bmc).where(Bmc.node_uuid == hold.node_uuid)).one()
+    claim, bmc = seat.claim, seat.bmc
     group = spec.control if row.role == "control" else spec.workers
-    address = address_in(session, claim.id, spec.api.network)
-    place = seats.places(session, [bmc]).get(hold.node_uuid)
     labels = {"class": claim.resource_class} | dict(group.node_labels)
     if place:
         labels |= {"rack": place.rack.rack, "unit": str(place.unit)}
@@ -283,9 +294,9 @@ def _facts(
         name=row.name,
         role="control" if row.role == "control" else "worker",
         first=first,
-        node_uuid=str(hold.node_uuid),
-        address=_with_prefix(address, nets[spec.api.network]),
-        interface=_interface(claim, spec.api.network, nets[spec.api.network]),
+        node_uuid=str(bmc.node),
+        address=_with_prefix(address, net),
+        interface=_interface(claim, spec.api.network, net),
         labels=labels,
         taints=group.node_taints,
         disks=_data_disks(session, claim, bmc),
@@ -355,7 +366,7 @@ def _of(group: str) -> Iterator[None]:
     except SeedError as problem:
         problem.args = (f"{group}: {problem}",)
         if isinstance(problem, NoCapacity):  # a cluster does not wait in the queue
-            problem.remedy = "Ask for fewer, or see why: `seed claim explain`."
+            problem.remedy = "Ask for fewer, or see the rules: `seed cluster plan`."
         raise
 
 

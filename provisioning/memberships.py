@@ -5,7 +5,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from uuid import UUID
 
-from sqlmodel import Session, select
+from sqlmodel import Session, col, select
 
 from provisioning import chosen_addons, cluster_secrets, clusters, on_node
 from provisioning.cluster_rows import Cluster, Member
@@ -44,9 +44,12 @@ def waits(session: Session, claim: Claim) -> str:
     cluster = session.get_one(Cluster, member.cluster_id)
     if not cluster.sealed:
         return "its cluster's secrets are being made"
-    others = (session.get_one(Claim, m.claim_id) for m in clusters.members(session, cluster))
-    late = [other.name for other in others if other.state is ClaimState.REQUESTED]
-    return f"Ironic locks the node of {late[0]}" if late else ""
+    late = session.exec(
+        select(Claim.name).join(Member)
+        .where(Member.cluster_id == cluster.id, col(Member.ended_at).is_(None))
+        .where(Claim.state == ClaimState.REQUESTED)
+    ).first()  # fmt: skip
+    return f"Ironic locks the node of {late}" if late else ""
 
 
 def make(

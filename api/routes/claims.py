@@ -11,12 +11,12 @@ from sqlmodel import col, select
 
 from api.auth import Anyone, Claimer, Operator
 from api.claim_ask import LONGEST, ClaimAsk, Time
-from api.discreet import of_bmcs
+from api.discreet import without_bmcs
 from api.parts import Here
-from api.roles import Caller, Role
+from api.roles import Caller, may_change
 from provisioning import handout, image, leasing, renderings
 from provisioning.cluster_rows import Cluster, Member
-from provisioning.errors import Forbidden, Invalid, NotFound
+from provisioning.errors import Invalid, NotFound
 from provisioning.handout import HandOut, Phase
 from provisioning.models import Claim, Hold
 from provisioning.plans import PlanOut
@@ -220,13 +220,13 @@ def known_hosts(name: str, caller: Anyone, parts: Here) -> Response:
 @router.post("/v1/claims/{name}:plan-release")
 def plan_release(name: str, caller: Anyone, parts: Here) -> PlanOut:
     """What releasing this claim would erase."""
-    return parts.desk.plan_release(_project(name, caller, parts), name)
+    return parts.desk.plan_release(may_change(caller, "claims"), name)
 
 
 @router.post("/v1/claims/{name}:release", status_code=202)
 def release_claim(name: str, ask: ReleaseAsk, caller: Anyone, parts: Here) -> ClaimOut:
     """Give the nodes back: off at once, cleaned when the undo window is over."""
-    project = _project(name, caller, parts)
+    project = may_change(caller, "claims")
     claim = parts.desk.release(project, name, ask.plan, caller.name, ask.now, ask.why)
     return _out(parts, claim, caller)
 
@@ -234,14 +234,14 @@ def release_claim(name: str, ask: ReleaseAsk, caller: Anyone, parts: Here) -> Cl
 @router.post("/v1/claims/{name}:undo", status_code=202)
 def undo_release(name: str, caller: Anyone, parts: Here) -> ClaimOut:
     """Take a release back while the disks are untouched."""
-    project = _project(name, caller, parts)
+    project = may_change(caller, "claims")
     return _out(parts, parts.desk.take_back(project, name, caller.name), caller)
 
 
 @router.post("/v1/claims/{name}:renew", status_code=202)
 def renew_claim(name: str, ask: RenewAsk, caller: Anyone, parts: Here) -> ClaimOut:
     """Keep it longer, or shorter. While its disks are untouched it may be over already."""
-    project = _project(name, caller, parts)
+    project = may_change(caller, "claims")
     claim = parts.desk.renew(project, name, caller.name, ask.ends_at, ask.lease_seconds)
     return _out(parts, claim, caller)
 
@@ -249,14 +249,14 @@ def renew_claim(name: str, ask: RenewAsk, caller: Anyone, parts: Here) -> ClaimO
 @router.post("/v1/claims/{name}:protect", status_code=202)
 def protect_claim(name: str, ask: ProtectAsk, caller: Anyone, parts: Here) -> ClaimOut:
     """From now on it is neither released nor ends by itself."""
-    project = _project(name, caller, parts)
+    project = may_change(caller, "claims")
     return _out(parts, parts.desk.protect(project, name, True, caller.name, ask.why), caller)
 
 
 @router.post("/v1/claims/{name}:unprotect", status_code=202)
 def unprotect_claim(name: str, ask: ProtectAsk, caller: Anyone, parts: Here) -> ClaimOut:
     """It can be released again, and its lease counts again."""
-    project = _project(name, caller, parts)
+    project = may_change(caller, "claims")
     return _out(parts, parts.desk.protect(project, name, False, caller.name, ask.why), caller)
 
 
@@ -264,18 +264,6 @@ def unprotect_claim(name: str, ask: ProtectAsk, caller: Anyone, parts: Here) -> 
 def prioritize_claim(name: str, ask: PriorityAsk, caller: Operator, parts: Here) -> ClaimOut:
     """Where it stands in the queue: higher first, then the one that waits longer."""
     return _out(parts, parts.desk.prioritize(name, ask.priority, caller.name), caller)
-
-
-def _project(name: str, caller: Caller, parts: Here) -> str | None:
-    """Whose claims this caller may end: its own as a claimer, anybody's as a destroyer."""
-    if Role.DESTROYER in caller.roles:
-        return caller.looks_in
-    if Role.CLAIMER in caller.roles:
-        return caller.project
-    raise Forbidden(
-        f"{caller.name} may not change claims: it takes the role claimer or destroyer",
-        "seed token create NAME --role claimer  (as root on the Seed host)",
-    )
 
 
 def _out(
@@ -308,26 +296,13 @@ def _out(
         "expected_at": (expected or {}).get(claim.id),
     }
     if not caller.sees_all:
-        facts |= _without_bmcs(claim)
+        facts |= without_bmcs(claim, "claim")
     return ClaimOut(**facts, nodes=nodes, handout=handed if claim.state == "active" else None)
 
 
 def _undo_until(parts: Here, claim: Claim) -> datetime | None:
     going = claim.state is ClaimState.RELEASING
     return leasing.undo_until(claim, parts.desk.undo) if going else claim.undo_until
-
-
-def _without_bmcs(claim: Claim) -> dict[str, str]:
-    """What speaks of a BMC is for people of the building."""
-    told = {name: getattr(claim, name) for name in ("detail", "problem", "remedy")}
-    if not any(of_bmcs(text) for text in told.values()):
-        return told
-    stuck = bool(claim.problem)
-    return {
-        "detail": "" if stuck else "a server of it is being seen to",
-        "problem": "a server of it needs people of the building" if stuck else "",
-        "remedy": f"Tell them, or `seed claim release {claim.name}`." if stuck else "",
-    }
 
 
 def _ssh_user(parts: Here, name: str) -> str:

@@ -9,10 +9,10 @@ from pydantic.json_schema import SkipJsonSchema
 
 from api.auth import Anyone
 from api.parts import Here
-from api.roles import Caller, Role
+from api.roles import may_change
 from provisioning import autoscalers
 from provisioning.cluster_spec import MANY_WORKERS
-from provisioning.errors import Conflict, Forbidden
+from provisioning.errors import Conflict
 
 router = APIRouter(tags=["clusters"])
 LARGEST = 16 * 1024
@@ -68,7 +68,7 @@ class AutoscalerGone(BaseModel):
 @router.post("/v1/clusters/{name}:autoscaler")
 def give_autoscaler(name: str, ask: AutoscalerAsk, caller: Anyone, parts: Here) -> AutoscalerOut:
     """A client certificate for this cluster's autoscaler; the one before it ends."""
-    project = _project(caller)
+    project = may_change(caller, "clusters")
     if parts.autoscaler is None:
         raise Conflict(
             "this Seed answers no autoscalers",
@@ -89,17 +89,5 @@ def give_autoscaler(name: str, ask: AutoscalerAsk, caller: Anyone, parts: Here) 
 @router.post("/v1/clusters/{name}:revoke-autoscaler")
 def revoke_autoscaler(name: str, caller: Anyone, parts: Here) -> AutoscalerGone:
     """From the next call on the certificate of this cluster's autoscaler opens nothing."""
-    gone = autoscalers.revoke(parts.store, _project(caller), name, caller.name)
+    gone = autoscalers.revoke(parts.store, may_change(caller, "clusters"), name, caller.name)
     return AutoscalerGone(cluster=gone)
-
-
-def _project(caller: Caller) -> str | None:
-    """Whose clusters this caller may have changed: as with claims."""
-    if Role.DESTROYER in caller.roles:
-        return caller.looks_in
-    if Role.CLAIMER in caller.roles:
-        return caller.project
-    raise Forbidden(
-        f"{caller.name} may not change clusters: it takes the role claimer or destroyer",
-        "seed token create NAME --role claimer  (as root on the Seed host)",
-    )

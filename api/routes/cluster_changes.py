@@ -12,8 +12,8 @@ from pydantic import BaseModel, ConfigDict, Field, StrictInt
 
 from api.auth import Anyone
 from api.parts import Here
-from api.roles import Caller
-from api.routes.clusters import ClusterOut, project_of, shown
+from api.roles import Caller, may_change
+from api.routes.clusters import ClusterOut, shown
 from provisioning import clusters
 from provisioning.cluster_changes import Clusters
 from provisioning.cluster_release import Shown
@@ -94,19 +94,19 @@ def upgrade_cluster(name: str, ask: UpgradeAsk, caller: Anyone, parts: Here) -> 
 
 
 def _scale(name: str, ask: ScaleAsk, caller: Caller) -> Change:
-    project = project_of(caller)
+    project = may_change(caller, "clusters")
     return lambda at: at.scale(
         project, name, caller.name, ask.workers, ask.control, caller.sees_all
     )  # fmt: skip
 
 
 def _replace(name: str, ask: ReplaceAsk, caller: Caller) -> Change:
-    project = project_of(caller)
+    project = may_change(caller, "clusters")
     return lambda at: at.replace(project, name, ask.member, caller.name, caller.sees_all)
 
 
 def _upgrade(name: str, ask: UpgradeAsk, caller: Caller) -> Change:
-    project, image = project_of(caller), ask.image or ""
+    project, image = may_change(caller, "clusters"), ask.image or ""
     return lambda at: at.upgrade(
         project, name, caller.name, ask.version, image, caller.sees_all
     )  # fmt: skip
@@ -114,9 +114,9 @@ def _upgrade(name: str, ask: UpgradeAsk, caller: Caller) -> Change:
 
 def _planned(parts: Here, caller: Caller, name: str, verb: str, change: Change) -> PlanOut:
     with parts.store.read() as session:
-        cluster = clusters.find(session, project_of(caller), name).name
+        cluster = clusters.find(session, may_change(caller, "clusters"), name).name
     sentence = f"{SAID[verb]} cluster {cluster}"
-    disks = parts.giving.disks(project_of(caller), name)
+    disks = parts.giving.disks(may_change(caller, "clusters"), name)
     try:
         change(replace(parts.clusters, agreed=parts.giving.shown(verb, disks)))
     except Shown as seen:
@@ -127,6 +127,6 @@ def _planned(parts: Here, caller: Caller, name: str, verb: str, change: Change) 
 def _made(
     parts: Here, caller: Caller, name: str, verb: str, plan: str, change: Change
 ) -> ClusterOut:
-    disks = parts.giving.disks(project_of(caller), name)
+    disks = parts.giving.disks(may_change(caller, "clusters"), name)
     row = change(replace(parts.clusters, agreed=parts.giving.change(verb, plan, disks)))
     return shown(parts, row, caller)

@@ -1,5 +1,6 @@
 """Clusters: claimed nodes that became one thing, Kubernetes or a swarm."""
 
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Annotated, Any, Final
 from uuid import UUID
@@ -9,17 +10,17 @@ from pydantic import BaseModel, ConfigDict, Field
 from sqlmodel import Session, col, select
 
 from api.auth import Anyone, Claimer, needs
-from api.discreet import of_bmcs
+from api.discreet import of_bmcs, without_bmcs
 from api.parts import Here
-from api.roles import Caller, Role
+from api.roles import Caller, Role, may_change
 from api.routes.claims import ReleaseAsk
-from provisioning import cluster_bundles, clusters
+from provisioning import clusters
 from provisioning.cluster_rows import Cluster, Member
 from provisioning.cluster_secrets import Given, Secrets
 from provisioning.cluster_spec import ClusterSpec
-from provisioning.errors import Forbidden, Invalid, NoCapacity, SeedError
+from provisioning.errors import Invalid, NoCapacity, SeedError
 from provisioning.kinds import ClusterFacts
-from provisioning.models import Bmc, Claim, Hold
+from provisioning.models import Bmc, Claim
 from provisioning.plans import PlanOut
 from provisioning.states import ClusterState, MemberGoal
 
@@ -208,31 +209,23 @@ def show_cluster(name: str, caller: Anyone, parts: Here) -> ClusterOut:
 @router.post("/v1/clusters/{name}:plan-release")
 def plan_cluster_release(name: str, caller: Anyone, parts: Here) -> PlanOut:
     """What releasing this cluster would erase."""
-    return parts.giving.plan(project_of(caller), name)
+    return parts.giving.plan(may_change(caller, "clusters"), name)
 
 
 @router.post("/v1/clusters/{name}:release", status_code=202)
 def release_cluster(name: str, ask: ReleaseAsk, caller: Anyone, parts: Here) -> ClusterOut:
     """Give all of its nodes back: off at once, cleaned when the undo window is over."""
-    row = parts.giving.release(project_of(caller), name, ask.plan, caller.name, ask.now, ask.why)
+    row = parts.giving.release(
+        may_change(caller, "clusters"), name, ask.plan, caller.name, ask.now, ask.why
+    )
     return shown(parts, row, caller)
 
 
 @router.post("/v1/clusters/{name}:undo", status_code=202)
 def undo_cluster_release(name: str, caller: Anyone, parts: Here) -> ClusterOut:
     """Take a release back while the disks are untouched."""
-    return shown(parts, parts.giving.take_back(project_of(caller), name, caller.name), caller)
-
-
-def project_of(caller: Caller) -> str | None:
-    """Whose clusters this caller may change: its own as a claimer, anybody's as a destroyer."""
-    if Role.DESTROYER in caller.roles:
-        return caller.looks_in
-    if Role.CLAIMER in caller.roles:
-        return caller.project
-    raise Forbidden(
-        f"{caller.name} may not change clusters: it takes the role claimer or destroyer",
-        "seed token create NAME --role claimer  (as root on the Seed host)",
+    return shown(
+        parts, parts.giving.take_back(may_change(caller, "clusters"), name, caller.name), caller
     )
 
 
@@ -245,19 +238,27 @@ def _out(session: Session, row: Cluster, caller: Caller) -> ClusterOut:
     spec = ClusterSpec.model_validate(row.spec)
     facts: dict[str, Any] = row.model_dump(include=set(ClusterOut.model_fields) - {"spec"})
     if not caller.sees_all:
-        facts |= _without_bmcs(row)
-    members = clusters.members(session, row)
+        facts |= without_bmcs(row, "cluster")
+    members = _members(session, row)
+    claims = [member.claim_id for member in members]
+    query = select(Claim).where(col(Claim.id).in_(claims))
+    seen = _Seen(
+        {claim.id: claim for claim in session.exec(query)},
+        clusters.seated(session, claims),
+        clusters.addresses_in(session, claims, row.network),
+    )
     return ClusterOut(
         settled=all(
             m.goal is MemberGoal.JOINED and m.joined_at and m.revision == row.revision
             for m in members
         ),
-        **facts | {"version": row.version or spec.version or cluster_bundles.version_of(row)},
+        **facts,
+        version=clusters.version_of(row),
         kind=spec.kind,
         image=spec.image,
         api_port=spec.api.port,
         spec=row.spec,
-        members=[_member(session, row, m, caller) for m in _members(session, row)],
+        members=[_member(seen, m, caller) for m in members],
     )
 
 
@@ -270,39 +271,42 @@ def _members(session: Session, row: Cluster) -> list[Member]:
     return sorted(session.exec(query).all(), key=lambda m: (m.role != "control", m.number))
 
 
-def _member(session: Session, row: Cluster, member: Member, caller: Caller) -> MemberOut:
-    claim = session.get_one(Claim, member.claim_id)
-    hold = session.exec(select(Hold).where(Hold.claim_id == claim.id)).first()
-    uuid = hold.node_uuid if hold else None
+@dataclass(frozen=True, slots=True)
+class _Seen:
+    """Of a cluster's claims: themselves, where they sit, their addresses."""
+
+    claims: dict[UUID, Claim]
+    seats: dict[UUID, clusters.Seat]
+    addresses: dict[UUID, str]
+
+
+def _member(seen: _Seen, member: Member, caller: Caller) -> MemberOut:
+    claim, seat = seen.claims[member.claim_id], seen.seats.get(member.claim_id)
     told = {"claim_detail": claim.problem or claim.detail}
     if not caller.sees_all and of_bmcs(told["claim_detail"]):
         told["claim_detail"] = "its server is being seen to"
     facts = member.model_dump(include=set(MemberOut.model_fields)) | told
     return MemberOut(
         **facts,
-        node=_node_name(session, uuid),
-        node_uuid=uuid,
-        address=clusters.address_in(session, claim.id, row.network),
+        node=(seat.bmc.node_name or "") if seat else "",
+        node_uuid=seat.bmc.node if seat else None,
+        address=seen.addresses.get(claim.id, ""),
         claim_state=claim.state,
     )
 
 
-def _node_name(session: Session, uuid: UUID | None) -> str:
-    if uuid is None:
-        return ""
-    bmc = session.exec(select(Bmc).where(Bmc.node_uuid == uuid)).first()
-    return (bmc.node_name if bmc else "") or ""
-
-
 def _plan(parts: Here, facts: ClusterFacts) -> ClusterPlan:
+    uuids = [UUID(m.node_uuid) for m in facts.members]
     with parts.store.read() as session:
-        nodes = [
-            ClusterPlanNode(
-                name=m.name, role=m.role, node=_node_name(session, UUID(m.node_uuid)),
-                address=m.address, interface=m.interface, labels=m.labels, taints=list(m.taints),
-            )
-            for m in facts.members
-        ]  # fmt: skip
+        query = select(Bmc.node_uuid, Bmc.node_name).where(col(Bmc.node_uuid).in_(uuids))
+        names = {str(uuid): name or "" for uuid, name in session.exec(query)}
+    nodes = [
+        ClusterPlanNode(
+            name=m.name, role=m.role, node=names.get(m.node_uuid, ""), address=m.address,
+            interface=m.interface, labels=m.labels, taints=list(m.taints),
+        )
+        for m in facts.members
+    ]  # fmt: skip
     control = sum(m.role == "control" for m in facts.members)
     return ClusterPlan(
         fits=True,
@@ -311,16 +315,3 @@ def _plan(parts: Here, facts: ClusterFacts) -> ClusterPlan:
         reasons={},
         ranges={addon: list(told) for addon, told in facts.ranges.items()},
     )  # fmt: skip
-
-
-def _without_bmcs(row: Cluster) -> dict[str, str]:
-    """What speaks of a BMC is for people of the building."""
-    told = {name: getattr(row, name) for name in ("detail", "problem", "remedy")}
-    if not of_bmcs(" ".join(told.values())):
-        return told
-    stuck = bool(row.problem)
-    return {
-        "detail": "" if stuck else "a server of it is being seen to",
-        "problem": "a server of it needs people of the building" if stuck else "",
-        "remedy": f"Tell them, or `seed cluster release {row.name}`." if stuck else "",
-    }

@@ -129,9 +129,13 @@ class Provider:
     def _template(self, cluster: UUID, asked: Any) -> Any:  # noqa: ANN401
         found = self._scaling.template(cluster, asked.id)
         if found is None:
-            raise NotImplementedError
+            raise _Unknown
         node = templates.of(found, f"{asked.id}-template")
         return pb.NodeGroupTemplateNodeInfoResponse(nodeInfo=node, nodeBytes=node)
+
+
+class _Unknown(Exception):
+    """gRPC's UNIMPLEMENTED, which the autoscaler takes for "look at a node that is there"."""
 
 
 def serve(
@@ -180,7 +184,7 @@ def _guarded(
                 with scaling.store.read() as session:
                     cluster = autoscalers.cluster_of(session, _certificate(context)).id
                 answer = call(cluster, asked)
-        except NotImplementedError:
+        except _Unknown:
             code, said = grpc.StatusCode.UNIMPLEMENTED, "it is not known what such a node has"
         except SeedError as error:
             code, said = _code(error), f"{error}. {error.remedy}"

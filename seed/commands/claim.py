@@ -8,7 +8,7 @@ import typer
 from seed import known_hosts as known
 from seed import show, when
 from seed.client import Seed
-from seed.commands.confirm import confirm
+from seed.commands.confirm import give_back
 from seed.commands.door import REFUSED, USAGE, client, err, fail, part
 from seed.commands.wishes import text_of, wishing
 
@@ -191,13 +191,10 @@ def release(
     Example: seed claim release web
     """
     api = client()
-    claim = api.get(f"/claims/{part(name)}")
-    plan = {"hash": ""}
-    if claim["wanted"] != "released":
-        plan = api.post(f"/claims/{claim['id']}:plan-release")
-        confirm(plan, yes)
-    body = {"plan": plan["hash"], "now": now, "why": why}
-    claim = api.post(f"/claims/{claim['id']}:release", body)
+    claim = give_back(
+        api, f"/claims/{part(name)}", lambda seen: seen["wanted"] == "released", yes,
+        {"now": now, "why": why},
+    )  # fmt: skip
     if wait:
         claim = follow(api, claim["id"], "released", timeout)
     _print(claim, output)

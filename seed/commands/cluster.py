@@ -11,7 +11,7 @@ from seed.commands import cluster_access, cluster_change
 from seed.commands.claim import SHOWN_NODES, WHY, Timeout, WaitFlag, Why
 from seed.commands.cluster_autoscaler import autoscaler
 from seed.commands.cluster_show import follow, printed
-from seed.commands.confirm import confirm
+from seed.commands.confirm import give_back
 from seed.commands.door import REFUSED, USAGE, client, fail, part
 from seed.commands.hardware_class import text_of as document
 from seed.commands.wishes import text_of
@@ -147,13 +147,10 @@ def release(
     Example: seed cluster release web
     """
     api = client()
-    cluster = api.get(f"/clusters/{part(name)}")
-    plan = {"hash": ""}
-    if not cluster["released"]:
-        plan = api.post(f"/clusters/{cluster['id']}:plan-release")
-        confirm(plan, yes)
-    body = {"plan": plan["hash"], "now": now, "why": why}
-    cluster = api.post(f"/clusters/{cluster['id']}:release", body)
+    cluster = give_back(
+        api, f"/clusters/{part(name)}", lambda seen: bool(seen["released"]), yes,
+        {"now": now, "why": why},
+    )  # fmt: skip
     if wait:
         cluster = follow(api, cluster["id"], "released", timeout)
     printed(cluster, output)

@@ -1,10 +1,12 @@
 """Show a plan, then ask."""
 
+from collections.abc import Callable
 from typing import Any
 
 import typer
 
 from seed import show
+from seed.client import Seed
 from seed.commands.door import err
 
 
@@ -20,6 +22,22 @@ def confirm(plan: dict[str, Any], yes: bool) -> None:
             soft_wrap=True,
         )
     _count(plan, yes, "erase")
+
+
+def give_back(
+    api: Seed, path: str, wanted_gone: Callable[[dict[str, Any]], bool], yes: bool,
+    body: dict[str, Any],
+) -> dict[str, Any]:  # fmt: skip
+    """Release what is at `path`: the plan is shown and asked for, unless it was given back before.
+
+    wanted_gone: whether it was. body: of the release, without the plan.
+    """
+    thing = api.get(path)
+    at, plan = f"{path.rpartition('/')[0]}/{thing['id']}", {"hash": ""}
+    if not wanted_gone(thing):
+        plan = api.post(f"{at}:plan-release")
+        confirm(plan, yes)
+    return dict(api.post(f"{at}:release", body | {"plan": plan["hash"]}))
 
 
 def confirm_change(plan: dict[str, Any], yes: bool) -> None:

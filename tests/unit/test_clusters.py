@@ -5,6 +5,7 @@ from contextlib import contextmanager
 from typing import Any
 
 import pytest
+from sqlalchemy import event
 
 from provisioning import holders
 from provisioning.cluster_release import Giving
@@ -190,3 +191,24 @@ def test_a_release_shows_all_disks_and_can_be_taken_back(house: House) -> None:
     giving.release("p", "web", giving.plan("p", "web").hash, "me", True)
     with pytest.raises(Conflict, match="undo window of cluster web is over"):
         giving.take_back("p", "web", "me")
+
+
+def test_a_larger_cluster_takes_no_more_questions(house: House) -> None:
+    """Of the database, for what each of its members is told."""
+    few = {"control": {"count": 1}, "workers": {"count": 1}}
+    more = {"control": {"count": 3, "spread": ""}, "workers": {"count": 1}}
+    small, _ = desk(house).create(a_spec(**few), "p", "me")
+    large, _ = desk(house).create(a_spec(name="more", **more), "p", "me")
+    asked: dict[str, int] = {}
+    for cluster in (small, large):
+        statements: list[str] = []
+
+        def note(*told: Any, to: list[str] = statements) -> None:
+            to.append(told[2])
+
+        event.listen(house.store.engine, "before_cursor_execute", note)
+        with house.store.read() as session:
+            assert len(facts_of(session, cluster).members) in (2, 4)
+        event.remove(house.store.engine, "before_cursor_execute", note)
+        asked[cluster.name] = len(statements)
+    assert asked["more"] == asked["web"] > 0

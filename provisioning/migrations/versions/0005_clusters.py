@@ -30,7 +30,6 @@ def upgrade() -> None:
         sa.Column("revision", sa.Integer(), nullable=False),
         sa.Column("network", sa.String(), nullable=False),
         sa.Column("vip", sa.String(), nullable=False),
-        sa.Column("version", sa.String(), nullable=False),
         sa.Column("bundle", sa.JSON(), nullable=False),
         sa.Column("sealed", sa.LargeBinary(), nullable=False),
         sa.Column("bound", sa.Boolean(), nullable=False),
