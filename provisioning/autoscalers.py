@@ -20,7 +20,7 @@ from cryptography.hazmat.primitives.asymmetric.types import CertificatePublicKey
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 from sqlmodel import Session
 
-from provisioning import autoscaling, clusters
+from provisioning import autoscaling, clusters, pki
 from provisioning.authority import builder, usage
 from provisioning.autoscaling import NodeGroup
 from provisioning.cluster_rows import Cluster
@@ -31,8 +31,7 @@ from provisioning.store import Store, record
 
 LIFE: Final = timedelta(days=90)
 URI: Final = "seed://cluster/"
-CURVES: Final = (ec.SECP256R1, ec.SECP384R1)
-RSA_BITS: Final = range(2048, 4097)
+MOST_BITS: Final = 4096
 HOW: Final = "Let the CLI make one: `seed cluster autoscaler NAME`."
 
 
@@ -173,15 +172,10 @@ def _limits(spec: ClusterSpec, told: dict[str, int]) -> Autoscale:
 
 
 def _asked(csr: str) -> CertificatePublicKeyTypes:
-    try:
-        asked = x509.load_pem_x509_csr(csr.encode())
-        good = asked.is_signature_valid
-        key = asked.public_key()
-    except Exception:  # cryptography raises many kinds for what a stranger wrote
-        good, key = False, None
-    if not good or key is None:
-        raise Invalid("csr: it is no certificate request (PKCS #10, PEM) signed by its key", HOW)
-    curve = isinstance(key, ec.EllipticCurvePublicKey) and isinstance(key.curve, CURVES)
-    if not (curve or (isinstance(key, rsa.RSAPublicKey) and key.key_size in RSA_BITS)):
+    """Of the keys that Seed takes those that gRPC's TLS takes: no Ed25519 (BoringSSL)."""
+    key = pki.own_key(csr)
+    if not isinstance(key, ec.EllipticCurvePublicKey | rsa.RSAPublicKey) or (
+        isinstance(key, rsa.RSAPublicKey) and key.key_size > MOST_BITS
+    ):
         raise Invalid("csr: its key is not of P-256, P-384 or RSA with 2048 to 4096 bits", HOW)
     return key

@@ -133,7 +133,7 @@ def own_key(request: str) -> CertificatePublicKeyTypes:
                 "csr: its key is none of P-256, P-384, Ed25519 or RSA of 2048 to 8192", CSR
             )
         proved = asked.is_signature_valid
-    except (ValueError, TypeError, UnsupportedAlgorithm) as problem:
+    except (ValueError, TypeError, UnsupportedAlgorithm, x509.InvalidVersion) as problem:
         raise Invalid("csr: it is no certificate request in PEM (PKCS #10)", CSR) from problem
     if not proved:
         raise Invalid("csr: it is not signed with its own key", CSR)

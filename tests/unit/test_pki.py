@@ -9,6 +9,10 @@ from typing import Any
 
 import pytest
 import yaml
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding
 
 from provisioning import pki
 from provisioning.errors import Invalid
@@ -259,3 +263,15 @@ def test_a_name_that_would_be_another_or_none_is_refused(person: Person, ca: Pai
 
 def test_no_private_key_is_shown(ca: Pair) -> None:
     assert "PRIVATE" not in repr(ca)
+
+
+def test_a_request_of_no_known_version_is_none() -> None:
+    """The DER of a good one with its version, 0, made 7: cryptography has an error of its own."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    asked = x509.CertificateSigningRequestBuilder().subject_name(x509.Name([]))
+    good = asked.sign(key, hashes.SHA256()).public_bytes(Encoding.DER)
+    assert good.count(b"\x02\x01\x00") == 1
+    wrong = base64.encodebytes(good.replace(b"\x02\x01\x00", b"\x02\x01\x07")).decode()
+    text = f"-----BEGIN CERTIFICATE REQUEST-----\n{wrong}-----END CERTIFICATE REQUEST-----\n"
+    with pytest.raises(Invalid, match="csr: it is no certificate request"):
+        pki.own_key(text)
