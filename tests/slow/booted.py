@@ -1,0 +1,102 @@
+"""Servers of the lab that boot and become members of a cluster: the room, its files, its shells."""
+
+import json
+import shlex
+import shutil
+from collections.abc import Collection
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from seed.lab.demo import Demo
+from tests.slow.log import Log
+
+ROOM = Path(__file__).resolve().parents[2] / "vagrant" / "room.yaml"
+STORAGE = """\
+name: storage
+role: api
+vlan: 30
+subnets:
+  - cidr: 10.30.0.0/24
+    pools: [10.30.0.10-10.30.0.19]
+"""
+PLAIN = """\
+name: plain
+nics: {up: {boot: true}}
+networks: [{network: storage, link: up}]
+"""
+
+
+def a_room(home: Path, namespace: str, servers: Collection[str], memory_mib: int = 3072) -> Demo:
+    """These servers of vagrant/room.yaml, with one NIC and a disk that kubernetes-node fits."""
+    scenario = home / "lab.yaml"
+    if scenario.exists():  # an earlier run was killed
+        Demo(home, scenario).end()
+    shutil.rmtree(home, ignore_errors=True)
+    home.mkdir(mode=0o755)
+    told = yaml.safe_load(ROOM.read_text())
+    found = [
+        s | {
+            "nics": s["nics"][:1], "memory_mib": memory_mib, "cx16": True,  # haproxy wants it
+            "disks": [s["disks"][0] | {"size_gib": 24}],  # the image wants 20
+        }
+        for s in told["servers"] if s["name"] in servers
+    ]  # fmt: skip
+    scenario.write_text(yaml.safe_dump(told | {"namespace": namespace, "servers": found}))
+    return Demo(home, scenario)
+
+
+def ready(room: Demo) -> None:
+    """From nothing to servers that are free, with a network and a layout for them."""
+    room.start("ramdisk", "kubernetes-node")
+    room.find()
+    room.take_in()
+    room.offer()
+    room.make_key()
+    for verb, name, text in (("network", "storage", STORAGE), ("layout", "plain", PLAIN)):
+        (room.home / f"{name}.yaml").write_text(text)
+        room.seed(verb, "put", str(room.home / f"{name}.yaml"))
+
+
+def wish(room: Demo, verb: str, text: str, *words: str) -> str:
+    """`seed cluster plan` or `create` of this spec."""
+    spec = room.home / "cluster.yaml"
+    spec.write_text(text)
+    return room.seed("cluster", verb, str(spec), "--ssh-key", f"{room.key}.pub", *words)
+
+
+def events(room: Demo, cluster: str) -> list[dict[str, Any]]:
+    """Of the cluster with this id, the first one first."""
+    return [e for e in room.look_at("/events?limit=1000") if e["subject"] == cluster]
+
+
+def told(room: Demo, cluster: str) -> list[str]:
+    """When which state began, and what each member did, in seconds since the wish."""
+    found = events(room, cluster)
+    begin = datetime.fromisoformat(found[0]["at"])
+    return [
+        f"{(datetime.fromisoformat(e['at']) - begin).total_seconds():7.1f} s  "
+        f"{e['kind']} {e['message']}"
+        for e in found
+    ]
+
+
+def line_of(room: Demo, member: str) -> list[str]:
+    """What logs in to it."""
+    (line,) = room.ssh_lines(member)
+    return [*shlex.split(line), "-o", "BatchMode=yes"]
+
+
+def on(log: Log, room: Demo, member: str, command: str) -> str:
+    return log.run([*line_of(room, member), f"sudo sh -c {shlex.quote(command)}"], 300)
+
+
+def address(room: Demo, member: str) -> str:
+    (node,) = room.look_at(f"/claims/{member}")["handout"]["nodes"]
+    return str(node["address"])
+
+
+def json_lines(text: str) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in text.splitlines() if line.startswith("{")]
