@@ -20,6 +20,8 @@ from seed.lab.demo import Demo
 from tests.fakes.desk import Follower, Person
 from tests.fakes.disks import a_raw_disk, sha256
 from tests.fakes.estate import (
+    BEES,
+    BEES_LAYOUT,
     BONDED,
     KEPT,
     RACKS,
@@ -27,6 +29,7 @@ from tests.fakes.estate import (
     SCRATCH,
     SERVER,
     STORAGE,
+    SWARM,
     Estate,
     baremetal,
     demo,
@@ -494,6 +497,35 @@ def test_the_first_of_the_queue_gets_a_node_that_became_free(chain: Demo, people
     assert is_as_it_was(chain, KEPT), "through all of it"
     told = lambda: {n["detail"] for n in chain.ask("node", "list")}  # noqa: E731
     until(lambda: told() == {"available"}, 20, "the list does not speak of the old claim")
+
+
+def test_a_clean_server_becomes_a_swarm_by_one_call(chain: Demo) -> None:
+    """Its first manager, with the address of the swarm; tests/slow/test_swarm.py has the rest."""
+    with chain.phase("image kubernetes-node"):
+        chain.seed("image", "build", "kubernetes-node", "--cache", str(chain.cache), "-o", "json")
+    for verb, text in (("network", BEES), ("layout", BEES_LAYOUT), ("cluster", SWARM)):
+        (HOME / f"{verb}.yaml").write_text(text)
+    chain.seed("network", "put", str(HOME / "network.yaml"))
+    chain.seed("layout", "put", str(HOME / "layout.yaml"))
+    chain.make_key()
+    with chain.phase("swarm"):
+        chain.seed(
+            "cluster", "create", str(HOME / "cluster.yaml"), "--ssh-key", f"{chain.key}.pub",
+            "--wait",
+        )  # fmt: skip
+    hive = chain.look_at("/clusters/hive")
+    (member,) = hive["members"]
+    assert (member["name"], member["node"]) == ("hive-control-0", "server1"), "the other is small"
+    (line,) = chain.ssh_lines("hive-control-0")
+    asked = (
+        "sudo docker node ls --format '{{.Hostname}} {{.Status}} {{.ManagerStatus}}'; ip -o address"
+    )
+    argv = [*shlex.split(line), "-o", "BatchMode=yes", asked]
+    told = subprocess.run(argv, capture_output=True, text=True, timeout=120, check=True).stdout
+    assert told.startswith("hive-control-0 Ready Leader\n")
+    assert f" {hive['vip']}/32 " in told, "haproxy serves there: it was a step to reach it"
+    chain.seed("cluster", "check", "hive")
+    assert is_as_it_was(chain, KEPT), "by a cluster's claim, too"
 
 
 def test_a_webhook_was_told_all_of_its_projects_claims_signed(people: Estate) -> None:

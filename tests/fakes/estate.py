@@ -51,6 +51,22 @@ bonds: [{name: bond0, nics: up, mode: active-backup, primary: up0}]
 networks: [{network: storage, link: bond0}]
 """
 """Both NICs of a server are one bond; a VLAN with a static address is on it."""
+SWARM = """\
+name: hive
+kind: swarm
+image: kubernetes-node
+api: {network: bees}
+control: {count: 1, layout: bees}
+"""
+BEES = """\
+name: bees
+role: api
+vlan: 31
+subnets:
+  - cidr: 10.31.0.0/24
+    pools: [10.31.0.10-10.31.0.19]
+"""
+BEES_LAYOUT = BONDED.replace("bonded", "bees").replace("storage", "bees")
 RACKS = """\
 rack,unit,serial,NIC1
 r1,1,LAB-0001,leaf1:Ethernet1
@@ -69,6 +85,8 @@ def demo(home: Path, namespace: str) -> Demo:
     room = yaml.safe_load(SCENARIO.read_text())
     room["namespace"] = namespace
     first, second = room["servers"]
+    # It becomes a manager of a swarm: kubernetes-node wants 20 GiB, and its haproxy cx16.
+    first["disks"][0]["size_gib"], first["cx16"] = 24, True
     first["disks"].append({**first["disks"][0], "size_gib": 6, "serial": "LAB-0001-D1"})
     first["disks"].append({**first["disks"][0], "size_gib": 5, "serial": KEPT})
     second["disks"].append({**second["disks"][0], "serial": "LAB-0002-D1"})
