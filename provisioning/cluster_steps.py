@@ -22,6 +22,8 @@ from provisioning.store import record
 S = ClusterState
 MANY = 4
 """Of how many members a sentence speaks."""
+LINE = 200
+"""Characters of a step's own words in a sentence."""
 PATIENCE = timedelta(minutes=10)
 """After the last one joined, until a Node that is not Ready is a person's problem."""
 
@@ -93,7 +95,7 @@ class Clustering:
             pairs = _claims(session, cluster)
         members = [member for member, _claim in pairs]
         missing = [f"{m.name} lacks {m.missing}" for m in members if m.missing]
-        failed = [f"{m.name}: {m.step} failed" for m in members if m.step_state == "failed"]
+        failed = [_failed(m) for m in members if m.step_state == "failed"]
         late = [f"{m.name}: {m.step or 'booting'}" for m in members if m.joined_at is None]
         api = kube_steps.look(self.parts, cluster, pairs)
         if cluster.state is S.BOOTSTRAPPING:
@@ -212,6 +214,13 @@ def _told(outcome: Outcome) -> tuple[str, str, str]:
             return detail, "", ""
         case On(state=state):
             return str(state), "", ""
+
+
+def _failed(member: Member) -> str:
+    """With the last line of what its step said: that is why."""
+    lines = member.step_detail.strip().splitlines()
+    why = f": {lines[-1][-LINE:]}" if lines else ""
+    return f"{member.name}: {member.step} failed{why}"
 
 
 def _some(words: list[str]) -> str:

@@ -70,11 +70,13 @@ def test_it_is_ready_once_all_joined_and_leaves_nothing_behind(house: House) -> 
         house.reconciler._cluster(cluster(house).id)
     assert (cluster(house).state, cluster(house).problem) == (S.READY, "")
 
-    tell(house, others[0], step="check", state="failed")
+    said = "it ended with 1: Traceback\nnot Ready: web-worker-7\n"
+    tell(house, others[0], step="check", state="failed", detail=said)
     house.reconciler._cluster(cluster(house).id)
     house.reconciler._cluster(cluster(house).id)
     assert cluster(house).state is S.DEGRADED
-    assert others[0].name in cluster(house).problem
+    why = f"{others[0].name}: check failed: not Ready: web-worker-7"
+    assert cluster(house).problem == why
     tell(house, others[0], step="check", state="done")
     house.reconciler._cluster(cluster(house).id)
     assert cluster(house).state is S.READY
