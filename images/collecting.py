@@ -158,8 +158,8 @@ def make_from(wanted: Wanted, directory: Path, root: Path, say: Say = quiet) -> 
     a sentence for each file that is missing, wrong or unknown.
     """
     wanted.check()
-    items = {item.hand: item for item in wanted.items()}
     found, faults = _put_there(directory)
+    items = {item.hand: item for item in replace(wanted, there=found).items()}
     faults += [f"{name} is missing{_whence(items[name])}" for name in items if name not in found]
     for name in found:
         if name not in items:

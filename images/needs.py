@@ -1,7 +1,8 @@
 """What goes into a bundle: which files each kind needs, and whether a file is what it is called."""
 
 import hashlib
-from collections.abc import Callable, Mapping
+import re
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -49,6 +50,8 @@ KUBEADM: Final = {
     # Images seen with kubeadm 1.36.2; crictl and the CNI plugins are their releases of that time.
     "1.36.2": Kubeadm("3.6.8-0", "v1.14.2", "3.10.2", crictl="v1.36.0", cni="v1.9.1"),
 }
+VERSIONS: Final = re.compile(r"1\.(34|35|36)\.(0|[1-9][0-9]*)")
+"""What the kind kubeadm installs; of those that are not above, by hand alone."""
 MAKERS: Final = ("kubernetes", "cri-tools", "cni-plugins")
 """Whose programs are downloaded. From where is a site's matter: `downloads` of `[images]` in
 seed.toml names what each one's paths begin with. Paths as the makers have them: kubernetes.io,
@@ -64,7 +67,7 @@ def image_file(image: str) -> str:
 
 def _kubeadm(wanted: "Wanted") -> list[Item]:
     version, arch = wanted.version, wanted.architecture
-    if (told := KUBEADM.get(version)) is None:
+    if (told := KUBEADM.get(version) or _put_there(version, wanted.there)) is None:
         raise Invalid(
             f"version: it is not written down what kubeadm {version} needs, only of "
             f"{', '.join(KUBEADM)}",
@@ -74,17 +77,32 @@ def _kubeadm(wanted: "Wanted") -> list[Item]:
     tools, plugins = wanted.download("cri-tools"), wanted.download("cni-plugins")
     crictl = f"{tools}/{told.crictl}/crictl-{told.crictl}-linux-{arch}.tar.gz"
     cni = f"{plugins}/{told.cni}/cni-plugins-linux-{arch}-{told.cni}.tgz"
+    beside = {"cni-plugins.tgz": cni, "crictl.tar.gz": crictl}
+    if version not in KUBEADM:  # nothing on a node needs them, and nobody says which they are
+        beside = {name: "" for name in beside if name in (wanted.there or ())}
     images = [f"kube-{name}:v{version}" for name in _OWN]
     images += [f"coredns/coredns:{told.coredns}", f"etcd:{told.etcd}", f"pause:{told.pause}"]
     return [
-        Item("files/cni-plugins.tgz", "binary", cni),
-        Item("files/crictl.tar.gz", "binary", crictl),
+        *(Item(f"files/{name}", "binary", source) for name, source in beside.items()),
         *(Item(f"files/{name}", "binary", f"{own}/{name}", "0755") for name in _PROGRAMS),
         *(
             Item(f"files/images/{image_file(image)}", "image", f"oci://{wanted.registry}/{image}")
             for image in images
         ),
     ]
+
+
+def _put_there(version: str, found: Collection[str] | None) -> Kubeadm | None:
+    """Of a version that is not written down: tags are those of the archives that somebody chose."""
+    if found is None or not VERSIONS.fullmatch(version):
+        return None
+
+    def tag(image: str) -> str:
+        right = rf"images/{image}_([A-Za-z0-9][A-Za-z0-9._+-]*)\.tar"
+        tags = [match[1] for name in sorted(found) if (match := re.fullmatch(right, name))]
+        return tags[0] if tags else "TAG"
+
+    return Kubeadm(tag("etcd"), tag("coredns"), tag("pause"), crictl="", cni="")
 
 
 KINDS: Final[dict[str, Callable[["Wanted"], list[Item]]]] = {"kubeadm": _kubeadm}
@@ -94,7 +112,8 @@ KINDS: Final[dict[str, Callable[["Wanted"], list[Item]]]] = {"kubeadm": _kubeadm
 class Wanted:
     """registry: HOST[:PORT][/PATH] of the images, and so their names; needed to fetch them. mirror:
     where they are fetched from instead of its HOST. downloads: of programs, by maker.
-    lock: nothing but what it names is taken, each file with its digest."""
+    lock: nothing but what it names is taken, each file with its digest. there: what somebody put
+    into a folder, names as Item.hand; None: all is fetched."""
 
     name: str
     version: str
@@ -104,6 +123,7 @@ class Wanted:
     mirror: str = ""
     downloads: Mapping[str, str] = field(default_factory=dict)
     lock: Bundle | None = None
+    there: Collection[str] | None = None
     made_at: datetime = field(default_factory=lambda: datetime.now(UTC).replace(microsecond=0))
 
     def download(self, maker: str) -> str:

@@ -24,6 +24,8 @@ LOOK_SECONDS: Final = 3.0
 """All that one look asks, from the first word to the last."""
 PART: Final = 0.8
 """Of them, that one word may take: a call that ends by itself hangs up in good order."""
+DOOR_SECONDS: Final = 2.0
+"""Until nobody is there."""
 LARGEST: Final = 64 << 20
 """Bytes of an answer: a Node of a large cluster has some 20 KB, mostly names of images."""
 LONGEST: Final = 300
@@ -36,12 +38,16 @@ PODS: Final = "/api/v1/namespaces/kube-system/pods"
 
 @dataclass(frozen=True, slots=True)
 class KubeAccess:
-    """server: https://VIP:PORT. ca: PEM, of its certificate. certificate, key: PEM, ours."""
+    """server: https://VIP:PORT. ca: PEM, of its certificate. certificate, key: PEM, ours.
+
+    doors: address and port of API servers themselves, for a machine that has no way to the VIP.
+    """
 
     server: str
     ca: str
     certificate: str
     key: str = field(repr=False)
+    doors: tuple[tuple[str, int], ...] = ()
 
 
 Transport = Callable[[KubeAccess], httpx.AsyncBaseTransport]
@@ -57,7 +63,52 @@ def over_tls(access: KubeAccess) -> httpx.AsyncBaseTransport:
         context.load_cert_chain(f"/proc/self/fd/{memory}")
     finally:
         os.close(memory)
-    return httpx.AsyncHTTPTransport(verify=context, trust_env=False)
+    straight = httpx.AsyncHTTPTransport(verify=context, trust_env=False)
+    return _ByDoor(access, straight) if access.doors else straight
+
+
+class _ByDoor(httpx.AsyncBaseTransport):
+    """To the VIP; where nobody is heard of there, to the first door that opens. Whoever serves must
+    prove that it is the VIP all the same: each API server of a cluster has it in its certificate.
+    """
+
+    def __init__(self, access: KubeAccess, straight: httpx.AsyncHTTPTransport) -> None:
+        self.access, self.straight = access, straight
+        self.door: tuple[str, int] | None = None
+        self.vip = httpx.URL(access.server)
+        self.chosen = False
+
+    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        if not self.chosen:
+            self.door, self.chosen = await self._choose(), True
+        if self.door:
+            host, port = self.door
+            request.url = request.url.copy_with(host=host, port=port)
+            request.extensions = {**request.extensions, "sni_hostname": self.vip.host}
+        return await self.straight.handle_async_request(request)
+
+    async def aclose(self) -> None:
+        await self.straight.aclose()
+
+    async def _choose(self) -> tuple[str, int] | None:
+        if await _opens(self.vip.host, self.vip.port or 443) is not None:
+            return None
+        opened = await asyncio.gather(*(_opens(*door) for door in self.access.doors))
+        found = zip(self.access.doors, opened, strict=True)
+        return next((door for door, opens in found if opens), None)
+
+
+async def _opens(host: str, port: int) -> bool | None:
+    """None: nobody is heard of; False: somebody refuses."""
+    try:
+        async with asyncio.timeout(DOOR_SECONDS):
+            _, writer = await asyncio.open_connection(host, port)
+    except ConnectionRefusedError:
+        return False
+    except OSError:
+        return None
+    writer.close()
+    return True
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +120,8 @@ class KubeApi:
     http: httpx.AsyncClient
 
     async def get(self, path: str, **params: str) -> Document:
-        return _object(self.server, *await self._ask("GET", path, params=params))
+        # None: httpx takes the query of a path away where it is given an empty one beside it.
+        return _object(self.server, *await self._ask("GET", path, params=params or None))
 
     async def find(self, path: str) -> Document | None:
         """None: there is no such object."""

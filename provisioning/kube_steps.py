@@ -23,18 +23,24 @@ from provisioning.errors import KubeRefused, KubeUnavailable
 from provisioning.kinds import KubeApi as Ways
 from provisioning.kube_api import KubeAccess, KubeApi, Seen
 from provisioning.memberships import sealed_for
-from provisioning.models import Claim, Hold, now
+from provisioning.models import Address, Claim, Hold, now
+from provisioning.network_doc import WIRE
 from provisioning.parts import Parts
 from provisioning.states import ClusterState
 from provisioning.store import record
 
 OFTEN, SELDOM = 5.0, 30.0
 """Seconds between two looks: while it comes up, and then."""
+PATIENCE: Final = 10.0
+"""Seconds of a look: an API server that has just started, or whose disk is slow, takes long for a
+word, and is no problem yet."""
 OWN_LIFE: Final = timedelta(minutes=10)
 OWN: Final = pki.Person("seed-reconciler", ("system:masters",))
 """Kubernetes' own group that may do all, whatever its RBAC says: nobody can lock Seed out."""
 TOKEN_LIFE, TOKEN_SPARE = timedelta(hours=2), timedelta(hours=1)
 """A joining node's token is good for so long at a time, and renewed so long before its end."""
+DOORS: Final = 8
+"""Of so many addresses one is tried."""
 BINDINGS: Final = "/apis/rbac.authorization.k8s.io/v1/clusterrolebindings"
 SECRETS: Final = "/api/v1/namespaces/kube-system/secrets"
 WAITS_SECONDS: Final = 2.0
@@ -51,7 +57,7 @@ class Look:
 
 def look(parts: Parts, cluster: Cluster, pairs: Sequence[tuple[Member, Claim]]) -> Look | None:
     """None: it is not asked, as its kind has no such API, or no control plane has joined. At most
-    LOOK_SECONDS. What goes wrong is a problem, no exception.
+    PATIENCE. What goes wrong is a problem, no exception.
     """
     ways = ways_into(cluster)
     joined = [member for member, _claim in pairs if member.joined_at is not None]
@@ -59,6 +65,7 @@ def look(parts: Parts, cluster: Cluster, pairs: Sequence[tuple[Member, Claim]]) 
         return None
     with parts.store.read() as session:
         wanted = node_uuids(session, joined)
+        ways_there = doors(session, cluster)
     secrets = _secrets(parts, cluster)
     tokens = [secrets[ways.token]] if ways.token and len(joined) < len(pairs) else []
 
@@ -71,7 +78,7 @@ def look(parts: Parts, cluster: Cluster, pairs: Sequence[tuple[Member, Claim]]) 
         return seen
 
     try:
-        seen = kube_api.talk(parts.kube, access(cluster, secrets), ask)
+        seen = kube_api.talk(parts.kube, access(cluster, secrets, ways_there), ask, PATIENCE)
     except (KubeUnavailable, KubeRefused) as problem:
         return Look((str(problem),), problem.remedy.replace("NAME", cluster.name))
     if not cluster.bound:
@@ -120,10 +127,30 @@ def server_of(cluster: Cluster) -> str:
 
 
 def own_access(parts: Parts, cluster: Cluster) -> KubeAccess:
-    return access(cluster, _secrets(parts, cluster))
+    with parts.store.read() as session:
+        ways_there = doors(session, cluster)
+    return access(cluster, _secrets(parts, cluster), ways_there)
 
 
-def access(cluster: Cluster, secrets: dict[str, str]) -> KubeAccess:
+def doors(session: Session, cluster: Cluster) -> tuple[tuple[str, int], ...]:
+    """Its API servers as they are on the provisioning wire, which this machine is on: where the
+    network of the cluster is apart from all that it reaches, this is the one way in."""
+    ways = ways_into(cluster)
+    query = (
+        select(Address.address)
+        .join(Hold, col(Hold.node_uuid) == col(Address.node_uuid))
+        .join(Member, col(Member.claim_id) == col(Hold.claim_id))
+        .where(Address.network == WIRE, Member.cluster_id == cluster.id, Member.role == "control")
+        .where(col(Member.joined_at).is_not(None), col(Member.ended_at).is_(None))
+        .order_by(col(Member.number), col(Address.address))
+    )
+    ports = [port for port in ways.behind if port != cluster.spec["api"]["port"]] if ways else []
+    return tuple((found, port) for found in session.exec(query.limit(DOORS)) for port in ports)
+
+
+def access(
+    cluster: Cluster, secrets: dict[str, str], doors: tuple[tuple[str, int], ...] = ()
+) -> KubeAccess:
     """Seed's own, with a new key, for some minutes. Raises TypeError for a kind without an API."""
     ways = ways_into(cluster)
     if ways is None:
@@ -131,7 +158,7 @@ def access(cluster: Cluster, secrets: dict[str, str]) -> KubeAccess:
     key = ec.generate_private_key(ec.SECP256R1())
     told = pki.client_certificate(_ca(ways, secrets), key.public_key(), OWN, now(), OWN_LIFE)
     plain = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()).decode()
-    return KubeAccess(server_of(cluster), secrets[f"{ways.server_ca}.crt"], told, plain)
+    return KubeAccess(server_of(cluster), secrets[f"{ways.server_ca}.crt"], told, plain, doors)
 
 
 def _secrets(parts: Parts, cluster: Cluster) -> dict[str, str]:

@@ -112,12 +112,14 @@ class KubeApi:
 
     server_ca, client_ca: NAME.crt, and of the second NAME.key. token: of joining nodes, which ends
     while a node may still be on its way; empty: none does. token_groups: what it is a member of.
+    behind: ports of which an API server has one, on all addresses of its node, beside api_port.
     """
 
     server_ca: str = "ca"
     client_ca: str = "ca"
     token: str = ""
     token_groups: tuple[str, ...] = ()
+    behind: tuple[int, ...] = ()
 
 
 NAME = "{name}"

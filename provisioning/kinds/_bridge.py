@@ -28,6 +28,8 @@ Description=Routes to the pods of this cluster's other nodes
 Wants=network-online.target
 After=network-online.target
 Before=kubelet.service
+# The network is online with the first port that is; this one's may come later.
+StartLimitIntervalSec=0
 
 [Service]
 Type=oneshot

@@ -22,6 +22,8 @@ TAINT: Final = re.compile(
 )
 OURS: Final = ("rack", "unit", "class")
 """Labels that are Seed's: seed.rack on a node."""
+VERSION: Final = "seed.version"
+"""Of Kubernetes, and so of the images that a node has."""
 THEIRS: Final = re.compile(r"([^/]*\.)?(kubernetes|k8s)\.io/.*")
 ALLOWED: Final = re.compile(
     r"([^/]*\.)?(kubelet|node)\.kubernetes\.io/.*|topology\.kubernetes\.io/(zone|region)"
@@ -36,7 +38,7 @@ SOCKET: Final = "unix:///run/containerd/containerd.sock"
 TIMEOUTS: Final = {
     "controlPlaneComponentHealthCheck": "10m0s",
     "kubeletHealthCheck": "10m0s",
-    "kubernetesAPICall": "3m0s",
+    "kubernetesAPICall": "10m0s",
     "etcdAPICall": "10m0s",
     "tlsBootstrap": "15m0s",
     "discovery": "30m0s",
@@ -49,6 +51,9 @@ _LEFT: Final = (
     "FileAvailable--etc-kubernetes-pki-ca.crt",
     "Port-10250",
 )
+# How large servers are, the cluster's spec says: kubeadm refuses a control plane of one CPU, or of
+# less than 1700 MB, and that once its disk is written.
+_SIZES: Final = ("NumCPU", "Mem")
 _LEFT_BY_CONTROL: Final = (
     "DirAvailable--var-lib-etcd",
     *(
@@ -79,6 +84,16 @@ RestartSec=5
 [Install]
 WantedBy=multi-user.target
 """
+# CoreDNS takes its servers from its node, and ends where that knows none (coredns#5764), as on a
+# site without DNS. This one, the node itself, refuses at once what is asked; names of the cluster
+# are answered. resolved.conf(5): only where there is no other.
+RESOLVED: Final = """\
+[Resolve]
+FallbackDNS={address}
+"""
+# ms. etcd's own 100 and 1000 are for quiet disks: where one writes slowly, as while images come in,
+# the cluster loses its leader, and its API for seconds (etcd.io: "Tuning").
+ETCD: Final = {"heartbeat-interval": "500", "election-timeout": "5000"}
 # All of the section: containerd before 2.0 replaces a plugin's settings by those that it imports,
 # and does not merge them (containerd#5837). @SANDBOX@: the node's own kubeadm knows which.
 CONTAINERD: Final = """\
@@ -170,9 +185,12 @@ KUBELET_CONFIG: Final = {
 }
 
 
+BEHIND: Final = (6443, 6444)
+
+
 def bind_port(facts: ClusterFacts) -> int:
     """Where an API server listens: on all addresses of its node, so not where haproxy does."""
-    return 6444 if facts.api_port == 6443 else 6443
+    return next(port for port in BEHIND if port != facts.api_port)
 
 
 def to_begin(facts: ClusterFacts, member: MemberFacts, token: str) -> str:
@@ -231,7 +249,7 @@ def _cluster(facts: ClusterFacts) -> dict[str, Any]:
     bridge = chosen_addons.cni(facts) == chosen_addons.BRIDGE
     planes = _vip.control_planes(facts)
     names = [facts.vip, *(_vip.bare(plane) for plane in planes), *(plane.name for plane in planes)]
-    given = [{"name": "allocate-node-cidrs", "value": "false"}]
+    given = _args({"allocate-node-cidrs": "false"})
     return {
         "apiVersion": API,
         "kind": "ClusterConfiguration",
@@ -245,8 +263,13 @@ def _cluster(facts: ClusterFacts) -> dict[str, Any]:
             "dnsDomain": facts.dns_domain,
         },
         "apiServer": {"certSANs": names},
+        "etcd": {"local": {"dataDir": "/var/lib/etcd", "extraArgs": _args(ETCD)}},
         **({"controllerManager": {"extraArgs": given}} if bridge else {}),
     }
+
+
+def _args(given: dict[str, str]) -> list[dict[str, str]]:
+    return [{"name": name, "value": value} for name, value in given.items()]
 
 
 def _endpoint(facts: ClusterFacts, member: MemberFacts) -> dict[str, Any]:
@@ -256,17 +279,17 @@ def _endpoint(facts: ClusterFacts, member: MemberFacts) -> dict[str, Any]:
 def _registration(facts: ClusterFacts, member: MemberFacts) -> dict[str, Any]:
     given = {
         "node-ip": _vip.bare(member),
-        "node-labels": ",".join(labels(member)),
+        "node-labels": ",".join(sorted([*labels(member), f"{VERSION}={facts.version}"])),
         "provider-id": f"seed://{member.node_uuid}",
     }
     left = [*_LEFT]
     if member.role == "control":
-        left = [*_LEFT, *_LEFT_BY_CONTROL, f"Port-{bind_port(facts)}"]
+        left = [*_LEFT, *_SIZES, *_LEFT_BY_CONTROL, f"Port-{bind_port(facts)}"]
     return {
         "name": member.name,
         "criSocket": SOCKET,
         "taints": taints(facts, member),
-        "kubeletExtraArgs": [{"name": name, "value": value} for name, value in given.items()],
+        "kubeletExtraArgs": _args(given),
         "ignorePreflightErrors": left,
         "imagePullSerial": False,
     }

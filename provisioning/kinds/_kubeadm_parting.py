@@ -7,7 +7,7 @@ Authorization"), so a control plane does both.
 from typing import Final
 
 from provisioning.kinds import NAME, ClusterFacts, MemberFacts, Step, _vip
-from provisioning.kinds._kubeadm import SOCKET, Options
+from provisioning.kinds._kubeadm import SOCKET, VERSION, Options
 from provisioning.kinds._kubeadm_steps import PKI, STATE
 
 ADMIN: Final = "/etc/kubernetes/admin.conf"
@@ -57,6 +57,27 @@ fi
 want=$(printf '%s\\n' "$has" | sed 's/^\\( *kubernetesVersion: \\).*/\\1v{version}/')
 [ "$has" = "$want" ] || printf '%s\\n' "$want" | map replace --filename -
 """
+# What kubeadm puts on all nodes, as it would with `kubeadm upgrade apply`: of the version that the
+# bundle of this member has, which the members of before have not, and nobody fetches. So they keep
+# their kube-proxy until they go, and CoreDNS runs on those that are new. Back it never goes.
+_SERVICES = """\
+export PATH={path} KUBECONFIG={admin}
+kube() {{ kubectl --namespace kube-system --request-timeout=20s "$@"; }}
+wanted=$(kubeadm config images list --kubernetes-version v{version})
+renew() {{
+  has=$(kube get "$1" "$2" --ignore-not-found \
+--output 'jsonpath={{.spec.template.spec.containers[0].image}}')
+  tag=$(printf '%s\\n' "$wanted" | sed -n "s|.*/$2:||p")
+  case "$has" in "" | *@*) return 0 ;; esac
+  [ "$(printf '%s\\n' "$tag" "${{has##*:}}" | sort -V | tail -n 1)" != "${{has##*:}}" ] || return 0
+  pod='"containers": [{{"name": "'"$2"'", "image": "'"${{has%:*}}:$tag"'"}}]'
+  kube patch "$1" "$2" --patch '{{"spec": {{'"$3"'"template": {{"spec": {{'"$4$pod"'}}}}}}}}'
+}}
+renew daemonset kube-proxy '"updateStrategy": {{"type": "OnDelete", "rollingUpdate": null}}, ' ""
+renew deployment coredns "" '"affinity": {{"nodeAffinity": {{\
+"requiredDuringSchedulingIgnoredDuringExecution": {{"nodeSelectorTerms": [{{"matchExpressions": [\
+{{"key": "{label}", "operator": "In", "values": ["{version}"]}}]}}]}}}}}}, '
+"""
 
 
 def drain(options: Options) -> list[Step]:
@@ -78,6 +99,13 @@ def version(facts: ClusterFacts, options: Options) -> Step:
     argv = _shell(_VERSION, options, version=facts.version, vip=facts.vip, port=str(facts.api_port))
     programs = tuple(f"{options.programs}/{name}" for name in ("kubeadm", "kubectl"))
     return Step("cluster version", argv, (*programs, f"{PKI}/ca.key"))
+
+
+def services(facts: ClusterFacts, options: Options) -> Step:
+    """Of a control plane that has joined: kube-proxy and CoreDNS are not older than it."""
+    argv = _shell(_SERVICES, options, version=facts.version, label=VERSION)
+    programs = tuple(f"{options.programs}/{name}" for name in ("kubeadm", "kubectl"))
+    return Step("cluster services", argv, (*programs, ADMIN))
 
 
 def _shell(text: str, options: Options, *words: str, **told: str) -> tuple[str, ...]:

@@ -17,6 +17,7 @@ CA: Final = "/etc/seed/kubeadm/ca.crt"
 CONTAINERD: Final = "/etc/seed/kubeadm/containerd.toml"
 LISTED: Final = "/etc/seed/kubeadm/bundle.sha256"
 KUBELET: Final = "/etc/systemd/system/kubelet.service"
+RESOLVED: Final = "/etc/systemd/resolved.conf.d/seed-fallback.conf"
 BUNDLE: Final = "/var/lib/seed/bundle"
 STATE: Final = "/var/lib/seed/kubeadm"
 CLUSTER_INFO: Final = "/api/v1/namespaces/kube-public/configmaps/cluster-info"
@@ -34,8 +35,19 @@ while read -r digest path; do
   mv "$path.new" "$path"
 done < {listed}
 """
+# Nobody fetches an image again that kubelet took away to make room, so it takes none of these; and
+# one that was saved under another registry's name has kubeadm's, too.
 _IMAGES = """\
 for archive in {archives}; do ctr --namespace k8s.io images import "$archive"; done
+there=$(ctr --namespace k8s.io images ls --quiet)
+for image in $({programs}/kubeadm config images list --kubernetes-version v{version}); do
+  if ! printf '%s\\n' "$there" | grep -qxF "$image"; then
+    saved=$(printf '%s\\n' "$there" | grep "/${{image##*/}}$" | head -n 1)
+    [ -n "$saved" ] || continue
+    ctr --namespace k8s.io images tag "$saved" "$image"
+  fi
+  ctr --namespace k8s.io images label "$image" io.cri-containerd.pinned=pinned
+done
 """
 _SANDBOX = """\
 image=$({programs}/kubeadm config images list --kubernetes-version v{version} | grep /pause:)
@@ -44,6 +56,11 @@ sed "s|@SANDBOX@|$image|" {template} > /etc/containerd/conf.d/seed.toml
 systemctl restart containerd.service
 if ! containerd config dump | grep -qF "$image"; then
   echo "containerd does not import /etc/containerd/conf.d/*.toml: let its config.toml do so"; exit 1
+fi
+"""
+_RESOLVER = """\
+if systemctl is-active --quiet systemd-resolved.service; then
+  systemctl restart systemd-resolved.service
 fi
 """
 _PATH = """\
@@ -89,12 +106,13 @@ def steps(facts: ClusterFacts, member: MemberFacts, options: Options) -> list[St
     """What Debian has comes first, then what somebody must bring."""
     up = ("/usr/bin/systemctl", "enable", "--now", "containerd.service")
     found = [*chosen_addons.early(facts, member), Step("containerd", up, ("/usr/bin/containerd",))]
+    found.append(Step("resolver", shell(_RESOLVER), (RESOLVED,)))
     if chosen_addons.cni(facts) == chosen_addons.BRIDGE:
         found += _bridge.steps()
     if member.role == "control":
         found += _vip.steps(facts)
     found += _programs(facts, options)
-    found += _images(member, options)
+    found += _images(facts, member, options)
     if not member.first:
         argv = ("/usr/bin/env", *_ask(facts))
         found.append(
@@ -136,10 +154,12 @@ def _programs(facts: ClusterFacts, options: Options) -> Iterator[Step]:
     yield Step("sandbox image", shell(text), (programs[0], CONTAINERD))
 
 
-def _images(member: MemberFacts, options: Options) -> Iterator[Step]:
+def _images(facts: ClusterFacts, member: MemberFacts, options: Options) -> Iterator[Step]:
     archives = tuple(f"{BUNDLE}/{file.path}" for file in options.images(member))
     if archives:
-        text = _IMAGES.format(archives=" ".join(archives))
+        text = _IMAGES.format(
+            archives=" ".join(archives), programs=options.programs, version=facts.version
+        )
         yield Step("images", shell(text), ("/usr/bin/ctr", *archives), try_seconds=1800)
 
 

@@ -23,7 +23,8 @@ _PASSWORD_NAME = "seed-password.conf"  # noqa: S105 - beside it
 _PASSWORD = f"/etc/keepalived/{_PASSWORD_NAME}"
 """Apart, so that the rest may be told anew by whoever must not know it."""
 _UNITS: Final = ("haproxy.service", "keepalived.service")
-# Watches and `kubectl exec` are silent for long; keepalives find the ends that died.
+# A server that is there but slow is none that is down: `timeout check` counts once it has taken the
+# connection. Watches and `kubectl exec` are silent for long; keepalives find the ends that died.
 _HAPROXY_CFG = """\
 global
     log /dev/log local0 warning
@@ -34,6 +35,7 @@ global
 defaults
     log global
     timeout connect 5s
+    timeout check 10s
     timeout client 1h
     timeout server 1h
     option clitcpka
@@ -64,9 +66,9 @@ global_defs {{
 }}
 
 vrrp_script haproxy {{
-    script "/usr/bin/curl --silent --fail --max-time 2 --output /dev/null http://127.0.0.1:{alive}/"
+    script "/usr/bin/curl --silent --fail --max-time 8 --output /dev/null http://127.0.0.1:{alive}/"
     interval 2
-    timeout 3
+    timeout 10
     fall 2
     rise 1
 }}

@@ -125,7 +125,7 @@ class Options(BaseModel):
 
 class K3s(Stays):
     name = "k3s"
-    kube = KubeApi()
+    kube = KubeApi(behind=(PORT,))
 
     def faults(self, facts: ClusterFacts) -> list[Fault]:
         if other := _faults.addresses(facts):

@@ -44,7 +44,11 @@ MIRROR: Final = "/etc/containerd/certs.d/_default/hosts.toml"
 class Kubeadm:
     name = "kubeadm"
     takes_addons = True
-    kube = KubeApi(token="token", token_groups=(_kubeadm.GROUP,))  # noqa: S106  a secret's name
+    kube = KubeApi(
+        token="token",  # noqa: S106  a secret's name
+        token_groups=(_kubeadm.GROUP,),
+        behind=_kubeadm.BEHIND,
+    )
 
     def faults(self, facts: ClusterFacts) -> list[Fault]:
         if other := _faults.addresses(facts):
@@ -77,7 +81,9 @@ class Kubeadm:
         options = Options.model_validate(facts.options)
         found = _kubeadm_steps.steps(facts, member, options)
         if member.role == "control" and not member.first:
-            found.insert(-1, _kubeadm_parting.version(facts, options))
+            joins = [one.name for one in found].index("join")
+            found.insert(joins + 1, _kubeadm_parting.services(facts, options))
+            found.insert(joins, _kubeadm_parting.version(facts, options))
         return found
 
     def check(self, facts: ClusterFacts, member: MemberFacts) -> tuple[str, ...]:
@@ -121,6 +127,7 @@ def _configuration(
 def _common(facts: ClusterFacts, member: MemberFacts, options: Options) -> Iterator[PartSpec]:
     kubelet = _kubeadm.KUBELET.format(path=options.path, programs=options.programs)
     yield part(_kubeadm_steps.KUBELET, kubelet)
+    yield part(_kubeadm_steps.RESOLVED, _kubeadm.RESOLVED.format(address=_vip.bare(member)))
     containerd = _kubeadm.CONTAINERD + chosen_addons.containerd(facts, member)
     yield part(_kubeadm_steps.CONTAINERD, containerd)
     if facts.registry:

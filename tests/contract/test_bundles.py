@@ -22,6 +22,7 @@ from typer.testing import CliRunner, Result
 from images import archives, needs
 from images.bundle import Faulty, load, pack, remove
 from images.collecting import make_from
+from images.needs import Wanted
 from provisioning.bundle import Bundle, find, listed, read, verify
 from provisioning.cluster_rows import Cluster
 from provisioning.errors import Conflict, Forbidden, HostError, Invalid, NotFound
@@ -130,6 +131,43 @@ def test_addons_may_be_put_beside(by_hand: Path, root: Path) -> None:
     found = {file.path: file.role for file in make_from(WANTED, by_hand, root).files}
     assert found["files/images/flannel_v0.27.0.tar"] == "image"
     assert found["files/manifests/flannel.yaml"] == "manifest"
+
+
+def another_version(by_hand: Path) -> Wanted:
+    """The files of 1.36.5, of which nobody wrote down what it needs: images by other tags."""
+    for name in ("cni-plugins.tgz", "crictl.tar.gz"):
+        (by_hand / name).unlink()
+    shutil.rmtree(by_hand / "images")
+    tags = {"coredns/coredns": "v1.14.7", "etcd": "3.6.11-0", "pause": "3.10.4"}
+    own = ("apiserver", "controller-manager", "proxy", "scheduler")
+    for name in (*(f"kube-{one}:v1.36.5" for one in own), *(f"{n}:{t}" for n, t in tags.items())):
+        put(by_hand, f"images/{needs.image_file(name)}", as_layout(f"{HOST}/{name}"))
+    return replace(WANTED, version="1.36.5")
+
+
+def test_by_hand_any_version_is_taken_with_the_tags_of_its_archives(
+    by_hand: Path, root: Path
+) -> None:
+    wanted = another_version(by_hand)
+    paths = {file.path for file in make_from(wanted, by_hand, root).files}
+    assert {"files/kubelet", "files/images/etcd_3.6.11-0.tar"} < paths
+    assert "files/crictl.tar.gz" not in paths
+    put(by_hand, "crictl.tar.gz", packed("crictl"))
+    again = make_from(replace(wanted, version="1.36.5", name="more"), by_hand, root)
+    assert "files/crictl.tar.gz" in {file.path for file in again.files}
+
+
+def test_by_hand_what_another_version_lacks_is_named(by_hand: Path, root: Path) -> None:
+    wanted = another_version(by_hand)
+    for name in ("kubelet", "images/kube-proxy_v1.36.5.tar", "images/etcd_3.6.11-0.tar"):
+        (by_hand / name).unlink()
+    with pytest.raises(Faulty) as refused:
+        make_from(wanted, by_hand, root)
+    assert refused.value.faults == [
+        "images/etcd_TAG.tar is missing: an archive of etcd:TAG",
+        "images/kube-proxy_v1.36.5.tar is missing: an archive of kube-proxy:v1.36.5",
+        "kubelet is missing: kubernetes/v1.36.5/bin/linux/amd64/kubelet",
+    ]
 
 
 def test_every_missing_file_is_named_with_where_it_is_from(by_hand: Path, root: Path) -> None:

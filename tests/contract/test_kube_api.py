@@ -21,7 +21,7 @@ from cryptography.hazmat.primitives.serialization import (
     load_pem_private_key,
 )
 
-from provisioning import kube_api, kube_steps, pki
+from provisioning import kube_api, kube_check, kube_steps, pki
 from provisioning.errors import KubeRefused, KubeUnavailable
 from provisioning.kube_api import KubeAccess, KubeApi, over_tls, talk
 from provisioning.pki import Pair, Person
@@ -37,13 +37,13 @@ def a_ca() -> Pair:
     return pki.make_authority("kubernetes", AT)
 
 
-def a_server_certificate(ca: Pair, file: Path) -> Path:
+def a_server_certificate(ca: Pair, file: Path, vip: str = "127.0.0.1") -> Path:
     """As kubeadm makes an API server's: for its address."""
     key = ec.generate_private_key(ec.SECP256R1())
     signer = load_pem_private_key(ca.key.encode(), None)
     assert isinstance(signer, ec.EllipticCurvePrivateKey)
     issuer = x509.load_pem_x509_certificate(ca.public.encode()).subject
-    address = x509.IPAddress(ip_address("127.0.0.1"))
+    address = x509.IPAddress(ip_address(vip))
     made = (
         x509.CertificateBuilder()
         .subject_name(x509.Name([]))
@@ -90,6 +90,19 @@ def url(server: KubeApiserver, ca: Pair, stranger: Pair, tmp_path: Path) -> Iter
     certificate = a_server_certificate(ca, tmp_path / "server.pem")
     with over_the_wire(server, certificate, stranger.public) as url:
         yield url
+
+
+def test_a_selector_in_a_path_is_asked_for(server: KubeApiserver, url: str, ca: Pair) -> None:
+    for name, label in (("coredns-1", "kube-dns"), ("metrics", "metrics-server")):
+        server.objects[f"{kube_api.PODS}/{name}"] = {
+            "kind": "Pod",
+            "metadata": {"name": name, "namespace": "kube-system", "labels": {"k8s-app": label}},
+        }
+
+    async def ask(api: KubeApi) -> list[str]:
+        return [kube_api.name_of(one) for one in kube_api.items(await api.get(kube_check.DNS))]
+
+    assert talk(over_tls, an_access(url, ca, ca), ask) == ["coredns-1"]
 
 
 def test_a_look_tells_who_is_ready_and_which_pods_do_not_run(
@@ -207,6 +220,37 @@ def test_who_answers_slowly_is_left_in_time(answer: bytes, ca: Pair) -> None:
         with pytest.raises(KubeUnavailable, match=r"nothing whole within|takes too long"):
             talk(over_tls, an_access(url, ca, ca), kube_api.look, 0.5)
         assert time.monotonic() - began < 5
+
+
+NOWHERE = "255.255.255.255"
+"""No TCP gets there."""
+
+
+def through_a_door(url: str, ca: Pair) -> KubeAccess:
+    port = int(url.rpartition(":")[2])
+    doors = (("127.0.0.1", 1), ("127.0.0.1", port))
+    return replace(an_access(f"https://{NOWHERE}:6443", ca, ca), doors=doors)
+
+
+def test_where_there_is_no_way_to_the_vip_an_api_server_that_proves_it_is_asked(
+    server: KubeApiserver, ca: Pair, stranger: Pair, tmp_path: Path
+) -> None:
+    server.objects["/api/v1/nodes/one"] = a_node("one", "seed://1")
+    certificate = a_server_certificate(ca, tmp_path / "vip.pem", NOWHERE)
+    with over_the_wire(server, certificate, stranger.public) as url:
+        seen = talk(over_tls, through_a_door(url, ca), kube_api.look)
+    assert [node.name for node in seen.nodes] == ["one"]
+
+
+def test_a_door_that_cannot_prove_the_vip_leads_nowhere(url: str, ca: Pair) -> None:
+    with pytest.raises(KubeUnavailable, match="certificate is not valid for 'its VIP'"):
+        talk(over_tls, through_a_door(url, ca), kube_api.look)
+
+
+def test_a_vip_that_is_there_is_asked_whoever_else_is(url: str, ca: Pair) -> None:
+    refused = replace(an_access("https://127.0.0.1:1", ca, ca), doors=through_a_door(url, ca).doors)
+    with pytest.raises(KubeUnavailable, match="does not answer"):
+        talk(over_tls, refused, kube_api.look)
 
 
 def test_who_speaks_no_tls_or_is_not_there_is_unavailable(ca: Pair) -> None:

@@ -25,7 +25,7 @@ api: {network: storage}
 control: {count: 1, layout: plain}
 """
 MEMBER = "web-control-0"
-FIRST = ["containerd", "pod network", "load balancer", "address"]
+FIRST = ["containerd", "resolver", "pod network", "load balancer", "address"]
 """Steps that are over without any program of Kubernetes."""
 # Who serves at the address once there is an API: here a program of the image does.
 ANSWERS = """\

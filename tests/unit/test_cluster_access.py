@@ -12,7 +12,7 @@ from provisioning import cluster_access, kube_api, kube_check, kube_steps
 from provisioning.cluster_release import Giving
 from provisioning.cluster_rows import ClusterCheck, KubeCertificate, Member
 from provisioning.errors import Conflict, Invalid, NotFound, TooMany
-from provisioning.models import Event
+from provisioning.models import Address, Event
 from provisioning.states import ClusterState
 from tests.fakes.kube_apiserver import KubeApiserver, pod_status
 from tests.fakes.kubeconfigs import a_request, parted
@@ -95,6 +95,22 @@ def test_a_node_of_another_server_is_not_taken_for_the_members_own(house: House)
     wanted["web-worker-0"] = cluster(house).id
     seen = kube_api.Seen("", tuple(map(kube_api.node_of, nodes)), ())
     assert kube_steps.judge("web", seen, wanted).problems == ("web-worker-0 is no Node of it",)
+
+
+def test_api_servers_that_joined_are_known_on_the_wire(house: House) -> None:
+    ready(house)
+    control = [member for member in house.rows(Member) if member.role == "control"]
+    with house.store.read() as session:
+        nodes = set(kube_steps.node_uuids(session, control).values())
+        there = kube_steps.doors(session, cluster(house))
+    wire = {row.address for row in house.rows(Address) if row.node_uuid in nodes}
+    assert len(there) == len(control) == 3
+    assert {(host, port) for host, port in there if host in wire} == set(there)
+    assert {port for _, port in there} == {6444}, "not where haproxy listens"
+    with house.store.write() as session:
+        session.get_one(Member, control[0].id).joined_at = None
+    with house.store.read() as session:
+        assert len(kube_steps.doors(session, cluster(house))) == 2
 
 
 def test_looks_are_five_and_thirty_seconds_apart(house: House) -> None:

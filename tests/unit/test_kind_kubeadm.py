@@ -92,6 +92,28 @@ def test_the_first_begins_with_the_token_and_the_address(secrets: dict[str, str]
     assert read["KubeletConfiguration"].cgroupDriver == "systemd"
 
 
+def test_how_large_a_control_plane_is_its_spec_says(secrets: dict[str, str]) -> None:
+    for member, kind in ((FIRST, "InitConfiguration"), (CONTROL, "JoinConfiguration")):
+        left = config(member, secrets)[kind].nodeRegistration.ignorePreflightErrors
+        assert {"NumCPU", "Mem"} < set(left)
+
+
+def test_all_members_of_etcd_wait_equally_long_for_each_other(secrets: dict[str, str]) -> None:
+    local = config(FIRST, secrets)["ClusterConfiguration"].etcd.local
+    told = {arg.name: int(arg.value) for arg in local.extraArgs}
+    assert local.dataDir == "/var/lib/etcd", "it is what a join looks at, and a reset takes away"
+    assert told["election-timeout"] >= 5 * told["heartbeat-interval"], "etcd begins not else"
+    assert told["election-timeout"] <= 50_000
+
+
+@pytest.mark.parametrize("member", MEMBERS, ids=lambda m: m.name)
+def test_a_node_that_knows_no_name_server_has_one_that_refuses(
+    member: MemberFacts, secrets: dict[str, str]
+) -> None:
+    told = text(member, secrets, "/etc/systemd/resolved.conf.d/seed-fallback.conf")
+    assert told == f"[Resolve]\nFallbackDNS={member.address.partition('/')[0]}\n"
+
+
 @pytest.mark.parametrize("member", [CONTROL, WORKER], ids=["control", "worker"])
 def test_who_joins_trusts_this_ca_alone(member: MemberFacts, secrets: dict[str, str]) -> None:
     discovery = config(member, secrets)["JoinConfiguration"].discovery.bootstrapToken
@@ -128,6 +150,7 @@ def test_each_node_says_where_it_is(member: MemberFacts, secrets: dict[str, str]
         "seed.rack": member.labels["rack"],
         "seed.unit": member.labels["unit"],
         "seed.node-uuid": member.node_uuid,
+        "seed.version": "1.36.2",
     }
 
 
@@ -136,7 +159,8 @@ def test_peoples_own_labels_keep_their_names(secrets: dict[str, str]) -> None:
     read = config(own, secrets)["JoinConfiguration"].nodeRegistration.kubeletExtraArgs
     (labels,) = (arg.value for arg in read if arg.name == "node-labels")
     assert labels == (
-        f"example.org/tier=gold,seed.node-uuid={WORKER.node_uuid},topology.kubernetes.io/zone=z"
+        f"example.org/tier=gold,seed.node-uuid={WORKER.node_uuid},seed.version=1.36.2,"
+        "topology.kubernetes.io/zone=z"
     )
     assert faults(members=(*MEMBERS[:3], own)) == []
 

@@ -47,12 +47,13 @@ def test_a_members_steps_are_the_golden_ones(role: str) -> None:
 @pytest.mark.parametrize(
     ("member", "names"),
     [
-        (FIRST, ["containerd", "pod network", "load balancer", "address", "bundle", "programs",
-                 "kubelet", "sandbox image", "images", "init"]),
-        (CONTROL, ["containerd", "pod network", "load balancer", "address", "bundle", "programs",
-                   "kubelet", "sandbox image", "images", "api", "cluster version", "join"]),
-        (WORKER, ["containerd", "pod network", "bundle", "programs", "kubelet", "sandbox image",
-                  "images", "api", "join"]),
+        (FIRST, ["containerd", "resolver", "pod network", "load balancer", "address", "bundle",
+                 "programs", "kubelet", "sandbox image", "images", "init"]),
+        (CONTROL, ["containerd", "resolver", "pod network", "load balancer", "address", "bundle",
+                   "programs", "kubelet", "sandbox image", "images", "api", "cluster version",
+                   "join", "cluster services"]),
+        (WORKER, ["containerd", "resolver", "pod network", "bundle", "programs", "kubelet",
+                  "sandbox image", "images", "api", "join"]),
     ],
     ids=ROLES,
 )  # fmt: skip
@@ -65,7 +66,7 @@ def test_without_a_bundle_the_missing_program_is_named(member: MemberFacts) -> N
     facts = replace(FACTS, bundle_url="", options={"programs": "/opt/bin"})
     waits = [one for one in PLUGIN.steps(facts, member) if "/opt/bin" in repr(one)]
     assert waits[0].wants[:3] == ("/opt/bin/kubeadm", "/opt/bin/kubelet", "/opt/bin/kubectl")
-    assert "/opt/bin/kubeadm" in waits[-1].wants
+    assert all("/opt/bin/kubeadm" in one.wants for one in waits if one.name in ("init", "join"))
     assert not [one for one in PLUGIN.steps(facts, member) if "bundle" in repr(one)]
 
 
@@ -209,7 +210,7 @@ def last_step(member: MemberFacts, root: Path, fails: int, *, cluster: bool = Fa
     (root / "etc/kubernetes/pki").mkdir(parents=True)
     (root / "etc/kubernetes/pki/ca.key").write_text("key\n")
     (root / "fails").write_text("x\n" * fails)
-    last = PLUGIN.steps(facts, member)[-1]
+    last = step(member, "init" if member.first else "join", facts)
     argv = [re.sub(r"(?<![\w/])/(etc|var)/", rf"{root}/\1/", word) for word in last.argv]
     codes = [
         subprocess.run(argv, capture_output=True, timeout=20, check=False, env={}).returncode
@@ -287,6 +288,71 @@ def test_containerd_is_told_the_sandbox_image_of_this_kubeadm(
     assert cri["sandbox_image"] == "registry/pause:3.10.2"
     assert cri["containerd"]["runtimes"]["runc"]["options"] == {"SystemdCgroup": True}
     assert (tmp_path / "calls").read_text() == "restart containerd.service\n"
+
+
+CTR = """\
+#!/bin/sh
+echo "$*" >> {root}/calls
+case "$*" in
+  *" ls "*) cat {root}/there ;;
+  *import*no-image*) exit 1 ;;
+esac
+"""
+LIST = """\
+#!/bin/sh
+printf '%s\\n' registry/kube-proxy:v1.36.2 registry/coredns/coredns:v1.14.2 registry/etcd:3.6.8-0
+"""
+
+
+def imported(tmp_path: Path, there: str) -> tuple[int, list[str]]:
+    """The step `images` of a worker: its exit code, and what ctr was asked for after all imports.
+
+    there: the images that containerd has then.
+    """
+    (tmp_path / "bin").mkdir()
+    (tmp_path / "there").write_text(there)
+    for name, words in {"ctr": CTR.format(root=tmp_path), "kubeadm": LIST}.items():
+        (tmp_path / "bin" / name).write_text(words)
+        (tmp_path / "bin" / name).chmod(0o755)
+    facts = replace(FACTS, options={"files": FILES, "programs": f"{tmp_path}/bin"})
+    argv = step(WORKER, "images", facts).argv
+    done = subprocess.run(
+        argv, env={"PATH": f"{tmp_path}/bin:/usr/bin:/bin"}, capture_output=True, text=True,
+        timeout=20, check=False,
+    )  # fmt: skip
+    asked = [line.removeprefix("--namespace k8s.io images ")
+             for line in (tmp_path / "calls").read_text().splitlines()]  # fmt: skip
+    assert len([one for one in asked if one.startswith("import ")]) == 3
+    return done.returncode, [one for one in asked if one.split()[0] in ("tag", "label")]
+
+
+def test_kubelet_takes_no_image_away_that_came_with_the_bundle(tmp_path: Path) -> None:
+    there = "registry/kube-proxy:v1.36.2\nregistry/coredns/coredns:v1.14.2\nsha256:1\n"
+    assert imported(tmp_path, there) == (0, [
+        "label registry/kube-proxy:v1.36.2 io.cri-containerd.pinned=pinned",
+        "label registry/coredns/coredns:v1.14.2 io.cri-containerd.pinned=pinned",
+    ])  # fmt: skip
+
+
+def test_an_image_of_another_registry_gets_the_name_that_kubeadm_asks_for(tmp_path: Path) -> None:
+    there = "mirror:5000/k8s/kube-proxy:v1.36.2\nregistry/coredns/coredns:v1.14.2\n"
+    code, asked = imported(tmp_path, there)
+    assert code == 0
+    assert asked[0] == "tag mirror:5000/k8s/kube-proxy:v1.36.2 registry/kube-proxy:v1.36.2"
+    assert len(asked) == 3
+
+
+@pytest.mark.parametrize(("active", "calls"), [(0, 2), (3, 1)])
+def test_who_resolves_names_is_told_where_it_runs(active: int, calls: int, tmp_path: Path) -> None:
+    program = tmp_path / "systemctl"
+    program.write_text(
+        f'#!/bin/sh\necho "$*" >> {tmp_path}/calls\n[ "$1" != is-active ] || exit {active}\n'
+    )
+    program.chmod(0o755)
+    one = step(WORKER, "resolver")
+    assert one.wants == ("/etc/systemd/resolved.conf.d/seed-fallback.conf",)
+    subprocess.run(one.argv, env={"PATH": f"{tmp_path}:/bin"}, timeout=20, check=True)
+    assert len((tmp_path / "calls").read_text().splitlines()) == calls
 
 
 def test_a_member_is_well_when_its_kubelet_says_so() -> None:

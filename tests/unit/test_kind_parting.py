@@ -1,5 +1,6 @@
 """Members of clusters that come and go: what each kind does then, on whom and by whom."""
 
+import json
 import re
 import subprocess
 from dataclasses import asdict, replace
@@ -116,8 +117,14 @@ case "$*" in
   *"get node"*) [ ! -e {root}/down ] || exit 1; echo node/web-worker-3 ;;
   *"member list"*) cat {root}/members ;;
   *"get configmap"*) cat {root}/map ;;
+  *"get daemonset"*) cat {root}/kube-proxy ;;
+  *"get deployment"*) cat {root}/coredns ;;
   *replace*) cat >{root}/map ;;
 esac
+"""
+KUBEADM = """\
+#!/bin/sh
+[ "$1" != config ] || printf '%s\\n' r/kube-proxy:v1.36.2 r/coredns/coredns:v1.14.2 r/pause:3.10.2
 """
 MEMBERS = """\
 8e9e05c52164694d, started, web-control-0, https://10.30.0.2:2380, https://10.30.0.2:2379, false
@@ -136,7 +143,7 @@ data:
 
 def run(tmp_path: Path, one: Step, name: str = "web-control-1") -> int:
     (tmp_path / "bin").mkdir(exist_ok=True)
-    for program, text in (("kubectl", KUBECTL), ("kubeadm", "#!/bin/sh\nexit 0\n")):
+    for program, text in (("kubectl", KUBECTL), ("kubeadm", KUBEADM)):
         (tmp_path / "bin" / program).write_text(text.format(root=tmp_path))
         (tmp_path / "bin" / program).chmod(0o755)
     argv = [name if word == NAME else word for word in one.argv]
@@ -193,3 +200,46 @@ def test_a_newer_control_plane_brings_its_version_along_and_an_older_one_does_no
     assert run(tmp_path, one) == code
     assert (tmp_path / "map").read_text() == MAP.replace("v1.35.4", then)
     assert len([c for c in calls(tmp_path) if "replace" in c]) == (has == "v1.35.4")
+
+
+def patches(tmp_path: Path, proxy: str, dns: str) -> dict[str, Any]:
+    """What the step `cluster services` changes: name -> patch. proxy, dns: images of before."""
+    (tmp_path / "kube-proxy").write_text(proxy)
+    (tmp_path / "coredns").write_text(dns)
+    one = a_kubeadm.step(a_kubeadm.CONTROL, "cluster services")
+    assert run(tmp_path, one) == 0, (tmp_path / "said").read_text()
+    told = [call.partition(" patch ")[2] for call in calls(tmp_path)]
+    split = [words.partition(" --patch ") for words in told if words]
+    return {name: json.loads(patch) for name, _, patch in split}
+
+
+def test_a_newer_control_plane_brings_kube_proxy_and_dns_along(tmp_path: Path) -> None:
+    done = patches(tmp_path, "own/kube-proxy:v1.35.4", "own/coredns/coredns:v1.12.1")
+    assert list(done) == ["daemonset kube-proxy", "deployment coredns"]
+    proxy, dns = (one["spec"] for one in done.values())
+    (container,) = proxy["template"]["spec"]["containers"]
+    assert container == {"name": "kube-proxy", "image": "own/kube-proxy:v1.36.2"}
+    assert proxy["updateStrategy"] == {"type": "OnDelete", "rollingUpdate": None}
+    (container,) = dns["template"]["spec"]["containers"]
+    assert container == {"name": "coredns", "image": "own/coredns/coredns:v1.14.2"}
+    near = dns["template"]["spec"]["affinity"]["nodeAffinity"]
+    (term,) = near["requiredDuringSchedulingIgnoredDuringExecution"]["nodeSelectorTerms"]
+    (asked,) = term["matchExpressions"]
+    secrets = a_kubeadm.made_secrets()
+    config = a_kubeadm.text(a_kubeadm.WORKER, secrets, "/etc/kubernetes/seed-kubeadm.yaml")
+    assert asked["operator"] == "In"
+    assert f"{asked['key']}={asked['values'][0]}\n" in config, "no node could have it"
+
+
+@pytest.mark.parametrize(
+    ("proxy", "dns"),
+    [
+        ("r/kube-proxy:v1.36.2", "r/coredns/coredns:v1.14.2"),
+        ("r/kube-proxy:v1.37.0", "r/coredns/coredns:v1.15.0"),
+        ("", ""),
+        ("r/kube-proxy@sha256:1", "r/coredns:v1.12.1@sha256:1"),
+    ],
+    ids=["the same", "newer", "none: an add-on has its work", "somebody's own"],
+)
+def test_services_that_are_not_older_stay(tmp_path: Path, proxy: str, dns: str) -> None:
+    assert patches(tmp_path, proxy, dns) == {}
