@@ -14,6 +14,7 @@ from contextlib import AbstractContextManager, suppress
 from pathlib import Path
 from typing import IO, cast
 
+from images import served
 from images.archives import Say, Strict, check_space, quiet, stage, store, write
 from provisioning.bundle import BUNDLE, MOST_BUNDLE, Bundle, parse, read, verify
 from provisioning.errors import Conflict, Invalid, NotFound
@@ -74,6 +75,7 @@ def load(archive: Path, root: Path, say: Say = quiet, sha256: str = "") -> Bundl
         bundle = _first(reader, entries)
         done = root / bundle.name / bundle.version
         if not sha256 and done.exists() and read(done).digest == bundle.digest:
+            served.refresh(root)  # who loaded it may have been killed before that
             return read(done)
         with stage(root) as place:
             check_space(place, bundle.size)
@@ -140,9 +142,17 @@ def _why(name: str, top: str, seen: set[str]) -> str:
 
 
 def publish(folder: Path, bundle: Bundle, root: Path) -> Bundle:
-    """Make a whole folder the bundle, in one rename. Whoever comes second with the same files is
-    given what is there. Raises Conflict where that has other files."""
+    """Make a whole folder the bundle, in one rename, and serve its images. Whoever comes second
+    with the same files is given what is there. Raises Conflict where that has other files, Invalid
+    for an image that is not whole."""
+    served.extract(folder, bundle, root)
     _settle(folder, bundle)
+    there = _renamed(folder, bundle, root)
+    served.refresh(root)
+    return there
+
+
+def _renamed(folder: Path, bundle: Bundle, root: Path) -> Bundle:
     done = root / bundle.name / bundle.version
     while True:
         done.parent.mkdir(exist_ok=True)
@@ -205,3 +215,4 @@ def remove(folder: Path, root: Path, in_use: InUse) -> None:
                 ) from error
         with suppress(OSError):  # other versions are there
             folder.parent.rmdir()
+        served.refresh(root)

@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from pathlib import Path
 
 from images.archives import CHUNK, MAKING, Say, check_space, far, quiet, stage, store
@@ -13,6 +14,7 @@ from images.bundle import Faulty, publish
 from images.containers import Containers
 from images.needs import MAKERS, Item, Wanted, check_locked, described, judge
 from images.receiving import Receiver
+from images.served import refresh
 from images.web import Broken
 from provisioning import sources
 from provisioning.bundle import Bundle, BundleFile, Role, read
@@ -30,6 +32,7 @@ def make(
     wanted.check()
     items = wanted.items()
     if there := _there(wanted, root):
+        refresh(root)
         return there
     _check_sources(wanted, items)
     asked = hashlib.sha256(repr(items).encode()).hexdigest()[:8]
@@ -57,12 +60,13 @@ def _there(wanted: Wanted, root: Path) -> Bundle | None:
 
 
 def _check_sources(wanted: Wanted, items: list[Item]) -> None:
-    again = f"seed bundle make {wanted.name} --version {wanted.version}"
+    again = wanted.again
     if by_hand := [f"{item.hand} was put there by hand" for item in items if not item.source]:
         raise Faulty(
             "not all of the lock can be fetched", by_hand, f"{again} --lock FILE --from DIR"
         )
-    if not wanted.lock and not wanted.registry:
+    from_registry = any(item.source.startswith("oci:") for item in items)
+    if from_registry and not wanted.lock and not wanted.registry:
         raise Invalid(
             "registry: it is not said where the container images are fetched from",
             f"{again} --registry HOST; `kubeadm config images list` names it",
@@ -106,7 +110,7 @@ class _Fetching:
 
     def _plain(self, item: Item) -> Path:
         part = self._part(item)
-        sha256 = item.sha256 or self._published(f"{item.source}.sha256")
+        sha256 = item.sha256 or self._published(item)
         self._receiver(item).fetch(item.source, part, sha256)
         return part
 
@@ -124,22 +128,27 @@ class _Fetching:
     def _receiver(self, item: Item) -> Receiver:
         return replace(self.receiver, progress=lambda done, of: self.say(far(item.hand, done, of)))
 
-    def _published(self, url: str) -> str:
-        """The digest that its maker tells: the first word, as sha256sum writes it."""
+    def _published(self, item: Item) -> str:
+        """The digest that its maker tells, as sha256sum writes it: the first word, or in a list the
+        one before its name."""
+        url, name = item.digests or f"{item.source}.sha256", item.source.rpartition("/")[2]
         with self.receiver.web.get(url, {}, None, self.receiver.alive) as answer:
             status = answer.status_code
-            body = next(answer.iter_raw(4096), b"") if status == 200 else b""
+            body = next(answer.iter_raw(65536), b"") if status == 200 else b""
         if status >= 500:
             raise Broken(f"{sources.told(url)} answered {status}")
         words = body.decode("ascii", "replace").split()
+        if item.digests:
+            words = [word for word, after in pairwise(words) if after == name]
         if not words or not re.fullmatch(r"[0-9a-f]{64}", words[0]):
-            raise Invalid(f"{sources.told(url)} tells no SHA-256 (it answered {status})", "")
+            said = f"{sources.told(url)} tells no SHA-256 of {name} (it answered {status})"
+            raise Invalid(said, "")
         return words[0]
 
     @contextmanager
     def _told(self, item: Item) -> Iterator[None]:
         """Names the file; what receives it speaks of disk images."""
-        again = f"seed bundle make {self.wanted.name} --version {self.wanted.version} goes on"
+        again = f"{self.wanted.again} goes on"
         try:
             yield
         except (Broken, Invalid, Conflict) as error:
@@ -208,7 +217,7 @@ def _put_there(directory: Path) -> tuple[list[str], list[str]]:
 
 
 def _whence(item: Item) -> str:
-    if item.role == "image":
+    if item.source.startswith("oci:"):
         return f": an archive of {item.source.rpartition('//')[2].lstrip('/')}"
     return f": {item.source}" if item.source else ""
 

@@ -7,13 +7,15 @@ else from org.opencontainers.image.ref.name where that is a whole reference, els
 
 import hashlib
 import json
+import os
 import tarfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from operator import itemgetter
 from pathlib import Path
-from typing import Annotated, Final
+from posixpath import dirname, join, normpath
+from typing import IO, Annotated, Final
 
 import httpx
 from pydantic import BaseModel, Field, StringConstraints, TypeAdapter, ValidationError
@@ -29,6 +31,12 @@ INDEXES: Final = (
     "application/vnd.oci.image.index.v1+json",
     "application/vnd.docker.distribution.manifest.list.v2+json",
 )
+MOST_HEADER, MOST_ENTRIES = 1 << 20, 100_000
+"""Of an image's archive: bytes of an extended header, and members."""
+_EXTENDED: Final = (
+    tarfile.XHDTYPE, tarfile.XGLTYPE, tarfile.SOLARIS_XHDTYPE, tarfile.GNUTYPE_LONGNAME,
+    tarfile.GNUTYPE_LONGLINK,
+)  # fmt: skip
 
 
 class _Platform(BaseModel):
@@ -60,6 +68,7 @@ class Descriptor(BaseModel):
 class Document(BaseModel):
     """An index (`manifests`) or a manifest (`config`, `layers`)."""
 
+    media_type: str = Field("", alias="mediaType")
     manifests: tuple[Descriptor, ...] = ()
     config: Descriptor | None = None
     layers: tuple[Descriptor, ...] = Field((), max_length=128)
@@ -81,28 +90,73 @@ class Found:
     architectures: frozenset[str]
 
 
+@dataclass(frozen=True, slots=True)
+class Packed:
+    """One image in an archive. kind: of its manifest; b"": `docker save` before 25 writes none.
+    config, layers: names of members."""
+
+    names: tuple[str, ...]
+    kind: str
+    manifest: bytes
+    config: str
+    layers: tuple[str, ...]
+
+
 def look(path: Path) -> Found:
-    """Which images an archive holds. Raises Invalid, in words that follow the file's name, for what
-    `ctr images import` cannot read."""
+    """Which images an archive holds. Raises as `opened` does."""
+    with opened(path) as contents:
+        return contents.found()
+
+
+@contextmanager
+def opened(path: Path) -> Iterator["Contents"]:
+    """An image's archive. Raises Invalid, in words that follow the file's name, for what
+    `ctr images import` cannot read; so does all that is done with the contents."""
     try:
+        with path.open("rb") as file:
+            _check_headers(file)
         with tarfile.open(path, "r:") as tar:
-            return _Contents(tar).found()
-    except (tarfile.TarError, ValidationError, _Lacks, EOFError) as error:
-        why = str(error) if isinstance(error, _Lacks) else "it is not a plain tar of images"
+            yield Contents(tar)
+    except (tarfile.TarError, ValidationError, Lacks, EOFError) as error:
+        why = str(error) if isinstance(error, Lacks) else "it is not a plain tar of images"
         raise Invalid(
             f"is no whole archive of a container image: {why}",
             f"docker save -o {path.name} IMAGE, or ctr -n k8s.io images export {path.name} IMAGE",
         ) from error
 
 
-class _Lacks(Exception):
-    """Something is not in the archive that has to be."""
+class Lacks(Exception):
+    """Something is not in the archive that has to be, or not as it has to be."""
 
 
-class _Contents:
+def _check_headers(file: IO[bytes]) -> None:
+    """tarfile reads an extended header whole into memory, and believes another size in it."""
+    for _ in range(MOST_ENTRIES):
+        block = file.read(tarfile.BLOCKSIZE)
+        if len(block) < tarfile.BLOCKSIZE or not any(block):
+            return
+        info, skipped = tarfile.TarInfo.frombuf(block, "utf-8", "surrogateescape"), 0
+        if info.type in _EXTENDED:
+            content = file.read(info.size) if info.size <= MOST_HEADER else b" size="
+            if b" size=" in content or b" GNU.sparse." in content:
+                raise Lacks("it has a header that is not taken")
+            skipped = -info.size % tarfile.BLOCKSIZE
+        elif info.type == tarfile.GNUTYPE_SPARSE:
+            raise Lacks(f"{info.name!a} in it has holes")
+        elif info.isreg() or info.type not in tarfile.SUPPORTED_TYPES:
+            skipped = info.size + -info.size % tarfile.BLOCKSIZE
+        file.seek(skipped, os.SEEK_CUR)
+    raise Lacks(f"it has more than {MOST_ENTRIES} members")
+
+
+class Contents:
     def __init__(self, tar: tarfile.TarFile) -> None:
         self._tar = tar
         self._infos = {info.name.removeprefix("./"): info for info in tar}
+
+    @property
+    def path(self) -> Path:
+        return Path(str(self._tar.name))
 
     def found(self) -> Found:
         if "oci-layout" in self._infos and "index.json" in self._infos:
@@ -116,7 +170,7 @@ class _Contents:
             architectures = [self._architecture(one.config) for one in saved]
             names = {name for one in saved for name in one.names or ()}
         else:
-            raise _Lacks("it has neither an index.json nor a manifest.json")
+            raise Lacks("it has neither an index.json nor a manifest.json")
         return Found(frozenset(names), frozenset().union(*architectures))
 
     def _architectures(self, one: Descriptor, deeper: int) -> set[str]:
@@ -127,8 +181,54 @@ class _Contents:
             return self._architecture(document.config.blob)
         there = [child for child in document.manifests if child.blob in self._infos]
         if not there or not deeper:
-            raise _Lacks(f"{one.digest} in it leads to no image")
+            raise Lacks(f"{one.digest} in it leads to no image")
         return set().union(*(self._architectures(child, deeper - 1) for child in there))
+
+    def images(self, architecture: str) -> Iterator[Packed]:
+        """Those for this architecture. Digests are looked at here of manifests alone."""
+        if "oci-layout" in self._infos and "index.json" in self._infos:
+            for top in Document.model_validate_json(self._content("index.json")).manifests:
+                yield from self._packed(top, tuple(sorted(top.names)), architecture, 2)
+            return
+        for one in TypeAdapter(list[_Saved]).validate_json(self._content("manifest.json")):
+            if architecture in self._architecture(one.config):
+                yield Packed(tuple(one.names or ()), "", b"", one.config, tuple(one.layers))
+
+    def _packed(
+        self, one: Descriptor, names: tuple[str, ...], architecture: str, deeper: int
+    ) -> Iterator[Packed]:
+        content = self._content(one.blob)
+        document = Document.model_validate_json(content)
+        if hashlib.sha256(content).hexdigest() != one.digest.partition(":")[2]:
+            raise Lacks(f"{one.blob!a} in it is not what its digest says")
+        if document.config:
+            if architecture in self._architecture(document.config.blob):
+                kind = document.media_type or one.media_type or MANIFESTS[0]
+                layers = tuple(layer.blob for layer in document.layers)
+                yield Packed(names, kind, content, document.config.blob, layers)
+            return
+        for child in document.manifests if deeper else ():
+            if child.blob in self._infos:
+                yield from self._packed(child, names, architecture, deeper - 1)
+
+    def member(self, name: str) -> tarfile.TarInfo:
+        """The file of that name; older `docker save` links a layer that two images have."""
+        for _ in range(8):
+            self._check(name)
+            info = self._infos[name]
+            if info.isreg():
+                return info
+            if not (info.issym() or info.islnk()):
+                break
+            target = join(dirname(name), info.linkname) if info.issym() else info.linkname
+            name = normpath(target)
+        raise Lacks(f"{name!a} in it is no file")
+
+    def reader(self, info: tarfile.TarInfo) -> IO[bytes]:
+        file = self._tar.extractfile(info)
+        if file is None:
+            raise Lacks(f"{info.name!a} in it is no file")
+        return file
 
     def _architecture(self, config: str) -> set[str]:
         """Of an image's configuration (OCI image specification 1.1, config.md)."""
@@ -136,14 +236,14 @@ class _Contents:
 
     def _check(self, name: str) -> None:
         if name not in self._infos:
-            raise _Lacks(f"{name!a} is not in it")
+            raise Lacks(f"{name!a} is not in it")
 
     def _content(self, name: str) -> bytes:
         self._check(name)
         file = self._tar.extractfile(self._infos[name]) if self._infos[name].isreg() else None
         content = file.read(MOST_MANIFEST + 1) if file else b""
         if len(content) > MOST_MANIFEST:
-            raise _Lacks(f"{name!a} in it is larger than {MOST_MANIFEST >> 20} MiB")
+            raise Lacks(f"{name!a} in it is larger than {MOST_MANIFEST >> 20} MiB")
         return content
 
 

@@ -11,7 +11,7 @@ from typing import Final
 import yaml
 from pydantic import ValidationError
 
-from images.containers import look
+from images.containers import Found, look
 from provisioning.bundle import Architecture, Bundle, BundleFile, Mode, Role, unreadable
 from provisioning.errors import Invalid
 
@@ -21,7 +21,8 @@ _MACHINES: Final = {"amd64": 62, "arm64": 183}  # ELF's e_machine
 
 @dataclass(frozen=True, slots=True)
 class Item:
-    """One file to come; `hand`: its name for `--from`. sha256: "" if only its maker knows it."""
+    """One file to come; `hand`: its name for `--from`. sha256: "" if only its maker knows it.
+    digests: URL of its maker's list of them; "": beside the file, SOURCE.sha256."""
 
     path: str
     role: Role
@@ -29,6 +30,7 @@ class Item:
     mode: Mode = "0644"
     license: str = "Apache-2.0"
     sha256: str = ""
+    digests: str = ""
 
     @property
     def hand(self) -> str:
@@ -52,10 +54,10 @@ KUBEADM: Final = {
 }
 VERSIONS: Final = re.compile(r"1\.(34|35|36)\.(0|[1-9][0-9]*)")
 """What the kind kubeadm installs; of those that are not above, by hand alone."""
-MAKERS: Final = ("kubernetes", "cri-tools", "cni-plugins")
+MAKERS: Final = ("kubernetes", "cri-tools", "cni-plugins", "k3s")
 """Whose programs are downloaded. From where is a site's matter: `downloads` of `[images]` in
 seed.toml names what each one's paths begin with. Paths as the makers have them: kubernetes.io,
-"Install and Set Up kubectl on Linux"; README of cri-tools; releases of the CNI plugins."""
+"Install and Set Up kubectl on Linux"; README of cri-tools; releases of the CNI plugins and k3s."""
 _PROGRAMS: Final = ("kubeadm", "kubectl", "kubelet")
 _OWN: Final = ("apiserver", "controller-manager", "proxy", "scheduler")
 
@@ -105,7 +107,36 @@ def _put_there(version: str, found: Collection[str] | None) -> Kubeadm | None:
     return Kubeadm(tag("etcd"), tag("coredns"), tag("pause"), crictl="", cni="")
 
 
-KINDS: Final[dict[str, Callable[["Wanted"], list[Item]]]] = {"kubeadm": _kubeadm}
+def airgap(architecture: Architecture) -> str:
+    """k3s' archive of all its images, as its releases call the one that is not packed."""
+    return f"k3s-airgap-images-{architecture}.tar"
+
+
+def _k3s(wanted: "Wanted") -> list[Item]:
+    """docs.k3s.io, "Air-Gap Install". Which images a release has is its archive's own matter."""
+    version, arch = wanted.version, wanted.architecture
+    if not re.fullmatch(r"\d+\.\d+\.\d+", version):
+        raise Invalid(
+            f"version: a k3s is called by the Kubernetes in it, and {version} is none",
+            f"seed bundle make {wanted.name} --kind k3s --version 1.36.2",
+        )
+    release = f"{wanted.download('k3s')}/v{version}%2Bk3s1"
+    program = "k3s" if arch == "amd64" else f"k3s-{arch}"
+    images, digests = airgap(arch), f"{release}/sha256sum-{arch}.txt"
+    return [
+        Item(f"files/images/{images}", "image", f"{release}/{images}", digests=digests),
+        Item("files/k3s", "binary", f"{release}/{program}", "0755", digests=digests),
+    ]
+
+
+def _swarm(wanted: "Wanted") -> list[Item]:
+    """Docker is in the nodes' image: services' images alone, as many as somebody puts there."""
+    return []
+
+
+KINDS: Final[dict[str, Callable[["Wanted"], list[Item]]]] = {
+    "kubeadm": _kubeadm, "k3s": _k3s, "swarm": _swarm,
+}  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,6 +156,12 @@ class Wanted:
     lock: Bundle | None = None
     there: Collection[str] | None = None
     made_at: datetime = field(default_factory=lambda: datetime.now(UTC).replace(microsecond=0))
+
+    @property
+    def again(self) -> str:
+        """The verb that makes it, as far as it is always the same."""
+        kind = "" if self.kind == "kubeadm" else f" --kind {self.kind}"
+        return f"seed bundle make {self.name}{kind} --version {self.version}"
 
     def download(self, maker: str) -> str:
         """What the paths of this maker's releases begin with; its name, where nobody said."""
@@ -157,6 +194,11 @@ class Wanted:
         return [Item(**file.model_dump(include=same)) for file in self.lock.files]
 
     def bundle(self, files: list[BundleFile]) -> Bundle:
+        """Raises Invalid."""
+        if not files:
+            raise Invalid(
+                f"a bundle for {self.kind} is what is put there", f"{self.again} --from DIR"
+            )
         try:
             return Bundle(
                 name=self.name,
@@ -194,7 +236,7 @@ def check_locked(made: BundleFile, item: Item) -> None:
 
 def judge(path: Path, item: Item, architecture: Architecture) -> str:
     """Raises Invalid for a file that is not what its name says. Of an image the name that it has in
-    its archive, as a source; else "": nobody knows where it is from."""
+    its archive, as a source; of several, or else, "": nobody knows where it is from."""
     if item.role == "image":
         return _judge_image(path, item, architecture)
     with path.open("rb") as file:
@@ -215,6 +257,9 @@ def _judge_image(path: Path, item: Item, architecture: Architecture) -> str:
         found = look(path)
     except Invalid as error:
         raise Invalid(f"{item.hand} {error}", error.remedy) from error
+    if Path(item.path).name == airgap(architecture):
+        _judge_airgap(found, item, architecture)
+        return ""
     right = [name for name in sorted(found.names) if image_file(name) == Path(item.path).name]
     if not right:
         names = ", ".join(sorted(found.names)) or "an image without a name"
@@ -229,6 +274,14 @@ def _judge_image(path: Path, item: Item, architecture: Architecture) -> str:
             f"docker pull --platform linux/{architecture} {right[0]}",
         )
     return f"oci://{right[0]}"
+
+
+def _judge_airgap(found: Found, item: Item, architecture: Architecture) -> None:
+    get_again = "Get it again from k3s' release; its maker's list has its SHA-256."
+    if not any("/mirrored-pause:" in name for name in found.names):  # k3s' --pause-image
+        raise Invalid(f"{item.hand} has no image mirrored-pause: it is not k3s' archive", get_again)
+    if others := sorted(found.architectures - {architecture}):
+        raise Invalid(f"{item.hand} has images for {', '.join(others)[:100]!a}", get_again)
 
 
 def _judge_manifest(path: Path, item: Item) -> None:

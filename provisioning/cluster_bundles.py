@@ -162,6 +162,19 @@ def url_of(cluster: Cluster, wire_url: str) -> str:
     return f"{wire_url}{URL}/{told['name']}/{told['version']}" if told else ""
 
 
+def registry_of(cluster: Cluster, gateway_url: str) -> str:
+    """Whom its nodes ask for images first: what its spec names, else Seed if it has a bundle."""
+    return cluster.spec.get("registry") or (gateway_url if cluster.bundle else "")
+
+
+def is_own(registry: str, gateway_url: str) -> bool:
+    """Whether it is Seed's, however somebody wrote it. gateway_url: https://ADDRESS ."""
+    return bool(registry) and gateway_url in (
+        registry.rstrip("/"),
+        f"https://{registry.rstrip('/')}",
+    )
+
+
 def options_of(cluster: Cluster, options: dict[str, Any]) -> dict[str, Any]:
     """A kind's options, with the bundle's files."""
     return {**options, FILES: cluster.bundle[FILES]} if cluster.bundle else dict(options)

@@ -18,6 +18,9 @@ LONGEST_NAME = 40
 
 Cidr = Annotated[str, AfterValidator(lambda text: str(a_net(text)))]
 Version = Annotated[str, StringConstraints(pattern=r"^(\d{1,3}\.\d{1,3}\.\d{1,3})?$")]
+Registry = Annotated[
+    str, StringConstraints(pattern=r"^((https?://)?[A-Za-z0-9.-]{1,253}(:[0-9]{1,5})?/?)?$")
+]
 LabelKey = Annotated[str, StringConstraints(pattern=r"^[a-z0-9]([a-z0-9./-]{0,61}[a-z0-9])?$")]
 LabelValue = Annotated[
     str, StringConstraints(pattern=r"^([A-Za-z0-9]([A-Za-z0-9._-]{0,61}[A-Za-z0-9])?)?$")
@@ -98,7 +101,8 @@ class ClusterSpec(Strict):
     """version: of what is installed; empty: the newest that the bundle, or the image, has.
 
     pods, services: ranges of the cluster's own, seen by nobody else. options: of the kind.
-    bundle: NAME, or NAME:VERSION, of `seed bundle list`.
+    bundle: NAME, or NAME:VERSION, of `seed bundle list`. registry: HOST[:PORT] that nodes ask for
+    images first; empty: Seed's own, where the cluster has a bundle.
     """
 
     name: NewHostLabel
@@ -113,6 +117,7 @@ class ClusterSpec(Strict):
     services: Cidr = "10.96.0.0/16"
     dns_domain: Annotated[str, AfterValidator(domain)] = "cluster.local"
     bundle: ImageRef | Literal[""] = ""
+    registry: Registry = ""
     addons: tuple[Name, ...] = Field(default=(), max_length=16)
     options: dict[str, Any] = Field(default={}, max_length=32)
 

@@ -234,6 +234,7 @@ def facts_of(
         vip=cluster.vip, api_port=spec.api.port, pod_cidr=spec.pods, service_cidr=spec.services,
         dns_domain=spec.dns_domain, gateway_url=gateway_url,
         bundle_url=cluster_bundles.url_of(cluster, wire_url),
+        registry=cluster_bundles.registry_of(cluster, gateway_url),
         options=cluster_bundles.options_of(cluster, spec.options),
         members=tuple(
             _facts(
@@ -421,7 +422,8 @@ def refuse(faults: list[Fault]) -> NoReturn:
 
 def _same_spec(cluster: Cluster, spec: ClusterSpec) -> Cluster:
     asked: dict[str, Any] = spec.model_dump(mode="json")
-    differs = [field for field, value in asked.items() if cluster.spec.get(field) != value]
+    has: dict[str, Any] = ClusterSpec.model_validate(cluster.spec).model_dump(mode="json")
+    differs = [field for field, value in asked.items() if has[field] != value]
     if differs:
         raise Conflict(
             f"a cluster named {cluster.name} lives already and differs in {', '.join(differs)}",

@@ -2,12 +2,12 @@
 
 import json
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from uuid import UUID
 
 from sqlmodel import Session, col, select
 
-from provisioning import chosen_addons, cluster_secrets, clusters, on_node
+from provisioning import chosen_addons, cluster_bundles, cluster_secrets, clusters, on_node
 from provisioning.cluster_rows import Cluster, Member
 from provisioning.kinds import ClusterFacts, Kind, MemberFacts
 from provisioning.models import Claim
@@ -72,6 +72,8 @@ def make(
     given = cluster_secrets.opened(session, unseal, cluster.id)
     secrets |= {f"{chosen_addons.GIVEN}{name}": told for name, told in given.items()}
     facts = clusters.facts_of(session, cluster, gateway_url, wire_url)
+    if cluster_bundles.is_own(facts.registry, gateway_url):
+        facts = replace(facts, registry_ca=ca_pem)
     mine = next(m for m in facts.members if m.name == member.name)
     kind = clusters.known()[cluster.spec["kind"]]
     files = kind.files(facts, mine, secrets)

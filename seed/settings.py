@@ -20,7 +20,7 @@ from ipxe.bootspec import checked_interface, checked_path, console_arguments
 from provisioning.errors import Invalid
 
 Url = Annotated[str, Field(pattern=r"^https?://[!-~]+$", max_length=1024)]
-Maker = Annotated[str, Field(pattern=r"^(kubernetes|cri-tools|cni-plugins)$")]
+Maker = Annotated[str, Field(pattern=r"^(kubernetes|cri-tools|cni-plugins|k3s)$")]
 """Of programs: one of images.needs.MAKERS, which no setting needs to load."""
 
 

@@ -65,9 +65,10 @@ class ClusterFacts:
     """What all members have in common.
 
     vip: of the API, bare; api_port: where clients reach it. gateway_url: the node gateway's,
-    https://ADDRESS ; bundle_url: of its files; empty: none is used. options: the kind's own, and
-    "addons": NAME -> those of an add-on. ranges: add-on -> addresses that Seed keeps for it,
-    "first-last". given: names of the secrets that came with the wish.
+    https://ADDRESS ; bundle_url: of its files; empty: none is used. registry: that is asked for
+    images first; registry_ca: PEM, of Seed's own. options: the kind's own, and "addons": NAME ->
+    those of an add-on. ranges: add-on -> addresses that Seed keeps for it, "first-last". given:
+    names of the secrets that came with the wish.
     """
 
     id: str
@@ -86,6 +87,7 @@ class ClusterFacts:
     addons: tuple[str, ...] = ()
     ranges: dict[str, tuple[str, ...]] = field(default_factory=dict)
     given: tuple[str, ...] = ()
+    registry_ca: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -50,6 +50,7 @@ FOLDER: Final = f"{CONFIG}.d"
 BEGUN: Final = f"{FOLDER}/seed.yaml"
 """The first one's: whether it began the cluster or joined."""
 CA: Final = "/etc/seed/k3s/ca.crt"
+REGISTRY_CA: Final = "/etc/seed/k3s/registry-ca.crt"
 LISTED: Final = "/etc/seed/k3s/bundle.sha256"
 UNIT: Final = "/etc/systemd/system/k3s.service"
 IMAGES: Final = "/var/lib/rancher/k3s/agent/images"
@@ -156,8 +157,11 @@ class K3s(Stays):
         if facts.registry:
             url = facts.registry.rstrip("/")
             url = url if "://" in url else f"https://{url}"
-            mirrors = _yaml({"mirrors": {"*": {"endpoint": [url]}}})
-            found.append(part("/etc/rancher/k3s/registries.yaml", mirrors))
+            told: dict[str, Any] = {"mirrors": {"*": {"endpoint": [url]}}}
+            if facts.registry_ca:
+                told["configs"] = {url.partition("://")[2]: {"tls": {"ca_file": REGISTRY_CA}}}
+                found.append(part(REGISTRY_CA, facts.registry_ca))
+            found.append(part("/etc/rancher/k3s/registries.yaml", _yaml(told)))
         if facts.bundle_url:
             found.append(part(LISTED, listing(options.taken())))
         if server:
@@ -292,4 +296,5 @@ def _about_options(facts: ClusterFacts) -> Iterator[Fault]:
         lacks = [] if taken and taken[0].name == "k3s" else ["program k3s"]
         lacks += [] if any(file.role == "image" for file in taken) else ["archive of an image"]
         for name in lacks:
-            yield Fault("bundle", f"the bundle has no {name}", "Put it there: `seed bundle make`.")
+            remedy = "Make one: `seed bundle make NAME --kind k3s`."
+            yield Fault("bundle", f"the bundle has no {name}", remedy)

@@ -39,6 +39,7 @@ TAKEN: Final = {
 }  # fmt: skip
 """Ports of a control plane."""
 MIRROR: Final = "/etc/containerd/certs.d/_default/hosts.toml"
+TRUSTED: Final = "/etc/containerd/certs.d/_default/ca.crt"
 
 
 class Kubeadm:
@@ -133,7 +134,10 @@ def _common(facts: ClusterFacts, member: MemberFacts, options: Options) -> Itera
     if facts.registry:
         url = facts.registry.rstrip("/")
         url = url if "://" in url else f"https://{url}"
-        yield part(MIRROR, _kubeadm.MIRROR.format(registry=url))
+        trust = f'  ca = "{TRUSTED}"\n' if facts.registry_ca else ""
+        yield part(MIRROR, _kubeadm.MIRROR.format(registry=url) + trust)
+        if facts.registry_ca:
+            yield part(TRUSTED, facts.registry_ca)
     if facts.bundle_url:
         taken = [*options.binaries(), *options.images(member)]
         taken += options.manifests(facts) if member.first else []

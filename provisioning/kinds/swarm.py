@@ -34,7 +34,7 @@ from provisioning.targets import PartSpec
 
 _SUBNET, _SMALLEST = 24, 22
 """Prefix lengths: of each network that Docker makes, and of a pool with room for a few of them."""
-_DAEMON = "/etc/docker/daemon.json"
+_DAEMON, _TRUSTED = "/etc/docker/daemon.json", "/etc/docker/certs.d/{host}/ca.crt"
 _TOKEN = "/var/lib/seed-member/swarm-token"  # noqa: S105 - a path
 _KEY, _MANAGER_KEY = f"{MEMBER}/key", f"{MEMBER}/manager.key"
 _SWARM, _FACTS = f"{MEMBER}/swarm.py", f"{MEMBER}/swarm.json"
@@ -117,7 +117,7 @@ def _taints(facts: ClusterFacts) -> list[Fault]:
 def _words(facts: ClusterFacts) -> list[Fault]:
     found = [
         Fault(f"options.{name}", f"the kind swarm has no option {name!r}", f"Leave out {name}.")
-        for name in sorted(set(facts.options) - {_BEAT})
+        for name in sorted(set(facts.options) - {_BEAT, "files"})  # a bundle's are images alone
     ]
     beat = facts.options.get(_BEAT, _BEATS[0])
     if type(beat) is not int or not _BEATS[0] <= beat <= _BEATS[1]:
@@ -211,6 +211,9 @@ class Swarm:
             part(_FACTS, _swarm(facts, member)),
             part(_SWARM, script, 0o755),
         ]
+        if facts.registry_ca:
+            host = facts.registry.rpartition("://")[2].rstrip("/")
+            found.append(part(_TRUSTED.format(host=host), facts.registry_ca))
         if member.role == "control":
             found.append(part(_MANAGER_KEY, f"{secrets['manager-key']}\n", 0o600))
             if facts.vip:

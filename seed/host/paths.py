@@ -84,6 +84,11 @@ class Paths:
         return self.settings.http_dir / "bundles"
 
     @property
+    def registry(self) -> Path:
+        """current/ is what nginx serves of bundles' images, root's (images/served.py)."""
+        return self.settings.http_dir / "registry"
+
+    @property
     def hosts(self) -> Path:
         """One DHCP reservation per file."""
         return self.state / "dnsmasq" / "hosts.d"

@@ -65,6 +65,7 @@ def folders(settings: Settings) -> tuple[Place, ...]:
         Place(settings.image_dir, "seed-images", "seed-images", 0o755),
         # By `seed bundle`, as root; the API and nginx read it.
         Place(paths.bundles, "root", "root", 0o755),
+        Place(paths.registry, "root", "root", 0o755),
         # The API makes what comes in, seed-images reads and removes it.
         Place(paths.incoming, "seed-api", "seed-images", 0o2770),
         Place(paths.ironic_http, "seed-ironic", "seed-ironic", 0o755),

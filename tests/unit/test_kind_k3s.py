@@ -20,7 +20,7 @@ GOLDEN = Path(__file__).parents[1] / "golden" / "k3s"
 FILES = [
     {"path": f"files/{name}", "role": role, "sha256": hashlib.sha256(name.encode()).hexdigest()}
     for name, role in (
-        ("k3s", "binary"), ("helm", "binary"), ("images/k3s-airgap-images-amd64.tar.zst", "image"),
+        ("k3s", "binary"), ("helm", "binary"), ("images/k3s-airgap-images-amd64.tar", "image"),
     )
 ]  # fmt: skip
 FACTS = replace(
