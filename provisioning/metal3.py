@@ -37,13 +37,15 @@ NAMESPACE: Final = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
 @dataclass(frozen=True, slots=True)
 class Export:
     """text: of the file, YAML with passwords in it. ca_pem: by which Metal3's Ironic can verify its
-    BMCs. unverified: addresses of those that no client can verify.
+    BMCs. unverified: addresses of those that no client can verify. without_mac: hosts of which it
+    is not known by which NIC they boot; only with IPMI is Metal3 content with that.
     """
 
     text: SecretStr
     hosts: tuple[str, ...]
     ca_pem: str
     unverified: tuple[str, ...]
+    without_mac: tuple[str, ...]
 
 
 def export(
@@ -84,7 +86,13 @@ def export(
     )  # fmt: skip
     text = yaml.safe_dump_all(documents, sort_keys=False, explicit_start=True, width=1_000_000)
     unverified = tuple(bmc.address for bmc in bmcs if bmc.trust == Trust.NOTHING)
-    return Export(SecretStr(text), hosts, "".join(_certificates(bmcs, seed_ca)), unverified)
+    unknown = tuple(
+        nodes[bmc.node].name
+        for bmc in bmcs
+        if bmc.protocol != "ipmi" and handout.boot_address(session, bmc.node) is None
+    )
+    certificates = "".join(_certificates(bmcs, seed_ca))
+    return Export(SecretStr(text), hosts, certificates, unverified, unknown)
 
 
 def _of_node(

@@ -16,7 +16,11 @@ class Cilium(Addon):
     def parts(
         self, facts: ClusterFacts, member: MemberFacts, options: Options, secrets: dict[str, str]
     ) -> list[PartSpec]:
-        return [_kubectl.customization(self.name, [CONFIG])] if member.first else []
+        if not member.first:
+            return []
+        # Its chart makes two, each on another node: with one node the second never runs.
+        replicas = {"cilium-operator": 1} if len(facts.members) == 1 else {}
+        return [_kubectl.customization(self.name, [CONFIG], replicas)]
 
     def steps(self, facts: ClusterFacts, member: MemberFacts, options: Options) -> list[Step]:
         if not member.first:

@@ -13,6 +13,8 @@ REGISTRY: Final = re.compile(r"(https?://)?[A-Za-z0-9.-]+(:[0-9]{1,5})?/?")
 LARGEST, SMALLEST = 12, 28
 """Prefix lengths of service_cidr: kube-apiserver takes no larger one, and the cluster's DNS has the
 tenth address."""
+LARGEST_PODS = 8
+"""Of pod_cidr: kube-controller-manager takes no larger one, as nodes have a /24 each."""
 
 
 def addresses(facts: ClusterFacts) -> list[Fault]:
@@ -32,7 +34,12 @@ def ranges(facts: ClusterFacts) -> list[Fault]:
 def pods(facts: ClusterFacts) -> list[Fault]:
     """Kubernetes itself gives each node a /24 of pod_cidr."""
     given = network(facts.pod_cidr)
-    if given is None or given.num_addresses >> 8 >= len(facts.members):
+    if given is None:
+        return []
+    if given.prefixlen < LARGEST_PODS:
+        says = f"pod_cidr {given} is too large: Kubernetes keeps count of 65536 ranges of /24"
+        return [Fault("pod_cidr", says, f"Take a /{LARGEST_PODS} or smaller: 10.244.0.0/16.")]
+    if given.num_addresses >> 8 >= len(facts.members):
         return []
     says = f"pod_cidr {given} has no /24 for each of {len(facts.members)} nodes"
     return [Fault("pod_cidr", says, "Take a larger one: a /16 is enough for 256 nodes.")]

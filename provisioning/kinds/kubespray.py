@@ -1,10 +1,11 @@
 """Kubernetes by Kubespray: Ansible on the Seed machine, by SSH, in place of steps on the nodes.
 
 What a node gets for it is a public key of this cluster's own and, on control planes, the address.
-The inventory and its variables are Kubespray's documented ones (its inventory/sample and
-docs/ansible/inventory.md; 2.27 and later write kube_version without a "v"). Kubespray makes the
-PKI itself: Seed has no key of it. Kubespray and ansible-runner are brought by the operator, into an
-environment of their own; nothing of Seed imports them.
+The inventory and its variables are those of Kubespray's own defaults: kubespray_defaults/defaults/
+main/{main,download}.yml at 00034d7 and 005343f, kubernetes/client/defaults at 08a711b, node-label
+and node-taint, validate_inventory at 92e8ac9; 2.27 and later write kube_version without a "v".
+Kubespray makes the PKI itself: Seed has no key of it. Kubespray and ansible-runner are brought by
+the operator, into an environment of their own; nothing of Seed imports them.
 """
 
 import re
@@ -50,6 +51,9 @@ OFFLINE: Final = {
 KNOWN: Final = (
     "-o StrictHostKeyChecking=yes -o UserKnownHostsFile={{ inventory_dir }}/../known_hosts"
 )
+OWN: Final = "{{ inventory_dir }}/../kubespray"
+"""What Kubespray keeps on the Seed machine. By default it lies within the inventory, which Ansible
+reads as a whole: the next run would take each file there for more hosts."""
 REGISTRIES: Final = ("kube", "gcr", "github", "docker", "quay")
 JOB_SECONDS, IDLE_SECONDS = 4 * 3600, 1800
 URL: Final = re.compile(r"https?://[A-Za-z0-9.-]+(:[0-9]{1,5})?(/[A-Za-z0-9._~-]+)*/?")
@@ -180,13 +184,20 @@ def _of_all(facts: ClusterFacts) -> dict[str, Any]:
     options = Options.model_validate(facts.options)
     told: dict[str, Any] = {
         "ansible_ssh_common_args": KNOWN,
-        "apiserver_loadbalancer_domain_name": f"{facts.name}.{facts.dns_domain}",
+        "credentials_dir": f"{OWN}/credentials",
+        "artifacts_dir": f"{OWN}/artifacts",
+        # Bare: Kubespray writes no name into /etc/hosts any more (its #12382, #12872).
+        "apiserver_loadbalancer_domain_name": facts.vip,
         "loadbalancer_apiserver": {"address": facts.vip, "port": facts.api_port},
         "loadbalancer_apiserver_localhost": False,
     }
     if facts.registry:
-        host = facts.registry.partition("://")[2] or facts.registry
-        told["registry_host"] = host.rstrip("/")
+        scheme, _, host = facts.registry.rstrip("/").rpartition("://")
+        told["registry_host"] = host
+        if scheme == "http":
+            mirror = {"host": f"http://{host}", "capabilities": ["pull", "resolve"]}
+            one = {"prefix": host, "server": f"http://{host}", "mirrors": [mirror]}
+            told["containerd_registries_mirrors"] = [one]
         told |= {f"{name}_image_repo": "{{ registry_host }}" for name in REGISTRIES}
     if options.files_repo:
         told["files_repo"] = options.files_repo.rstrip("/")

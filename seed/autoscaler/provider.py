@@ -91,7 +91,7 @@ class Provider:
             "NodeGroupNodes": self._nodes,
             "NodeGroupTemplateNodeInfo": self._template,
             # Without options the autoscaler takes its flags': an answer would also set to 0 what
-            # the protocol has no field for, as MaxNodeStartupTime of 1.35 and 1.36.
+            # its protocol has no field for yet, as MaxNodeStartupTime of 1.35 and 1.36.
             "NodeGroupGetOptions": lambda _cluster, _asked: (
                 pb.NodeGroupAutoscalingOptionsResponse()
             ),

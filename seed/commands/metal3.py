@@ -88,6 +88,8 @@ def export(
         to.with_name(f"{to.name}.ca.pem").write_text(made.ca_pem)
     for address in made.unverified:
         err.print(f"[red]{address}[/red] shows a certificate that nobody can verify")
+    for host in made.without_mac:
+        err.print(f"[red]{host}[/red]: write its bootMACAddress into the file: Seed knows none")
     err.print(f"{len(made.hosts)} hosts are in {to}: `kubectl apply -f` it, then remove it.")
 
 

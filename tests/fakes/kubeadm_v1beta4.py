@@ -1,19 +1,51 @@
-"""kubeadm's own configuration as its reference publishes it, and as strict: an unknown field fails.
+"""kubeadm's own configuration as its source publishes it, and as strict: an unknown field fails.
 
-kubernetes.io, "kubeadm Configuration (v1beta4)" of 1.36: the types that `kubeadm init` and `join`
-read, with KubeletConfiguration as far as Seed sets it. A duration is Go's; counts are int32.
+kubernetes/kubernetes, cmd/kubeadm/app/apis: kubeadm/v1beta4/types.go at 1329935 and
+bootstraptoken/v1/types.go at 2d350a3, the types that `kubeadm init` and `join` read; what came
+after is by kubernetes.io, "kubeadm Configuration (v1beta4)": ECDSA-P384 (1.34), httpEndpoints
+(1.35). What kubeadm refuses beyond types: kubeadm/validation/validation.go at 00d24de, with the
+numbers of constants/constants.go at 00886ac. KubeletConfiguration as far as Seed sets it. A
+duration is Go's.
 """
 
-from typing import Annotated, Any, Literal
+from ipaddress import IPv4Network, ip_address
+from typing import Annotated, Any, Literal, Self
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, RootModel, StringConstraints, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    RootModel,
+    StringConstraints,
+    model_validator,
+)
 
 Duration = Annotated[str, StringConstraints(pattern=r"^(\d+h)?(\d+m)?(\d+s)?$", min_length=2)]
 Token = Annotated[str, StringConstraints(pattern=r"^[a-z0-9]{6}\.[a-z0-9]{16}$")]
 CaHash = Annotated[str, StringConstraints(pattern=r"^sha256:[0-9a-f]{64}$")]
 HexKey = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
+Subdomain = Annotated[
+    str,
+    StringConstraints(
+        pattern=r"^[a-z0-9]([a-z0-9-]*[a-z0-9])?(\.[a-z0-9]([a-z0-9-]*[a-z0-9])?)*$",
+        max_length=253,
+    ),
+]
+Group = Annotated[
+    str, StringConstraints(pattern=r"^system:bootstrappers:[a-z0-9:-]{0,255}[a-z0-9]$")
+]
+Absolute = Annotated[str, StringConstraints(pattern=r"^/")]
 Port = Annotated[int, Field(ge=1, le=65535)]
+
+
+def _address(text: str) -> str:
+    ip_address(text)
+    return text
+
+
+Address = Annotated[str, AfterValidator(_address)]
 Version = Literal["kubeadm.k8s.io/v1beta4"]
 
 
@@ -29,6 +61,7 @@ class Arg(Strict):
 class EnvVar(Strict):
     name: str
     value: str = ""
+    valueFrom: dict[str, Any] | None = None
 
 
 class HostPathMount(Strict):
@@ -40,7 +73,7 @@ class HostPathMount(Strict):
 
 
 class Patches(Strict):
-    directory: str
+    directory: str = ""
 
 
 class Timeouts(Strict):
@@ -61,7 +94,7 @@ class Taint(Strict):
 
 
 class NodeRegistrationOptions(Strict):
-    name: Annotated[str, StringConstraints(pattern=r"^[a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?$")]
+    name: Subdomain
     criSocket: Annotated[str, StringConstraints(pattern=r"^unix:///")]
     taints: list[Taint] | None = None
     kubeletExtraArgs: list[Arg] = []
@@ -71,17 +104,25 @@ class NodeRegistrationOptions(Strict):
 
 
 class APIEndpoint(Strict):
-    advertiseAddress: str
+    advertiseAddress: Address
     bindPort: Port = 6443
 
 
 class BootstrapToken(Strict):
     token: Token
     description: str = ""
-    ttl: Duration = "24h"
-    expires: str = ""
+    ttl: Duration | None = None
+    expires: str | None = None
     usages: list[Literal["signing", "authentication"]] = []
-    groups: list[Annotated[str, StringConstraints(pattern=r"^system:bootstrappers:")]] = []
+    groups: list[Group] = []
+
+    @model_validator(mode="after")
+    def _together(self) -> Self:
+        if self.ttl is not None and self.expires is not None:
+            raise ValueError("ttl and expires exclude each other")
+        if self.groups and "authentication" not in self.usages:
+            raise ValueError("groups are of tokens that authenticate")
+        return self
 
 
 class InitConfiguration(Strict):
@@ -104,7 +145,7 @@ class ControlPlaneComponent(Strict):
 
 
 class APIServer(ControlPlaneComponent):
-    certSANs: list[str] = []
+    certSANs: list[Address | Subdomain] = []
 
 
 class ImageMeta(Strict):
@@ -121,7 +162,7 @@ class Proxy(Strict):
 
 
 class LocalEtcd(ImageMeta):
-    dataDir: str = "/var/lib/etcd"
+    dataDir: Absolute = "/var/lib/etcd"
     extraArgs: list[Arg] = []
     extraEnvs: list[EnvVar] = []
     serverCertSANs: list[str] = []
@@ -140,11 +181,28 @@ class Etcd(Strict):
     local: LocalEtcd | None = None
     external: ExternalEtcd | None = None
 
+    @model_validator(mode="after")
+    def _one(self) -> Self:
+        if self.local is not None and self.external is not None:
+            raise ValueError("local and external exclude each other")
+        return self
+
 
 class Networking(Strict):
+    """As far as IPv4 goes: of services a /12 to a /28, of pods 14 addresses or more."""
+
     serviceSubnet: str = "10.96.0.0/12"
     podSubnet: str = ""
-    dnsDomain: str = "cluster.local"
+    dnsDomain: Subdomain = "cluster.local"
+
+    @model_validator(mode="after")
+    def _sizes(self) -> Self:
+        services = IPv4Network(self.serviceSubnet)
+        if not 12 <= services.prefixlen <= 28:
+            raise ValueError(f"serviceSubnet {services} is too large or too small")
+        if self.podSubnet and IPv4Network(self.podSubnet).num_addresses < 14:
+            raise ValueError(f"podSubnet {self.podSubnet} is too small")
+        return self
 
 
 class ClusterConfiguration(Strict):
@@ -159,7 +217,7 @@ class ClusterConfiguration(Strict):
     scheduler: ControlPlaneComponent | None = None
     dns: DNS | None = None
     proxy: Proxy | None = None
-    certificatesDir: str = "/etc/kubernetes/pki"
+    certificatesDir: Absolute = "/etc/kubernetes/pki"
     imageRepository: str = ""
     featureGates: dict[str, bool] = {}
     clusterName: str = "kubernetes"
@@ -169,12 +227,29 @@ class ClusterConfiguration(Strict):
     certificateValidityPeriod: Duration = "8760h"
     caCertificateValidityPeriod: Duration = "87600h"
 
+    @model_validator(mode="after")
+    def _nodes_have_ranges(self) -> Self:
+        """kube-controller-manager gives each node a /24 of at most 2**16 of them."""
+        args = self.controllerManager.extraArgs if self.controllerManager else []
+        named = {arg.name: arg.value for arg in args}
+        if self.networking.podSubnet and named.get("allocate-node-cidrs") != "false":
+            own = int(named.get("node-cidr-mask-size-ipv4", 24))
+            if not 0 <= own - IPv4Network(self.networking.podSubnet).prefixlen <= 16:
+                raise ValueError(f"podSubnet has no range of /{own} for each node, or too many")
+        return self
+
 
 class BootstrapTokenDiscovery(Strict):
     token: Token
-    apiServerEndpoint: str = ""
+    apiServerEndpoint: Annotated[str, StringConstraints(pattern=r"^[^:]+:\d+$")]
     caCertHashes: list[CaHash] = []
     unsafeSkipCAVerification: bool = False
+
+    @model_validator(mode="after")
+    def _pinned(self) -> Self:
+        if not self.caCertHashes and not self.unsafeSkipCAVerification:
+            raise ValueError("caCertHashes are wanted, or unsafeSkipCAVerification")
+        return self
 
 
 class FileDiscovery(Strict):
@@ -187,7 +262,7 @@ class Discovery(Strict):
     tlsBootstrapToken: str = ""
 
     @model_validator(mode="after")
-    def _one(self) -> "Discovery":
+    def _one(self) -> Self:
         if (self.bootstrapToken is None) == (self.file is None):
             raise ValueError("bootstrapToken and file exclude each other, and one is needed")
         return self
@@ -203,7 +278,9 @@ class JoinConfiguration(Strict):
     kind: Literal["JoinConfiguration"]
     dryRun: bool = False
     nodeRegistration: NodeRegistrationOptions
-    caCertPath: str = "/etc/kubernetes/pki/ca.crt"
+    caCertPath: Annotated[str, StringConstraints(pattern=r"^/.*\.crt$")] = (
+        "/etc/kubernetes/pki/ca.crt"
+    )
     discovery: Discovery
     controlPlane: JoinControlPlane | None = None
     skipPhases: list[str] = []
@@ -231,6 +308,6 @@ class Document(
 def read(text: str) -> dict[str, Any]:
     """kind -> the document. ValidationError: what kubeadm would not read."""
     documents = [Document.model_validate(one).root for one in yaml.safe_load_all(text)]
-    found = {document.kind: document for document in documents}
+    found: dict[str, Any] = {document.kind: document for document in documents}
     assert len(found) == len(documents), "a kind stands there twice"
     return found

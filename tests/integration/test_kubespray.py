@@ -46,12 +46,14 @@ def secrets() -> dict[str, str]:
 
 @pytest.fixture(scope="module")
 def read(tmp_path_factory: pytest.TempPathFactory, secrets: dict[str, str]) -> dict[str, Any]:
-    """ansible-inventory --list of the tree. A warning is a failure: Ansible read something else."""
+    """ansible-inventory --list of the tree, where Kubespray has been before. A warning is a
+    failure: Ansible read something else."""
     folder = tmp_path_factory.mktemp("tree")
     for part in PLUGIN.tree(FACTS, secrets, REACHED):
         path = folder / part.path
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(part.content)
+    _leave(folder)
     done = subprocess.run(
         [BIN / "ansible-inventory", "-i", folder / "inventory", "--list"],
         env={"PATH": os.environ["PATH"], "HOME": str(folder), "LC_ALL": "C.UTF-8",
@@ -61,6 +63,20 @@ def read(tmp_path_factory: pytest.TempPathFactory, secrets: dict[str, str]) -> d
     assert (done.returncode, "WARNING" in done.stderr) == (0, False), done.stderr + done.stdout
     found: dict[str, Any] = json.loads(done.stdout)
     return found
+
+
+def _leave(folder: Path) -> None:
+    """What Kubespray keeps for itself: a key, and the kubeconfig that it fetched."""
+    inventory = folder / "inventory"
+    told = yaml.safe_load((inventory / "group_vars/all/seed.yml").read_text())
+    kept = {
+        f"{told['credentials_dir']}/kubeadm_certificate_key.creds": "0f" * 32 + "\n",
+        f"{told['artifacts_dir']}/admin.conf": "apiVersion: v1\nkind: Config\n",
+    }
+    for name, text in kept.items():
+        path = Path(name.replace("{{ inventory_dir }}", str(inventory)))
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
 
 
 def test_ansible_reads_the_groups_that_kubespray_wants(read: dict[str, Any]) -> None:

@@ -241,6 +241,14 @@ def test_what_is_given_reaches_the_object_that_its_pods_mount() -> None:
     assert b64decode(made.data["userKey"]).decode() == SECRETS["ceph-key"]
 
 
+def test_one_node_has_one_operator_of_cilium() -> None:
+    """Its chart's two are never on one node, and the wait for them would not end."""
+    path = "/etc/seed/addons/cilium/kustomization.yaml"
+    assert not objects(with_addons("cilium"), path)[0].replicas
+    (alone,) = objects(with_addons("cilium", members=members()[:1]), path)[0].replicas
+    assert (alone.name, alone.count) == ("cilium-operator", 1)
+
+
 def test_ceph_asks_for_no_more_nodes_than_there_are() -> None:
     path = "/etc/seed/addons/ceph/kustomization.yaml"
     assert objects(with_addons("ceph"), path)[0].replicas[0].count == 2

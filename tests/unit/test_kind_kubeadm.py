@@ -76,6 +76,12 @@ def test_the_check_of_that_is_strict() -> None:
         ("bindPort: 6444", "bindPort: '6444'"),
         ("- name: node-ip\n    value: 10.30.0.2", "- node-ip: 10.30.0.2"),
         ("v1beta4", "v1beta3"),
+        ("ttl: 24h0m0s", "ttl: 24h0m0s\n  expires: '2026-12-01T00:00:00Z'"),
+        ("  - authentication\n", ""),
+        ("system:bootstrappers:kubeadm", "system:bootstrappers:Kubeadm"),
+        ("advertiseAddress: 10.30.0.2", "advertiseAddress: web-control-0"),
+        ("serviceSubnet: 10.96.0.0/16", "serviceSubnet: 10.0.0.0/8"),
+        ("dnsDomain: cluster.local", "dnsDomain: Cluster.local"),
     ):
         assert old in good
         with pytest.raises(ValidationError):
@@ -337,6 +343,7 @@ WIDE = tuple(replace(m, address=f"10.30.{n}.9/16") for n, m in enumerate(MEMBERS
         ({"pod_cidr": "10.244.0.0/25"}, "pod_cidr", "has 0 ranges"),
         ({"pod_cidr": "10.244.0.0/22", "addons": ("calico",)},
          "pod_cidr", "no /24 for each of 5 nodes"),
+        ({"pod_cidr": "64.0.0.0/7", "addons": ("calico",)}, "pod_cidr", "is too large"),
         ({"members": MOVED}, "options.cni", "10.30.0.0/28 and 10.31.0.0/28"),
         ({"members": WIDE, "pod_cidr": "10.128.0.0/9", "service_cidr": "10.96.0.0/16"},
          "pod_cidr", "has 1024 ranges of /24, and web-worker-4"),

@@ -75,6 +75,27 @@ def test_the_same_members_are_the_same_inputs(secrets: dict[str, str]) -> None:
     assert fewer != PLUGIN.tree(FACTS, secrets, REACHED)
 
 
+def test_a_registry_without_tls_is_told_to_containerd(secrets: dict[str, str]) -> None:
+    told = variables(secrets, registry="http://172.22.0.1:5000/")
+    assert told["registry_host"] == "172.22.0.1:5000"
+    (one,) = told["containerd_registries_mirrors"]
+    assert (one["prefix"], one["server"]) == ("172.22.0.1:5000", "http://172.22.0.1:5000")
+    assert one["mirrors"] == [{"host": one["server"], "capabilities": ["pull", "resolve"]}]
+
+
+def test_the_address_is_no_name_that_somebody_must_resolve(secrets: dict[str, str]) -> None:
+    told = variables(secrets)
+    assert told["apiserver_loadbalancer_domain_name"] == FACTS.vip
+    assert told["loadbalancer_apiserver"] == {"address": FACTS.vip, "port": FACTS.api_port}
+    assert told["kube_apiserver_port"] != FACTS.api_port
+
+
+def test_what_kubespray_keeps_is_not_within_its_inventory(secrets: dict[str, str]) -> None:
+    told = variables(secrets)
+    folders = [told[name] for name in ("credentials_dir", "artifacts_dir")]
+    assert all(one.startswith("{{ inventory_dir }}/../kubespray/") for one in folders)
+
+
 def test_programs_come_from_the_bundle_and_the_rest_from_a_mirror(secrets: dict[str, str]) -> None:
     options = {"files": a_kubeadm.FILES, "files_repo": "http://172.22.0.1/mirror/"}
     told = variables(secrets, options=options)
@@ -83,6 +104,7 @@ def test_programs_come_from_the_bundle_and_the_rest_from_a_mirror(secrets: dict[
     assert told["files_repo"] == "http://172.22.0.1/mirror"
     assert told["github_url"] == "{{ files_repo }}/github.com"
     assert told["registry_host"] == "172.22.0.1:5000"
+    assert "containerd_registries_mirrors" not in told
     out = variables(secrets, options={}, bundle_url="", registry="")
     assert not [key for key in out if "download_url" in key or "repo" in key or "registry" in key]
 

@@ -304,7 +304,14 @@ def test_the_check_of_that_is_strict(room: Room) -> None:
     room.lend()
     room.steps(room.is_lent)
     _, (secret, host, *_) = objects(room)
+    spec, bmc = host["spec"], host["spec"]["bmc"]
+    media = {**bmc, "address": "idrac-virtualmedia://192.0.2.9/r/1"}
     for broken in (
+        {**host, "spec": {**spec, "bmc": {**bmc, "address": "idrac://192.0.2.9"}}},
+        {**host, "spec": {"online": True, "bmc": media}},
+        {**host, "spec": {**spec, "image": {"checksum": "0"}}},
+        {**host, "spec": {**spec, "raid": {"softwareRAIDVolumes": [{"level": "5"}]}}},
+        {**host, "metadata": {**host["metadata"], "name": str(room.claim.id)}},
         {**host, "spec": {**host["spec"], "bootMacAddress": "52:54:00:00:00:01"}},
         {**host, "spec": {**host["spec"], "bootMode": "bios"}},
         {**host, "spec": {k: v for k, v in host["spec"].items() if k != "online"}},

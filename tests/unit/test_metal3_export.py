@@ -50,6 +50,8 @@ def test_the_objects_are_roots_alone_and_who_asked_is_kept(
     documents = list(yaml.safe_load_all(to.read_text()))
     assert [fault for one in documents for fault in metal3_crd.faults(one)] == []
     assert documents[1]["spec"]["bmc"]["address"] == f"redfish://{ADDRESS}"
+    assert "bootMACAddress" not in documents[1]["spec"]
+    assert "write its bootMACAddress" in " ".join(said.split())
     with lent.read() as session:
         (event,) = session.exec(select(Event)).all()
     assert (event.kind, event.who) == ("claim.exported", "joe")
