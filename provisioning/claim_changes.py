@@ -254,6 +254,18 @@ def may_last(project: Project, length: timedelta | None) -> None:
         )
 
 
+def may_have_no_end(project: Project) -> None:
+    """A cluster has no lease: it is there until somebody releases it."""
+    if project.max_lease_seconds:
+        longest = timedelta(seconds=project.max_lease_seconds)
+        raise Conflict(
+            f"project {project.name} may keep servers for {longest} at a time, and a cluster has "
+            "no end",
+            "Take another project, or an operator lets this one keep them: "
+            f"`seed project change {project.name} --max-lease-days 0`.",
+        )
+
+
 def _alone(session: Session, claim: Claim) -> Claim:
     """A cluster's node is not taken from under it: the cluster has verbs of its own."""
     member = session.exec(select(Member).where(Member.claim_id == claim.id)).first()

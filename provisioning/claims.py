@@ -24,7 +24,7 @@ from provisioning import (
     wishes,
 )  # fmt: skip
 from provisioning.choosing import Wish
-from provisioning.claim_changes import Changes, may_last
+from provisioning.claim_changes import Changes, may_have_no_end, may_last
 from provisioning.errors import Conflict
 from provisioning.layout_doc import of_claim
 from provisioning.models import Claim, ClaimSpec, now
@@ -119,7 +119,7 @@ class Desk(Changes):
         says, a wish for so many. Raises as `request` does."""
         wishes.check(spec)
         whole = self.draft(session, spec, project, insider)
-        admit(session, whole, now())
+        admit(session, whole, now(), endless=True)
         seen = pool.look(session, now(), self.turnaround)  # with what this transaction holds
         w = holding.wish(session, whole, seen, self._parts)
         alone = {"count": 1, "spread": "", "pack": "", "asked_by": who}
@@ -240,8 +240,11 @@ class Desk(Changes):
 # --- who may ------------------------------------------------------------------------------------
 
 
-def admit(session: Session, claim: Claim, at: datetime) -> None:
-    """Its project's rules: is it there, how urgent, how long, how many. Before it is added."""
+def admit(session: Session, claim: Claim, at: datetime, endless: bool = False) -> None:
+    """Its project's rules: is it there, how urgent, how long, how many. Before it is added.
+
+    endless: it is a cluster's.
+    """
     project = projects.may_claim(session, claim.project)
     if claim.priority > project.max_priority:
         raise Conflict(
@@ -252,7 +255,7 @@ def admit(session: Session, claim: Claim, at: datetime) -> None:
     length = claim.ends_at - begin if claim.ends_at else None
     if claim.lease_seconds:
         length = timedelta(seconds=claim.lease_seconds)
-    may_last(project, length)
+    may_have_no_end(project) if endless else may_last(project, length)
     quotas.check(session, claim.project, claim.resource_class, claim.count)
 
 

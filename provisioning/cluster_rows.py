@@ -60,7 +60,10 @@ class Member(SQLModel, table=True):
     minute.
     """
 
-    __table_args__ = (Index("member_name", "cluster_id", "name", unique=True),)
+    __table_args__ = (
+        Index("member_name", "cluster_id", "name", unique=True),
+        Index("member_token", "token_hash"),
+    )
     id: UUID = Field(default_factory=uuid4, primary_key=True)
     cluster_id: UUID = Field(foreign_key="cluster.id", index=True)
     claim_id: UUID = Field(foreign_key="claim.id", unique=True)
@@ -129,6 +132,7 @@ class ClusterCheck(SQLModel, table=True):
     """Whether a cluster does its work: asked for by a person, done by the reconciler.
 
     items: as provisioning.cluster_access.Item. cleaning: what it made is being taken away.
+    told: item -> [state, sentence], by the member that tried it; "": why it could not.
     """
 
     id: UUID = Field(default_factory=uuid4, primary_key=True)
@@ -139,4 +143,10 @@ class ClusterCheck(SQLModel, table=True):
     started_at: datetime | None = stored_time(default=None)
     items: list[dict[str, Any]] = stored_json(default=[])
     cleaning: bool = False
+    told: dict[str, Any] = stored_json(default={})
     ended_at: datetime | None = stored_time(default=None)
+
+    @property
+    def number(self) -> int:
+        """By which members know it."""
+        return self.id.int >> 96

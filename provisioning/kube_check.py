@@ -14,6 +14,7 @@ from provisioning import clusters, kube_api, kube_objects, kube_steps
 from provisioning.cluster_access import JOINED, Item
 from provisioning.cluster_rows import Cluster, ClusterCheck, Member
 from provisioning.errors import KubeRefused, KubeUnavailable
+from provisioning.kinds import Tries
 from provisioning.kube_api import Document, KubeApi, condition, items, name_of, part, plain, waiting
 from provisioning.kube_steps import SELDOM, Look
 from provisioning.models import now
@@ -35,6 +36,10 @@ PAUSE_IMAGE: Final = re.compile(r"(^|/)pause[:@]")
 RESOLVERS: Final = re.compile(r"(^|/)(busybox|agnhost|dnsutils|jessie-dnsutils|alpine)[:@]")
 """Images with an nslookup."""
 CLEAN_UP: Final = "clean-up"
+TRIED: Final = ("pods", "dns", "service", "volume")
+"""By a member, of a cluster that is no Kubernetes."""
+TRY_PATIENCE: Final = 540.0
+"""Seconds: a member asks for its orders every 15, tries for 480 at most, and tells it."""
 
 Told = tuple[str, str]
 """(state, sentence) of an Item. State "": not known yet, and what it waits for."""
@@ -87,7 +92,8 @@ def step(parts: Parts, identity: UUID) -> float:
         told = [_decided(row, i, "failed", f"{cluster.name} is {cluster.state}") for i in row.items]
         return _write(parts, row, told, ended=True)
     if kube_steps.ways_into(cluster) is None:
-        return _write(parts, row, by_reports(row, cluster, members), ended=True)
+        told = by_reports(row, cluster, members)
+        return _write(parts, row, told, ended=all(item["state"] for item in told))
     return _clean(parts, row, cluster) if row.cleaning else _look(parts, row, cluster, nodes)
 
 
@@ -252,10 +258,22 @@ def by_reports(row: ClusterCheck, cluster: Cluster, members: Sequence[Member]) -
     silent = [m.name for m in members if m.joined_at and m.step != "check"]
     bad += [f"{name} has not checked itself yet" for name in silent]
     says = plain("; ".join(bad)) if bad else f"{len(members)} of {len(members)} say that they work"
-    where = f"tried by hand on a manager only: `seed claim ssh-config {cluster.name}-control-0`"
     told: dict[str, Told] = {"nodes": ("failed" if bad else "ok", says)}
-    none = ("none", where if cluster.spec["kind"] == "swarm" else "its members' checks say all")
-    return [_decided(row, item, *told.get(item["name"], none)) for item in row.items]
+    if isinstance(clusters.known()[cluster.spec["kind"]], Tries):
+        told |= _tried(row)
+    also = [_item(CLEAN_UP)] if CLEAN_UP in told else []
+    none = ("none", "its members' checks say all")
+    return [_decided(row, i, *told.get(i["name"], none)) for i in (*row.items, *also)]
+
+
+def _tried(row: ClusterCheck) -> dict[str, Told]:
+    """As a control plane told it, all at once; after the first that failed nothing is tried."""
+    if not row.told and _age(row) < TRY_PATIENCE:
+        return dict.fromkeys(TRIED, ("", "a control plane tries it"))
+    said = {str(name): (str(one[0]), plain(str(one[1]))) for name, one in row.told.items()}
+    late = ("failed", f"no control plane has tried it within {TRY_PATIENCE:g} s")
+    first = {"pods": said.pop("", late)}
+    return dict.fromkeys(TRIED, ("none", "not tried")) | first | said
 
 
 # --- the row --------------------------------------------------------------------------------------

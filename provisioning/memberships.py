@@ -9,7 +9,7 @@ from sqlmodel import Session, col, select
 
 from provisioning import chosen_addons, cluster_bundles, cluster_secrets, clusters, on_node
 from provisioning.cluster_rows import Cluster, Member
-from provisioning.kinds import ClusterFacts, Kind, MemberFacts
+from provisioning.kinds import ClusterFacts, Kind, MemberFacts, Tries
 from provisioning.models import Claim
 from provisioning.secrets import digest
 from provisioning.states import ClaimState
@@ -96,4 +96,5 @@ def _changes(kind: Kind, facts: ClusterFacts, mine: MemberFacts) -> on_node.Chan
     return on_node.Changes(
         kind.drain(facts, mine), leave, kind.forget(facts, mine),
         {one.path: one.unit for one in kind.fresh(facts, mine)},
+        kind.tries(facts, mine) if isinstance(kind, Tries) else (),
     )  # fmt: skip

@@ -3,6 +3,7 @@
 containerd runs, dockerd is installed and off: Debian's docker.io uses that same containerd, so both
 are there without a conflict, and whoever installs a swarm enables docker.service. haproxy and
 keepalived are there for a control plane's address, and off. kubeadm and kubelet are not in Debian.
+Of busybox-static a swarm's node makes the image that tries it; it takes busybox's place.
 """
 
 from pathlib import Path
@@ -13,7 +14,7 @@ from images.workbench import Workbench, words
 PACKAGES = words("""
 containerd runc containernetworking-plugins docker.io docker-cli
 conntrack socat ipset iptables nftables ebtables ipvsadm ethtool arptables
-haproxy keepalived apparmor nfs-common lvm2 xfsprogs jq openssl xz-utils
+haproxy keepalived apparmor nfs-common lvm2 xfsprogs jq openssl xz-utils busybox-static
 """)
 MODULES = words("overlay br_netfilter nf_conntrack ip_vs ip_vs_rr ip_vs_wrr ip_vs_sh")
 # What kubeadm's checks and kubelet's --protect-kernel-defaults want; watches for many containers.

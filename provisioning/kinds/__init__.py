@@ -210,6 +210,17 @@ class Stays:
 
 
 @runtime_checkable
+class Tries(Protocol):
+    """A kind without a Kubernetes API, one of whose control planes can say whether it works."""
+
+    def tries(self, facts: ClusterFacts, member: MemberFacts) -> tuple[str, ...]:
+        """An argv that gets a number as its last word, and prints {item: [state, sentence]} in one
+        line of JSON, of the items and states of a cluster's check, within 8 minutes and 2,000
+        bytes; nothing where another control plane does it. It takes away what it made, also what
+        another life of it made."""
+
+
+@runtime_checkable
 class ByPlaybook(Protocol):
     """A kind that Ansible installs from the Seed machine, once its members took their steps."""
 

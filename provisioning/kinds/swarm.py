@@ -242,6 +242,9 @@ class Swarm:
         """For on_node.member, every 30 s. The leader's also labels nodes and names lost ones."""
         return _call("swarm.py", "check")
 
+    def tries(self, facts: ClusterFacts, member: MemberFacts) -> tuple[str, ...]:
+        return _call("swarm.py", "try")
+
     def drain(self, facts: ClusterFacts, member: MemberFacts) -> list[Step]:
         """Of a manager: it is none any more, too."""
         return [Step("drain", _call("swarm.py", "drain", NAME), (_FACTS,), patience_seconds=600)]

@@ -34,12 +34,14 @@ VERBS = ("drain", "leave", "forget")
 
 @dataclass(frozen=True, slots=True)
 class Changes:
-    """As a kind has them. fresh: path -> unit that is reloaded after it changed."""
+    """As a kind has them. fresh: path -> unit that is reloaded after it changed. tries: an
+    argv that tries the whole cluster; see kinds.Tries."""
 
     drain: Sequence[Step] = ()
     leave: Sequence[Step] = ()
     forget: Sequence[Step] = ()
     fresh: dict[str, str] = field(default_factory=dict)
+    tries: Sequence[str] = ()
 
 
 MEMBER = "/etc/seed-member"
@@ -109,7 +111,7 @@ def member(
         "gateway": url, "token": token, "ca": ca_pem, "cluster": cluster, "member": name,
         "steps": [asdict(step) for step in steps], "check": list(check), "secrets": list(secrets),
         **{verb: [asdict(step) for step in getattr(then, verb)] for verb in VERBS},
-        "fresh": then.fresh,
+        "fresh": then.fresh, "try": list(then.tries),
     }  # fmt: skip
     shell = (
         "#!/bin/sh\n"

@@ -9,15 +9,18 @@ Reads member.json beside it. gateway: https://HOST[:PORT]; ca: PEM; token; clust
 steps: as provisioning.kinds.Step; and where wanted: state: a folder; key: the cluster's key file,
 which the seed never reads here; secrets: files whose content no report may tell; check: an argv,
 run every check_seconds once all steps are over; drain, leave, forget: steps, the first and the last
-with "{name}" in the place of another member's name; fresh: path -> unit. Standard library only.
+with "{name}" in the place of another member's name; fresh: path -> unit; try: an argv that gets a
+number, prints what it finds out about the whole cluster, and nothing where another does it.
+Standard library only.
 
 Reports are of one step each. "waiting": between two tries, with what the last one said; "failed":
 patience is over, and it is tried once a minute still, because somebody may mend it; step "": all
 steps, step "check": the check. A step that was over stays so, whatever becomes of its `done`.
 
 All the time it asks the seed for its orders: {"goal": "joined" or "leaving", "drain": [NAME],
-"forget": [NAME], "files": {PATH: CONTENT}}. No order has anything to run in it. Step "left": this
-server is no member any more.
+"forget": [NAME], "files": {PATH: CONTENT}}, and "check": NUMBER once a person wants to know whether
+the cluster works. No order has anything to run in it. Step "left": this server is no member any
+more; "try NUMBER": what `try` printed.
 """
 
 import fcntl
@@ -41,6 +44,7 @@ from urllib.parse import urlsplit
 CALL_TIMEOUT, OPENSSL_TIMEOUT, CHECK_TIMEOUT, GRACE = 10, 30, 60, 5  # seconds
 BETWEEN_REPORTS, LONGEST_PAUSE, LATER, CHECK_EVERY = 1, 10, 60, 30  # seconds
 ORDERS_EVERY, RELOAD_TIMEOUT = 12, 60  # seconds; with its jitter at most 15
+TRY_TIMEOUT = 480  # seconds
 LARGEST = 64 * 1024  # bytes of a value, as it travels
 KEPT, TOLD = 16 * 1024, 2 * 1024  # bytes of a try's output
 WORD, LINE = 16, 8  # characters; what is shorter in a secret file is no secret alone
@@ -310,6 +314,7 @@ class Orders(threading.Thread):
         self.gateway, self.trouble = Gateway(config), ""
         self.folder = Path(config.get("state", STATE))
         self.since: dict[str, float] = {}
+        self.trying: int | None = None
 
     def run(self) -> None:
         while True:
@@ -330,16 +335,35 @@ class Orders(threading.Thread):
             told = json.loads(body)
             files = {str(path): str(text) for path, text in told.get("files", {}).items()}
             names = {verb: [*filter(is_name, told.get(verb, []))] for verb in DRAIN_OR_FORGET}
-            leaving = told.get("goal") == "leaving"
+            leaving, number = told.get("goal") == "leaving", told.get("check")
         except (ValueError, AttributeError, TypeError):
             log("orders: this is none")
             return
+        if type(number) is int and number != self.trying and self.config.get("try"):
+            self.trying = number
+            threading.Thread(target=self.try_out, args=(number,), daemon=True).start()
         self.refresh(files)
         for verb in DRAIN_OR_FORGET:
             for name in names[verb]:
                 self.do(verb, name)
         if leaving:
             self.leave()
+
+    def try_out(self, number: int) -> None:
+        """Orders go on meanwhile: it takes minutes. Who printed nothing looks again with the next
+        order: another may lead by then."""
+        began, said = time.monotonic(), bytearray()
+        try:
+            problem = tried([*self.config["try"], str(number)], TRY_TIMEOUT, said)
+        except OSError as trouble:
+            problem = f"it cannot be started: {trouble.strerror}"
+        told = fit_to_tell(bytes(said), secret_texts(self.config))
+        if told or problem:
+            state = "failed" if problem else "done"
+            detail = f"{problem}: {told}" if problem else told
+            self.reports.say(f"try {number}", state, time.monotonic() - began, detail)
+        else:
+            self.trying = None
 
     def do(self, verb: str, name: str) -> None:
         """One try of each step; who is not through is tried again with the next order."""

@@ -5,6 +5,7 @@
     swarm.py check     this node is in it; on the leader: and labels are right, and all are there
     swarm.py leave     this node is in no swarm
     swarm.py drain NAME, forget NAME    on a manager: no work for that node; it is there no more
+    swarm.py try NUMBER    on the leader: does a service work? Prints what was found; others nothing
 
 Reads swarm.json beside it: role, first, address, managers (addresses), pool (CIDR of overlay
 networks), subnet_size, availability, version. The `docker` command would not do: `swarm join` takes
@@ -13,12 +14,15 @@ meant (seen with 20.10 and 26.1). Standard library only.
 """
 
 import http.client
+import io
 import json
 import os
 import socket
 import subprocess
 import sys
+import tarfile
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -31,6 +35,30 @@ MEMBER = ("python3", str(HERE / "member.py"))
 KEYS = {"worker": HERE / "key", "manager": HERE / "manager.key"}
 CALL_TIMEOUT, MEMBER_TIMEOUT, SETTLE_FOR, PAUSE = 60, 60, 30, 0.5  # seconds; joining answers in 20
 PORT = 2377
+
+LABEL, IMAGE = "org.seed.check", "localhost/seed-check"
+BUSYBOX = Path("/bin/busybox")  # of Debian's busybox-static; a dynamic one would not run alone
+APPLETS = ("echo", "grep", "httpd", "nc", "nslookup", "sh", "sleep", "tail")
+ENDPOINT = {"Mode": "vip"}  # as services have it: an address of its own, by the kernel's IPVS
+TRY_FOR, CLEAN_FOR, SAID = 300, 60, 250  # seconds, also of slow nodes; characters of a sentence
+ITEMS, FAILS = ("pods", "dns", "service", "volume"), {"dns": 11, "service": 12, "volume": 13}
+# Only a volume is a file system of its own there. nslookup asks Docker's own name server by itself;
+# busybox-static's wget asks glibc, which is not there, and dies of it (seen with 1.35).
+WEB = """\
+grep -q ' /data ' /proc/mounts || exit 21
+echo {number} >/data/mark && exec httpd -f -p 8080 -h /data
+"""
+ASK = """\
+n=0
+again() {{ n=$((n+1)); [ $n -lt 30 ] || exit $1; sleep 2; }}
+found() {{ nslookup {web} 127.0.0.11 2>/dev/null | grep ^Address | grep -o '[0-9][0-9]*[.][0-9.]*' |
+  grep -v '^127[.]' | tail -n 1; }}
+while a=$(found); [ -z "$a" ]; do again 11; done
+n=0
+page() {{ printf 'GET /mark HTTP/1.0\\r\\n\\r\\n' | nc -w 5 "$a" 8080; }}
+while t=$(page); [ -z "$t" ]; do again 12; done
+[ "$(echo "$t" | tail -n 1)" = {number} ] || exit 13
+"""
 
 
 class Refused(Exception):
@@ -45,9 +73,11 @@ class Docker(http.client.HTTPConnection):
 
 
 def ask(method: str, path: str, body: Any = None) -> Any:  # noqa: ANN401
+    """body: bytes are a tar."""
     link = Docker("docker", timeout=CALL_TIMEOUT)
+    kind, sent = ("x-tar", body) if isinstance(body, bytes) else ("json", json.dumps(body))
     try:
-        link.request(method, path, json.dumps(body), {"Content-Type": "application/json"})
+        link.request(method, path, sent, {"Content-Type": f"application/{kind}"})
         answer = link.getresponse()
         content = answer.read()
     except (OSError, http.client.HTTPException) as problem:
@@ -198,21 +228,178 @@ def unreachable(nodes: list[dict[str, Any]]) -> list[str]:
     ]
 
 
+def led() -> list[dict[str, Any]]:
+    """All nodes, if this one leads; else none. Refused where the managers have no quorum."""
+    own, nodes = ask("GET", "/info")["Swarm"]["NodeID"], ask("GET", "/nodes")
+    leads = [n["ID"] for n in nodes if n.get("ManagerStatus", {}).get("Leader")]
+    return nodes if leads == [own] else []
+
+
 def check(facts: dict[str, Any]) -> None:
     swarm = ask("GET", "/info")["Swarm"]
     if swarm["LocalNodeState"] != "active" or swarm["Error"]:
         raise Refused(f"this node is {swarm['LocalNodeState']} in its swarm: {swarm['Error']}")
-    if facts["role"] != "manager":
-        return
-    nodes = ask("GET", "/nodes")  # refused where the managers have no quorum
-    leads = [n["ID"] for n in nodes if n.get("ManagerStatus", {}).get("Leader")]
-    if leads != [swarm["NodeID"]]:
+    has_image()
+    if facts["role"] != "manager" or not (nodes := led()):
         return
     lost, silent = tend(nodes), unreachable(nodes)
     if lost:
         raise Refused(f"not Ready: {', '.join(sorted(lost))}")
     if silent:
         raise Refused(f"managers that do not answer the leader: {', '.join(sorted(silent))}")
+
+
+# --- try ----------------------------------------------------------------------------------------
+#
+# Everything has the label, so that whoever leads finds what another life left. The volume has no
+# name: Docker removes it with its container, on whatever node that is.
+
+
+def has_image() -> None:
+    """Made of the node's own busybox, by each node. dockerd asks a registry for every image of a
+    service, and takes its own where that fails: at localhost it fails at once."""
+    if not BUSYBOX.exists():
+        return
+    try:
+        ask("GET", f"/images/{IMAGE}:1/json")
+    except Refused:
+        packed = io.BytesIO()
+        with tarfile.open(fileobj=packed, mode="w") as tar:
+            tar.add(BUSYBOX, "bin/busybox")
+            for applet in APPLETS:
+                link = tarfile.TarInfo(f"bin/{applet}")
+                link.type, link.linkname = tarfile.SYMTYPE, "busybox"
+                tar.addfile(link)
+        ask(
+            "POST",
+            f"/images/create?fromSrc=-&repo={quote(IMAGE, safe='')}&tag=1",
+            packed.getvalue(),
+        )
+
+
+def labelled(kind: str) -> list[dict[str, Any]]:
+    return ask("GET", f"/{kind}?filters={quote(json.dumps({'label': [LABEL]}))}") or []
+
+
+def take_away(seconds: float) -> None:
+    """A network goes last: it is refused while a task has it."""
+    until, said = time.monotonic() + seconds, ""
+    while True:
+        try:
+            for service in labelled("services"):
+                ask("DELETE", f"/services/{service['ID']}")
+            for network in labelled("networks"):
+                ask("DELETE", f"/networks/{network['Id']}")
+            if not labelled("services") + labelled("networks"):
+                return
+        except Refused as problem:
+            said = str(problem)
+        if time.monotonic() > until:
+            raise Refused(f"not within {seconds:g} s: {said}; see `docker service ls` there")
+        time.sleep(4 * PAUSE)
+
+
+def serve(name: str, network: str, script: str, where: list[str], once: bool) -> str:
+    """Its ID. where: constraints. A volume is there where it runs for ever."""
+    container: dict[str, Any] = {"Image": f"{IMAGE}:1", "Command": ["/bin/sh", "-c", script]}
+    container["StopSignal"] = "SIGKILL"  # of the others nothing reaches a container's first process
+    if not once:
+        container["Mounts"] = [{"Type": "volume", "Target": "/data"}]
+    task = {
+        "ContainerSpec": container, "Placement": {"Constraints": where},
+        "RestartPolicy": {"Condition": "none" if once else "any", "Delay": 2 * 10**9},
+        "Networks": [{"Target": network}],
+    }  # fmt: skip
+    spec = {"Name": name, "Labels": {LABEL: ""}, "TaskTemplate": task, "EndpointSpec": ENDPOINT}
+    return str(
+        ask("POST", "/services/create", spec | {"Mode": {"Replicated": {"Replicas": 1}}})["ID"]
+    )
+
+
+def reached(service: str, wanted: tuple[str, ...], until: float) -> dict[str, Any]:
+    """A task of it that is in a state that is wanted. Refused with what the last one says."""
+    said = "it has no task"
+    while time.monotonic() < until:
+        tasks = ask("GET", f"/tasks?filters={quote(json.dumps({'service': [service]}))}") or []
+        for task in sorted(tasks, key=lambda one: str(one.get("CreatedAt"))):
+            status = task["Status"]
+            if status["State"] in wanted:
+                return dict(task)
+            said = f"{status['State']}: {status.get('Err') or status.get('Message') or ''}"
+        time.sleep(4 * PAUSE)
+    raise Refused(f"in time no task was {wanted[0]}; the last is {said}"[:SAID])
+
+
+def exit_code(task: dict[str, Any]) -> int:
+    return int((task["Status"].get("ContainerStatus") or {}).get("ExitCode") or 0)
+
+
+def web_and_asker(number: str, names: dict[str, str], tell: Callable[..., None]) -> None:
+    """Tells each thing once it is known; Refused for the next one. names: node ID -> host name, of
+    nodes that take tasks."""
+    until, name = time.monotonic() + TRY_FOR, f"seed-check-{number}"
+    network = {"Name": name, "Driver": "overlay", "Labels": {LABEL: ""}}
+    net = ask("POST", "/networks/create", network)["Id"]
+    web = f"{name}-web"
+    task = reached(serve(web, net, WEB.format(number=number), [], False), ("running",), until)
+    place = task["NodeID"]
+    tell("pods", "ok", f"a task runs on {names.get(place, place)}")
+    other = [f"node.id!={place}"] if set(names) - {place} else []
+    asks = ASK.format(web=web, number=number)
+    over = ("complete", "failed", "rejected")
+    task = reached(serve(f"{name}-ask", net, asks, other, True), over, until)
+    if task["Status"]["State"] == "rejected":
+        raise Refused(f"{names.get(task['NodeID'], '')}: {task['Status'].get('Err')}")
+    code = exit_code(task)
+    if code not in (0, *FAILS.values()):
+        raise Refused(f"a container that asks ended with {code}")
+    asker = names.get(task["NodeID"], "")
+    where = asker if other else f"{asker}, the only node that takes tasks"
+    steps = {
+        "dns": f"{web} was looked up on {where}",
+        "service": f"it answered over the overlay network on {where}",
+        "volume": "what it wrote to a volume was read back",
+    }
+    for item, sentence in steps.items():
+        if code == FAILS[item]:
+            tell(item, "failed", f"not so on {where}: {sentence}")
+            return
+        tell(item, "ok", sentence)
+
+
+def attempt(_facts: dict[str, Any], number: str) -> None:
+    """{item: [state, sentence]} in one line, as provisioning.cluster_access.Item; one that nothing
+    was found out about is left out, and follows from the failed one before it."""
+    nodes = led()
+    if not nodes:
+        return
+    found: dict[str, list[str]] = {}
+
+    def tell(item: str, state: str, sentence: str) -> None:
+        found[item] = [state, sentence[:SAID]]
+
+    names = {
+        n["ID"]: n["Description"]["Hostname"] for n in nodes
+        if (n["Status"]["State"], n["Spec"]["Availability"]) == ("ready", "active")
+    }  # fmt: skip
+    try:
+        if not BUSYBOX.exists():
+            raise Refused(
+                f"{BUSYBOX} is not there to make an image of: build the node's image anew"
+            )
+        if not names:
+            raise Refused("no node takes tasks: all are drained, or not ready")
+        has_image()
+        take_away(CLEAN_FOR)
+        web_and_asker(number, names, tell)
+    except Refused as problem:
+        tell(next(item for item in ITEMS if item not in found), "failed", str(problem))
+    try:
+        take_away(CLEAN_FOR)
+        tell("clean-up", "ok", "what it made is gone")
+    except Refused as problem:
+        tell("clean-up", "failed", str(problem))
+    print(json.dumps(found))
 
 
 # --- the way out --------------------------------------------------------------------------------
@@ -251,6 +438,7 @@ def drop(_facts: dict[str, Any], name: str) -> None:
 
 VERBS: dict[str, Any] = {
     "join": join, "tokens": tokens, "check": check, "leave": leave, "drain": drain, "forget": drop,
+    "try": attempt,
 }  # fmt: skip
 
 

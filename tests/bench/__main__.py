@@ -12,6 +12,7 @@ from tests.bench import (
     deploy,
     inventory,
     lists,
+    orders,
     rebuild,
     room,
     serving,
@@ -31,6 +32,7 @@ ROWS = {
     **rebuild.ROWS,
     **serving.ROWS,
     **deploy.ROWS,
+    **orders.ROWS,
 }
 ORDER = ("row", "ours", "peer", "ratio", "cpu_ratio", "unit")
 

@@ -1,7 +1,8 @@
 """A real swarm of Debian's docker.io: the very files and steps of the kind, in namespaces.
 
 Each server is a mount, network, host name and process namespace of this machine; only systemctl is
-not the real one: there is no systemd in it.
+not the real one: there is no systemd in it. Where the kernel has no IPVS, names of services lead to
+their tasks' own addresses.
 """
 
 import json
@@ -34,6 +35,7 @@ WORKER = MemberFacts(
 FACTS = ClusterFacts(
     "c1", "web", "", "", 6443, "10.244.0.0/16", "10.96.0.0/16", "cluster.local", (MANAGER, WORKER)
 )
+IPVS = Path("/proc/net/ip_vs").exists()
 FAST = {"check_seconds": 1, "orders_seconds": 0.5}
 SECOND = replace(MANAGER, name="web-d", first=False, node_uuid="uuid-d", address="172.22.0.4/24")
 SYSTEMCTL = """\
@@ -61,7 +63,7 @@ def docker() -> Iterator[Unpacked]:
         pytest.skip("NOT CHECKED: Docker Swarm: namespaces need root")
     with base_folder() as folder:
         try:
-            found = unpack(folder, "docker.io")
+            found = unpack(folder, "docker.io", "busybox-static")
         except NotThere as why:
             pytest.skip(f"NOT CHECKED: Docker Swarm: it cannot be had here: {why}")
         (found.root / "usr/sbin").mkdir(parents=True, exist_ok=True)
@@ -102,7 +104,10 @@ class Rack:
         facts = self.facts
         made = PLUGIN.files(facts, member, self.secrets)
         changes = on_node.Changes(
-            PLUGIN.drain(facts, member), PLUGIN.leave(facts, member), PLUGIN.forget(facts, member)
+            PLUGIN.drain(facts, member),
+            PLUGIN.leave(facts, member),
+            PLUGIN.forget(facts, member),
+            tries=PLUGIN.tries(facts, member),
         )
         _, own = on_node.member(
             self.gateway.url, TOKEN, self.gateway.ca, facts.id, member.name,
@@ -116,6 +121,12 @@ class Rack:
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_bytes(part.content)
             path.chmod(part.mode)
+        path = folder / "etc/seed-member/swarm.py"
+        (busybox,) = self.docker.root.rglob("bin/busybox")
+        text = path.read_text().replace("/bin/busybox", str(busybox))
+        if not IPVS:
+            text = text.replace('{"Mode": "vip"}', '{"Mode": "dnsrr"}')
+        path.write_text(text)
         path = folder / "etc/seed-member/member.json"
         path.write_text(json.dumps(json.loads(path.read_text()) | FAST))
 
@@ -228,6 +239,30 @@ def test_a_worker_and_a_manager_leave_and_are_forgotten(rack: Rack) -> None:
         (last,) = nodes(servers["web-c"]).values()
         assert last["ManagerStatus"]["Leader"]
         until(lambda: rack.told(MANAGER, "check")[-1:] == ["done"], 30, "the check")
+
+
+def test_a_cluster_is_tried_for_real_and_nothing_is_left_of_it(rack: Rack) -> None:
+    """A container on each of two servers, of an image that both made; no registry is there."""
+    rack.facts = replace(FACTS, members=(manager := replace(MANAGER, taints=()), WORKER))
+    with rack.on(manager, "c") as first, rack.on(WORKER, "w") as second:
+        for member in rack.facts.members:
+            until(lambda m=member: rack.told(m, "check")[-1:] == ["done"], 180, member.name)
+        rack.orders(manager, check=7)
+        until(lambda: rack.told(manager, "try 7"), 500, "what came of it")
+        state, _, detail = rack.told(manager, "try 7")[0].partition(" ")
+        found = json.loads(detail)
+        assert (state, {item: one[0] for item, one in found.items()}) == (
+            "done", dict.fromkeys(("pods", "dns", "service", "volume", "clean-up"), "ok"),
+        ), f"{found}\n{first.log()}\n{second.log()}"  # fmt: skip
+        ran = {
+            name for name in ("web-c", "web-w") for one in ("pods", "dns") if name in found[one][1]
+        }
+        assert ran == {"web-c", "web-w"}, "asked from another node"
+        assert not first.asks("/services")
+        assert not [n for n in first.asks("/networks") if n["Name"].startswith("seed-check")]
+        for server in (first, second):
+            until(lambda s=server: not s.asks("/containers/json?all=true"), 60, "no container")
+            assert not server.asks("/volumes")["Volumes"]
 
 
 def nobody_reads_a_token(rack: Rack, servers: list[Server]) -> None:

@@ -8,11 +8,11 @@ from typing import Any
 import pytest
 from cryptography import x509
 
-from provisioning import cluster_access, kube_api, kube_check, kube_steps
+from provisioning import cluster_access, kube_api, kube_check, kube_steps, members
 from provisioning.cluster_release import Giving
 from provisioning.cluster_rows import ClusterCheck, KubeCertificate, Member
 from provisioning.errors import Conflict, Invalid, NotFound, TooMany
-from provisioning.models import Address, Event
+from provisioning.models import Address, Event, Hold
 from provisioning.states import ClusterState
 from tests.fakes.kube_apiserver import KubeApiserver, pod_status
 from tests.fakes.kubeconfigs import a_request, parted
@@ -349,7 +349,8 @@ def test_a_second_wish_is_the_same_check(house: House) -> None:
     assert cluster_access.ask_check(house.store, "p", "web", "you").id == first.id
 
 
-def test_a_swarm_is_checked_by_what_its_members_say(house: House) -> None:
+def a_swarm(house: House) -> None:
+    """Ready; its last member's check says later that another is lost."""
     can_seal(house)
     desk(house).create(a_spec(kind="swarm", version=""), "p", "me")
     with pytest.raises(Conflict, match="nothing to check yet"):
@@ -361,11 +362,71 @@ def test_a_swarm_is_checked_by_what_its_members_say(house: House) -> None:
     step(house)
     assert cluster(house).state is S.READY
     assert house.kube is None
-    assert checked(house)["nodes"] == ("ok", "5 of 5 say that they work")
-    tell(house, member, step="check", state="failed", detail="not Ready: web-worker-0")
-    found = checked(house)
-    assert found["nodes"] == ("failed", f"{member.name}: not Ready: web-worker-0")
-    assert found["service"][0] == "none"
+
+
+def ordered(house: House, member: Member) -> dict[str, Any]:
+    hold = next(h for h in house.rows(Hold) if h.claim_id == member.claim_id)
+    source = next(a.address for a in house.rows(Address) if a.node_uuid == hold.node_uuid)
+    return members.orders(house.store, f"token-member:{member.id}", source)
+
+
+TRIED = {
+    "pods": ["ok", "a task runs on web-worker-0"], "dns": ["ok", "so"], "service": ["ok", "so"],
+    "volume": ["ok", "so"], "clean-up": ["ok", "gone"],
+}  # fmt: skip
+
+
+def test_a_swarm_is_checked_by_what_its_members_say_and_one_of_them_tries(house: House) -> None:
+    a_swarm(house)
+    row = cluster_access.ask_check(house.store, "p", "web", "me")
+    kube_check.step(house.reconciler.parts, row.id)
+    kube_check.step(house.reconciler.parts, row.id)
+    assert [i["state"] for i in house.rows(ClusterCheck)[0].items] == ["ok", "", "", "", ""]
+    manager, worker = (
+        next(m for m in house.rows(Member) if m.name == f"web-{name}")
+        for name in ("control-1", "worker-0")
+    )
+    assert ordered(house, manager)["check"] == row.number
+    assert "check" not in ordered(house, worker)
+    tell(house, worker, step=f"try {row.number}", detail=json.dumps({"pods": ["ok", "lie"]}))
+    tell(house, manager, step=f"try {row.number - 1}", detail=json.dumps({"pods": ["ok", "old"]}))
+    tell(house, manager, step=f"try {row.number}", state="running")
+    assert not house.rows(ClusterCheck)[0].told
+    tell(house, manager, step=f"try {row.number}", detail=json.dumps(TRIED))
+    assert "check" not in ordered(house, manager), "it is known"
+    tell(house, manager, step=f"try {row.number}", state="failed", detail="too late")
+    assert checked(house) == {
+        "nodes": ("ok", "5 of 5 say that they work"),
+        **{name: (state, sentence) for name, (state, sentence) in TRIED.items()},
+    }
+    seen = next(m for m in house.rows(Member) if m.id == manager.id)
+    assert (seen.step, seen.step_state) == ("check", "done"), "its own check is still to be seen"
+
+
+@pytest.mark.parametrize(
+    ("state", "detail", "said"),
+    [
+        ("done", json.dumps({"pods": ["ok", "one"], "dns": ["failed", "no"], "x": ["ok", ""]}),
+         {"pods": ("ok", "one"), "dns": ("failed", "no"), "volume": ("none", "not tried")}),
+        ("failed", "it did not end within 480 s", {
+            "pods": ("failed", "it did not end within 480 s"), "service": ("none", "not tried")}),
+        ("done", '{"pods": "ok"}', {"pods": ("failed", '{"pods": "ok"}')}),
+        ("", "", {"pods": ("failed", "no control plane has tried it within 540 s")}),
+    ],
+)  # fmt: skip
+def test_what_a_manager_could_not_try_has_failed(
+    house: House, state: str, detail: str, said: dict[str, tuple[str, str]]
+) -> None:
+    a_swarm(house)
+    row = cluster_access.ask_check(house.store, "p", "web", "me")
+    manager, lost = house.rows(Member)[0], house.rows(Member)[-1]
+    tell(house, lost, step="check", state="failed", detail="not Ready: web-worker-0")
+    if state:
+        tell(house, manager, step=f"try {row.number}", state=state, detail=detail)
+    found = checked(house, 400)
+    assert found["nodes"] == ("failed", f"{lost.name}: not Ready: web-worker-0")
+    assert {name: found[name] for name in said} == said
+    assert "x" not in found
 
 
 def test_every_kind_says_whether_it_has_a_kubernetes_api() -> None:

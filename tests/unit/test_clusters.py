@@ -17,6 +17,7 @@ from provisioning.fabric import Layout, Network
 from provisioning.hardware import Inventory, Nic
 from provisioning.models import Address, Bmc, Claim, Hold
 from provisioning.states import AddressKind, Wanted
+from provisioning.tenants import Project
 from tests.fakes.crashing import identity_of
 from tests.fakes.fabric import a_layout, a_network
 from tests.fakes.life import Clock, House, clock
@@ -132,6 +133,19 @@ def test_what_cannot_be_is_refused_and_nothing_is_written(
     with pytest.raises(error, match=sentence):
         desk(house).create(a_spec(**told), "p", "me")
     assert nothing_is_there(house)
+
+
+def test_where_servers_are_kept_for_a_while_only_a_cluster_is_refused_and_says_so(
+    house: House,
+) -> None:
+    """It has no lease that could be given."""
+    with house.store.write() as session:
+        session.get_one(Project, "p").max_lease_seconds = 30 * 86400
+    with pytest.raises(Conflict, match="for 30 days, 0:00:00 at a time, and a cluster") as refused:
+        desk(house).create(a_spec(), "p", "me")
+    assert "seed project change p --max-lease-days 0" in refused.value.remedy
+    assert nothing_is_there(house)
+    desk(house).create(a_spec(), "q", "me")
 
 
 def test_a_name_that_a_claim_has_is_refused(house: House) -> None:

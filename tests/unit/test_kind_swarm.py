@@ -3,10 +3,12 @@
 The fake dockerd answers as 20.10.24 and 26.1.5 were seen to; joins and tokens are checked as there.
 """
 
+import io
 import json
 import runpy
 import shutil
 import sys
+import tarfile
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -180,11 +182,16 @@ def test_what_cannot_be_is_refused(changes: dict[str, Any], where: str, sentence
 
 @dataclass
 class Swarm:
-    """One for all daemons. heard: what was asked of whom, but for reading."""
+    """One for all daemons. heard: what was asked of whom, but for reading. ends: the state and exit
+    code of a task that ends, of a service that is no server."""
 
     nodes: list[dict[str, Any]] = field(default_factory=list)
     tasks: list[dict[str, Any]] = field(default_factory=list)
     heard: list[tuple[str, str]] = field(default_factory=list)
+    services: list[dict[str, Any]] = field(default_factory=list)
+    networks: list[dict[str, Any]] = field(default_factory=list)
+    images: list[bytes] = field(default_factory=list)
+    ends: tuple[str, int] = ("complete", 0)
     tokens: dict[str, str] = field(
         default_factory=lambda: {"Worker": "SWMTKN-1-w", "Manager": "SWMTKN-1-m"}
     )
@@ -214,7 +221,8 @@ class Daemon(BaseHTTPRequestHandler):
     """state, id: LocalNodeState and NodeID of this daemon."""
 
     def reply(self) -> None:
-        body = json.loads(self.rfile.read(int(self.headers.get("content-length") or 0)) or "null")
+        sent = self.rfile.read(int(self.headers.get("content-length") or 0)) or b"null"
+        body = sent if self.headers["content-type"] == "application/x-tar" else json.loads(sent)
         path, _, query = self.path.partition("?")
         if self.command != "GET":
             self.swarm.heard.append((self.name, f"{self.command} {self.path}"))
@@ -250,6 +258,8 @@ class Daemon(BaseHTTPRequestHandler):
         }
         if path in reads:
             return reads[path]()
+        if path.split("/")[1] in ("images", "networks", "services"):
+            return self.tried(path, body)
         number = path.split("/")[2]
         node = next(one for one in self.swarm.nodes if one["ID"] == number)
         if self.command == "DELETE":
@@ -261,9 +271,42 @@ class Daemon(BaseHTTPRequestHandler):
             node["Spec"] = body
         return None
 
+    def tried(self, path: str, body: Any) -> Any:
+        """Images, networks and services, as far as a try has them."""
+        noun, _, rest = path[1:].partition("/")
+        rows: list[dict[str, Any]] = getattr(self.swarm, noun)
+        if noun == "images":
+            if self.command == "GET" and not rows:
+                raise Refusal("No such image: localhost/seed-check:1")
+            return self.swarm.images.append(body) if self.command == "POST" else {}
+        if self.command == "GET":
+            return rows
+        if self.command == "POST":
+            rows.append(body | {"ID": f"{noun}{len(rows)}", "Id": f"{noun}{len(rows)}"})
+            return rows[-1]
+        if noun == "networks" and self.swarm.services:
+            raise Refusal("network is in use by service")
+        rows[:] = [row for row in rows if row["ID"] != rest]
+        return None
+
     def running(self, query: str) -> list[dict[str, Any]]:
-        (number,) = json.loads(query.removeprefix("filters="))["node"]
+        asked = json.loads(query.removeprefix("filters="))
+        if "service" in asked:
+            return self.of_service(asked["service"][0])
+        (number,) = asked["node"]
         return [task for task in self.swarm.tasks if task["NodeID"] == number]
+
+    def of_service(self, name: str) -> list[dict[str, Any]]:
+        task = next(s for s in self.swarm.services if s["ID"] == name)["TaskTemplate"]
+        barred = [word.partition("!=")[2] for word in task["Placement"]["Constraints"]]
+        places = [
+            n["ID"] for n in self.swarm.nodes
+            if n["ID"] not in barred and n["Spec"]["Availability"] == "active"
+        ]  # fmt: skip
+        serves = "Mounts" in task["ContainerSpec"]
+        state, code = ("running", 0) if serves else self.swarm.ends
+        status = {"State": state, "Err": "told", "ContainerStatus": {"ExitCode": code}}
+        return [{"NodeID": places[0], "Status": status}]
 
     def enter(self, role: str, body: dict[str, Any]) -> str:
         if self.own["state"] != "inactive":
@@ -478,6 +521,87 @@ def test_a_leader_names_managers_that_do_not_answer_it() -> None:
         {"Description": {"Hostname": "w-0"}},
     ]
     assert program["unreachable"](told) == ["m-1"]
+
+
+# --- does it work? ------------------------------------------------------------------------------
+
+
+@contextmanager
+def a_leader(swarm: Swarm) -> Iterator[Node]:
+    """With a worker, and a busybox."""
+    with a_node(MEMBERS[0], swarm) as node:
+        (node.home / "busybox").write_bytes(b"static")
+        node.script |= {"BUSYBOX": node.home / "busybox", "CLEAN_FOR": 0.1, "TRY_FOR": 0.2}
+        assert node.runs("join") == ""
+        swarm.add("web-3", "worker")
+        yield node
+
+
+def found(node: Node, capsys: pytest.CaptureFixture[str]) -> dict[str, list[str]]:
+    capsys.readouterr()
+    assert node.runs("try", "7") == ""
+    told: dict[str, list[str]] = json.loads(capsys.readouterr().out)
+    return told
+
+
+def test_a_leader_tries_a_service_on_two_nodes_and_takes_all_away(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    swarm = Swarm(networks=[{"ID": "old", "Id": "old"}])  # of another life
+    with a_leader(swarm) as node:
+        assert node.runs("check") == ""
+        (image,) = swarm.images
+        with tarfile.open(fileobj=io.BytesIO(image)) as tar:
+            assert tar.getmember("bin/sh").linkname == "busybox"
+        told = found(node, capsys)
+        assert len(swarm.images) == 1, "it is there"
+    assert {item: one[0] for item, one in told.items()} == dict.fromkeys(
+        ("pods", "dns", "service", "volume", "clean-up"), "ok"
+    )
+    assert told["pods"][1] == "a task runs on web-0"
+    assert told["dns"][1].endswith("looked up on web-3")
+    assert not swarm.services + swarm.networks
+    assert [heard for _, heard in swarm.heard if "/create" in heard] == [
+        "POST /images/create?fromSrc=-&repo=localhost%2Fseed-check&tag=1",
+        "POST /networks/create", "POST /services/create", "POST /services/create",
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("ends", "states"),
+    [
+        (("failed", 11), {"pods": "ok", "dns": "failed"}),
+        (("failed", 12), {"pods": "ok", "dns": "ok", "service": "failed"}),
+        (("failed", 13), {"pods": "ok", "dns": "ok", "service": "ok", "volume": "failed"}),
+        (("failed", 127), {"pods": "ok", "dns": "failed"}),
+        (("rejected", 0), {"pods": "ok", "dns": "failed"}),
+        (("preparing", 0), {"pods": "ok", "dns": "failed"}),
+    ],
+)
+def test_what_failed_is_said_and_all_is_taken_away(
+    capsys: pytest.CaptureFixture[str], ends: tuple[str, int], states: dict[str, str]
+) -> None:
+    swarm = Swarm(ends=ends)
+    with a_leader(swarm) as node:
+        told = found(node, capsys)
+    assert {item: one[0] for item, one in told.items()} == states | {"clean-up": "ok"}
+    assert not swarm.services + swarm.networks
+
+
+def test_where_nothing_can_run_it_is_said_and_another_manager_says_nothing(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    swarm = Swarm()
+    with a_leader(swarm) as node:
+        for one in swarm.nodes:
+            one["Spec"]["Availability"] = "drain"
+        assert found(node, capsys)["pods"][1].startswith("no node takes tasks")
+        (node.home / "busybox").unlink()
+        assert node.runs("check") == ""
+        assert "build the node's image anew" in found(node, capsys)["pods"][1]
+        node.own["id"] = "id9"
+        assert node.runs("try", "8") == ""
+        assert capsys.readouterr().out == ""
 
 
 # --- and out of it ------------------------------------------------------------------------------

@@ -681,3 +681,44 @@ def test_the_config_drive_has_no_secret_and_the_unit_starts_it(tmp_path: Path) -
     unit = (tmp_path / "seed-member.service").read_text()
     assert "Restart=always" in unit
     assert f"python3 {parts[0].path}\n" in unit
+
+
+def test_a_cluster_is_tried_once_by_whoever_has_something_to_say(
+    node: Node, up: Gateway, tmp_path: Path
+) -> None:
+    """Who says nothing is asked again; other orders are followed meanwhile."""
+    trace, leads, go = (tmp_path / name for name in ("trace", "leads", "go"))
+    shell = (
+        f"echo $1 >>{trace}; test -e {leads} || exit 0; until test -e {go}; do sleep .05; done; "
+        f"""echo '{{"pods": ["ok", "{TOKEN}"]}}'"""
+    )
+    changes = Changes(
+        drain=[for_another("drain", tmp_path / "other")], tries=["/bin/sh", "-c", shell, "sh"]
+    )
+    (tmp_path / "other").mkdir()
+    node.has(step("one", ":"), changes=changes)
+    up.orders = orders(check="7; rm -rf /")
+    with node.running():
+        soon(node.done)
+        up.orders = orders(check=7)
+        soon(lambda: len(notes(trace)) > 2)
+        assert up.said("try 7") == []
+        leads.touch()
+        asked = len(notes(trace))
+        soon(lambda: len(notes(trace)) > asked)
+        up.orders = orders(check=7, drain=["web-worker-3"])
+        soon(lambda: up.said("drain web-worker-3") == ["done"])
+        go.touch()
+        soon(lambda: up.said("try 7") == ["done"])
+    assert set(notes(trace)) == {"7"}
+    (report,) = [one for one in up.reports if one["step"] == "try 7"]
+    assert json.loads(report["detail"]) == {"pods": ["ok", "[secret]"]}
+
+
+def test_a_try_that_cannot_be_done_is_told(node: Node, up: Gateway, tmp_path: Path) -> None:
+    node.has(step("one", ":"), changes=Changes(tries=["/bin/sh", "-c", "echo no docker; exit 3"]))
+    up.orders = orders(check=8)
+    with node.running():
+        soon(lambda: up.said("try 8") == ["failed"])
+    (report,) = [one for one in up.reports if one["step"] == "try 8"]
+    assert report["detail"] == "it ended with 3: no docker"

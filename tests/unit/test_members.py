@@ -1,5 +1,6 @@
 """What members tell the gateway, and what becomes of a token that is used from somewhere else."""
 
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -10,7 +11,7 @@ from provisioning.errors import Conflict, Invalid, NotFound, Unauthenticated
 from provisioning.members import Report
 from provisioning.models import Address, Event, Hold
 from provisioning.secrets import digest
-from tests.fakes.life import House
+from tests.fakes.life import Clock, House
 from tests.unit.test_clusters import a_spec, desk, house
 
 __all__ = ["house"]
@@ -78,6 +79,25 @@ def test_a_token_from_another_address_ends_and_an_event_says_so(site: House) -> 
         tell(site, FIRST)
     (alarm,) = [e for e in site.rows(Event) if e.kind == "member.alarm"]
     assert alarm.message.startswith(f"the token of {FIRST} was used from {stranger}")
+
+
+def test_who_asks_all_the_time_is_a_write_once_a_minute(site: House) -> None:
+    """Nor is one who waits for a value; told_at follows as exactly as it says."""
+    first = address(site, FIRST)
+    before, begin = site.store.commits, Clock.at
+    for _ in range(25):
+        members.orders(site.store, FIRST, first)
+        with pytest.raises(NotFound):
+            members.get(site.store, FIRST, first, "join")
+        seen = row(site, FIRST).told_at
+        assert seen is not None
+        assert Clock.at - seen < members.HEARD
+        Clock.at += timedelta(seconds=12)
+    assert site.store.commits - before == 5 == (Clock.at - begin) / members.HEARD
+    with pytest.raises(Unauthenticated):
+        members.orders(site.store, FIRST, address(site, SECOND))
+    assert site.store.commits - before == 6, "the token's end is one more"
+    assert row(site, FIRST).token_hash == ""
 
 
 def test_nobody_speaks_for_another(site: House) -> None:

@@ -76,6 +76,7 @@ def upgrade() -> None:
     )
     op.create_index("ix_member_cluster_id", "member", ["cluster_id"])
     op.create_index("member_name", "member", ["cluster_id", "name"], unique=True)
+    op.create_index("member_token", "member", ["token_hash"])
     op.create_table(
         "membervalue",
         sa.Column("cluster_id", sa.Uuid(), nullable=False),
@@ -123,6 +124,7 @@ def upgrade() -> None:
         sa.Column("started_at", models.Utc(), nullable=True),
         sa.Column("items", sa.JSON(), nullable=False),
         sa.Column("cleaning", sa.Boolean(), nullable=False),
+        sa.Column("told", sa.JSON(), nullable=False),
         sa.Column("ended_at", models.Utc(), nullable=True),
         sa.ForeignKeyConstraint(["cluster_id"], ["cluster.id"]),
         sa.PrimaryKeyConstraint("id"),
