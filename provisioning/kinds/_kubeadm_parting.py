@@ -26,7 +26,10 @@ export PATH={path}
 kubeadm reset --force --cri-socket {socket}
 systemctl disable --now kubelet.service
 """
-# One that died is among etcd's members still, and counts against its quorum.
+# One that died is among etcd's members still, and counts against its quorum. If it died before its
+# etcd began, it has no name there yet, and is a learner: etcd takes no other one beside it ("too
+# many learner members in cluster", seen with etcd 3.5.16), so nobody could join any more. Who has
+# no name and is at no address of a control plane of now is not on its way.
 _FORGET = """\
 ask() {{
   kubectl --namespace kube-system --request-timeout=30s exec etcd-{me} -- etcdctl \
@@ -34,8 +37,10 @@ ask() {{
 --key={pki}/etcd/healthcheck-client.key "$@"
 }}
 members=$(ask member list)
-number=$(printf '%s\\n' "$members" | awk -F ', ' -v name="$1" '$3 == name {{ print $1 }}')
-[ -z "$number" ] || ask member remove "$number"
+now=$(awk '$1 == "server" {{ sub(":[0-9]+$", "", $3); printf "https://%s:2380 ", $3 }}' {haproxy})
+numbers=$(printf '%s\\n' "$members" | awk -F ', ' -v name="$1" -v now=" $now" \
+'$3 == name || ($3 == "" && !index(now, " " $4 " ")) {{ print $1 }}')
+for number in $numbers; do ask member remove "$number"; done
 kubectl delete node "$1" --ignore-not-found --timeout=60s
 """
 # kubeadm gives a control plane the version that this map names, not its own, so the first of an
@@ -90,8 +95,8 @@ def leave(member: MemberFacts, options: Options) -> list[Step]:
 
 
 def forget(member: MemberFacts, options: Options) -> list[Step]:
-    argv = _shell(_BEGIN + _FORGET, options, NAME, me=member.name)
-    return [Step("forget", argv, (ADMIN,), patience_seconds=600)]
+    argv = _shell(_BEGIN + _FORGET, options, NAME, me=member.name, haproxy=_vip.HAPROXY)
+    return [Step("forget", argv, (ADMIN, _vip.HAPROXY), patience_seconds=600)]
 
 
 def version(facts: ClusterFacts, options: Options) -> Step:

@@ -17,7 +17,8 @@ ALIVE_PORT: Final = 8404
 """haproxy's own answer on loopback, for keepalived's check."""
 HIGHEST: Final = 150
 """VRRP priority of the first control plane; each next one has one less."""
-_HAPROXY = "/etc/haproxy/haproxy.cfg"
+HAPROXY: Final = "/etc/haproxy/haproxy.cfg"
+"""Has a line `server NAME ADDRESS:PORT` for each control plane of now."""
 _KEEPALIVED = "/etc/keepalived/keepalived.conf"
 _PASSWORD_NAME = "seed-password.conf"  # noqa: S105 - beside it
 _PASSWORD = f"/etc/keepalived/{_PASSWORD_NAME}"
@@ -171,7 +172,7 @@ def fresh(
 ) -> list[Fresh]:
     """Of a control plane: those of its parts that name the others."""
     contents = (_haproxy(facts, to_port, check), _keepalived(facts, member))
-    paths = (_HAPROXY, _KEEPALIVED)
+    paths = (HAPROXY, _KEEPALIVED)
     return [Fresh(*one) for one in zip(paths, contents, _UNITS, strict=True)]
 
 
@@ -184,7 +185,7 @@ def steps(facts: ClusterFacts) -> list[Step]:
         Step(
             "load balancer",
             ("/bin/sh", "-euc", begin),
-            (*programs, _HAPROXY, _KEEPALIVED, _PASSWORD),
+            (*programs, HAPROXY, _KEEPALIVED, _PASSWORD),
         ),
         Step("address", ("/bin/bash", "-c", ask), try_seconds=10, pause_seconds=1),
     ]

@@ -149,9 +149,20 @@ def run(tmp_path: Path, one: Step, name: str = "web-control-1") -> int:
     argv = [name if word == NAME else word for word in one.argv]
     argv = [re.sub(r"PATH=\S+", f"PATH={tmp_path}/bin:/usr/bin:/bin", word) for word in argv]
     argv = [word.replace("/var/lib/seed", f"{tmp_path}/seed") for word in argv]
+    argv = [word.replace("/etc/haproxy", str(tmp_path)) for word in argv]
     done = subprocess.run(argv, capture_output=True, text=True, timeout=20, check=False)
     (tmp_path / "said").write_text(done.stdout + done.stderr)
     return done.returncode
+
+
+def etcd_has(tmp_path: Path, members: str, planes: int = 3) -> None:
+    """planes: how many control planes there are now, as the seed told."""
+    control = tuple(m for m in a_kubeadm.FACTS.members if m.role == "control")[:planes]
+    told = kubeadm.PLUGIN.fresh(replace(a_kubeadm.FACTS, members=control), a_kubeadm.FIRST)
+    (tmp_path / "haproxy.cfg").write_text(
+        next(one.content for one in told if "haproxy" in one.path)
+    )
+    (tmp_path / "members").write_text(members)
 
 
 def calls(tmp_path: Path) -> list[str]:
@@ -160,7 +171,7 @@ def calls(tmp_path: Path) -> list[str]:
 
 def test_who_is_forgotten_is_out_of_etcd_before_its_node_goes(tmp_path: Path) -> None:
     (one,) = steps("kubeadm", "forget", "first")
-    (tmp_path / "members").write_text(MEMBERS)
+    etcd_has(tmp_path, MEMBERS)
     assert run(tmp_path, one) == 0
     asked, removed, deleted = calls(tmp_path)
     assert "exec etcd-web-control-0 -- etcdctl" in asked
@@ -171,9 +182,21 @@ def test_who_is_forgotten_is_out_of_etcd_before_its_node_goes(tmp_path: Path) ->
 @pytest.mark.parametrize("name", ["web-worker-3", "web-control", "web-control-11"])
 def test_who_is_not_in_etcd_takes_nobody_elses_place_there(tmp_path: Path, name: str) -> None:
     (one,) = steps("kubeadm", "forget", "first")
-    (tmp_path / "members").write_text(MEMBERS)
+    etcd_has(tmp_path, MEMBERS)
     assert run(tmp_path, one, name) == 0
     assert not [call for call in calls(tmp_path) if "remove" in call]
+
+
+@pytest.mark.parametrize(("planes", "removed"), [(2, ["fd422379fda50e48"]), (3, [])])
+def test_who_died_before_its_etcd_began_is_out_of_etcd_and_who_is_on_its_way_stays(
+    tmp_path: Path, planes: int, removed: list[str]
+) -> None:
+    """It has no name there, and nobody else could join while it is there."""
+    (one,) = steps("kubeadm", "forget", "first")
+    etcd_has(tmp_path, MEMBERS, planes)
+    assert run(tmp_path, one, "web-control-2") == 0
+    assert [call.split()[-1] for call in calls(tmp_path) if "member remove" in call] == removed
+    assert calls(tmp_path)[-1].startswith("kubectl delete node web-control-2 ")
 
 
 def test_a_node_that_is_gone_is_drained_and_an_api_that_is_down_says_nothing(
