@@ -44,6 +44,7 @@ class Gateway:
     raw: bytes = b""
     reports: list[dict[str, Any]] = field(default_factory=list)
     came: list[float] = field(default_factory=list)
+    refused: list[dict[str, Any]] = field(default_factory=list)
     values: dict[str, bytes] = field(default_factory=dict)
     orders: dict[str, Any] | None = None
     orders_of: dict[str, dict[str, Any]] = field(default_factory=dict)
@@ -95,11 +96,14 @@ class Handler(BaseHTTPRequestHandler):
 
     def do_POST(self) -> None:
         body = json.loads(self.body())
-        if self.gateway.status < 300 and not self.gateway.raw:
+        status = self.gateway.status
+        if status < 300 and not self.gateway.raw:
             self.gateway.reports.append(body)
             self.gateway.came.append(time.monotonic())
         self.gateway.answers.wait(20)
-        self.answer(self.gateway.status)
+        self.answer(status)
+        if status >= 300:
+            self.gateway.refused.append(body)
 
     def do_PUT(self) -> None:
         self.gateway.values[self.path] = self.body()
