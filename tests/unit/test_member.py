@@ -153,7 +153,7 @@ def test_killed_in_a_step_it_goes_on_where_it_was(node: Node, up: Gateway, tmp_p
     second = f"echo two >>{trace}; echo $$ >{tmp_path}/pid; until test -e {go}; do sleep .05; done"
     node.has(step("one", f"echo one >>{trace}"), step("two", second), step("three", ":"))
     with node.running() as process:
-        soon(lambda: notes(tmp_path / "pid"))
+        soon(lambda: notes(tmp_path / "pid") and up.said("two"))  # no report is on its way then
         process.send_signal(signal.SIGKILL)
         process.wait(10)
     os.killpg(int(notes(tmp_path / "pid")[0]), signal.SIGKILL)  # as systemd does then
