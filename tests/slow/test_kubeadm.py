@@ -105,7 +105,7 @@ def test_kubeadm(log: Log, room: Demo) -> None:
 
     for name in ("kubeadm", "kubelet", "kubectl"):
         put(room, f"/usr/local/bin/{name}", STAND_IN, "755")
-    until(lambda: "this kubeadm is none" in problem(room), 600, "what the next step says")
+    until(lambda: "this kubeadm is none" in says(room), 600, "what the next step says")
     assert over(room, cluster["id"])[-2:] == ["kubelet", "sandbox image"]
     assert "/usr/local/bin/kubeadm" not in problem(room)
     pause = on(log, room, MEMBER, "containerd config dump")
@@ -125,6 +125,12 @@ def test_kubeadm(log: Log, room: Demo) -> None:
 
 def problem(room: Demo) -> str:
     return str(room.look_at("/clusters/web")["problem"])
+
+
+def says(room: Demo) -> str:
+    """What its member is at, and what that said last."""
+    (member,) = room.look_at("/clusters/web")["members"]
+    return f"{member['step']}: {member['step_detail']}"
 
 
 def over(room: Demo, cluster: str) -> list[str]:
