@@ -183,7 +183,8 @@ def stage(root: Path, kept: str = "") -> Iterator[Path]:
             shutil.rmtree(place)
     except PermissionError as error:
         raise HostError(
-            f"{error.filename or root} may not be read or written by this user", "sudo seed bundle"
+            f"{error.filename or root} may not be read or written by this user",
+            "sudo seed bundle list",
         ) from error
     except OSError as error:
         if error.errno not in (errno.ENOSPC, errno.EDQUOT):

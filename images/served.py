@@ -38,7 +38,6 @@ _NAME: Final = re.compile(
     r"(?P<path>[a-z0-9]+(?:(?:[./]|__?|-+)[a-z0-9]+)*):(?P<tag>[A-Za-z0-9_][A-Za-z0-9_.-]{0,127})"
 )
 _LONGEST_NAME, _LONGEST_PATH = 512, 255
-_HUB: Final = (None, "docker.io", "index.docker.io")
 
 
 class _Image(BaseModel):
@@ -53,13 +52,13 @@ class _Image(BaseModel):
 
 
 def repositories(name: str) -> list[tuple[str, str]]:
-    """(repository, tag) under which an image is asked for: its host is this machine instead. Docker
-    Hub's own have two; empty: no registry can have that name."""
+    """(repository, tag) under which an image is asked for: its host is this machine instead. Short
+    names have two, as clients say library/NAME; empty: no registry can have that name."""
     found = _NAME.fullmatch(name) if len(name) <= _LONGEST_NAME else None
     if found is None or len(found["path"]) > _LONGEST_PATH:
         return []
     path = found["path"]
-    if found["host"] in _HUB and "/" not in (bare := path.removeprefix("library/")):
+    if "/" not in (bare := path.removeprefix("library/")):
         return [(bare, found["tag"]), (f"library/{bare}", found["tag"])]
     return [(path, found["tag"])]
 
@@ -190,7 +189,9 @@ def refresh(root: Path) -> None:
         finally:
             os.close(fd)
     except PermissionError as error:
-        raise HostError(f"{top} may not be written by this user", "sudo seed bundle") from error
+        raise HostError(
+            f"{top} may not be written by this user", "sudo seed bundle load FILE"
+        ) from error
 
 
 def _replace(top: Path, root: Path) -> None:

@@ -169,10 +169,8 @@ def registry_of(cluster: Cluster, gateway_url: str) -> str:
 
 def is_own(registry: str, gateway_url: str) -> bool:
     """Whether it is Seed's, however somebody wrote it. gateway_url: https://ADDRESS ."""
-    return bool(registry) and gateway_url in (
-        registry.rstrip("/"),
-        f"https://{registry.rstrip('/')}",
-    )
+    bare = registry.rstrip("/").removeprefix("https://").removesuffix(":443")
+    return bool(bare) and gateway_url == f"https://{bare}"
 
 
 def options_of(cluster: Cluster, options: dict[str, Any]) -> dict[str, Any]:

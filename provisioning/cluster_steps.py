@@ -6,7 +6,14 @@ from datetime import timedelta
 
 from sqlmodel import Session, select
 
-from provisioning import cluster_ranges, cluster_secrets, clusters, holders, kube_steps
+from provisioning import (
+    cluster_ranges,
+    cluster_secrets,
+    clusters,
+    holders,
+    kube_api,
+    kube_steps,
+)
 from provisioning.claim_changes import GONE
 from provisioning.cluster_ansible import ByAnsible
 from provisioning.cluster_rolling import Parted, Rolling, silent
@@ -24,6 +31,8 @@ MANY = 4
 """Of how many members a sentence speaks."""
 LINE = 200
 """Characters of a step's own words in a sentence."""
+HINT = "To see the stack trace"
+"""kubeadm's last line, whatever went wrong."""
 PATIENCE = timedelta(minutes=10)
 """After the last one joined, until a Node that is not Ready is a person's problem."""
 
@@ -218,8 +227,9 @@ def _told(outcome: Outcome) -> tuple[str, str, str]:
 
 def _failed(member: Member) -> str:
     """With the last line of what its step said: that is why."""
-    lines = member.step_detail.strip().splitlines()
-    why = f": {lines[-1][-LINE:]}" if lines else ""
+    lines = [kube_api.plain(line) for line in member.step_detail.splitlines()]
+    said = [line for line in lines if line and not line.startswith(HINT)]
+    why = f": {said[-1][-LINE:]}" if said else ""
     return f"{member.name}: {member.step} failed{why}"
 
 

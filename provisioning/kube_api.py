@@ -20,8 +20,9 @@ from provisioning.errors import KubeRefused, KubeUnavailable
 Answer = TypeVar("Answer")
 Document = dict[str, Any]
 
-LOOK_SECONDS: Final = 3.0
-"""All that one look asks, from the first word to the last."""
+LOOK_SECONDS: Final = 10.0
+"""All that one look asks, from the first word to the last. An API server that has just started, or
+whose disk is slow, takes long for a word, and is no problem yet."""
 PART: Final = 0.8
 """Of them, that one word may take: a call that ends by itself hangs up in good order."""
 DOOR_SECONDS: Final = 2.0

@@ -25,7 +25,7 @@ PATIENCE, CLEANING = 180.0, 120.0
 """Seconds until what is not there yet has failed; and for taking it away."""
 STEP_SECONDS: Final = 10.0
 """Of one step's whole conversation."""
-PAUSE: Final = 2.0
+PAUSE, TRY_PAUSE = 2.0, 5.0
 DNS: Final = "/api/v1/namespaces/kube-system/pods?labelSelector=k8s-app%3Dkube-dns"
 SLICES: Final = (
     "/apis/discovery.k8s.io/v1/namespaces/kube-system/endpointslices"
@@ -36,6 +36,10 @@ PAUSE_IMAGE: Final = re.compile(r"(^|/)pause[:@]")
 RESOLVERS: Final = re.compile(r"(^|/)(busybox|agnhost|dnsutils|jessie-dnsutils|alpine)[:@]")
 """Images with an nslookup."""
 CLEAN_UP: Final = "clean-up"
+LEFT: Final = (
+    "what it made may be there still: `docker service ls --filter label=org.seed.check`; the next "
+    "check takes it away"
+)
 TRIED: Final = ("pods", "dns", "service", "volume")
 """By a member, of a cluster that is no Kubernetes."""
 TRY_PATIENCE: Final = 540.0
@@ -93,6 +97,8 @@ def step(parts: Parts, identity: UUID) -> float:
         return _write(parts, row, told, ended=True)
     if kube_steps.ways_into(cluster) is None:
         told = by_reports(row, cluster, members)
+        if told == row.items:
+            return TRY_PAUSE
         return _write(parts, row, told, ended=all(item["state"] for item in told))
     return _clean(parts, row, cluster) if row.cleaning else _look(parts, row, cluster, nodes)
 
@@ -273,7 +279,8 @@ def _tried(row: ClusterCheck) -> dict[str, Told]:
     said = {str(name): (str(one[0]), plain(str(one[1]))) for name, one in row.told.items()}
     late = ("failed", f"no control plane has tried it within {TRY_PATIENCE:g} s")
     first = {"pods": said.pop("", late)}
-    return dict.fromkeys(TRIED, ("none", "not tried")) | first | said
+    left = {CLEAN_UP: ("failed", LEFT)} if row.told else {}
+    return dict.fromkeys(TRIED, ("none", "not tried")) | left | first | said
 
 
 # --- the row --------------------------------------------------------------------------------------

@@ -31,9 +31,6 @@ from provisioning.store import record
 
 OFTEN, SELDOM = 5.0, 30.0
 """Seconds between two looks: while it comes up, and then."""
-PATIENCE: Final = 10.0
-"""Seconds of a look: an API server that has just started, or whose disk is slow, takes long for a
-word, and is no problem yet."""
 OWN_LIFE: Final = timedelta(minutes=10)
 OWN: Final = pki.Person("seed-reconciler", ("system:masters",))
 """Kubernetes' own group that may do all, whatever its RBAC says: nobody can lock Seed out."""
@@ -57,7 +54,7 @@ class Look:
 
 def look(parts: Parts, cluster: Cluster, pairs: Sequence[tuple[Member, Claim]]) -> Look | None:
     """None: it is not asked, as its kind has no such API, or no control plane has joined. At most
-    PATIENCE. What goes wrong is a problem, no exception.
+    kube_api.LOOK_SECONDS. What goes wrong is a problem, no exception.
     """
     ways = ways_into(cluster)
     joined = [member for member, _claim in pairs if member.joined_at is not None]
@@ -78,7 +75,7 @@ def look(parts: Parts, cluster: Cluster, pairs: Sequence[tuple[Member, Claim]]) 
         return seen
 
     try:
-        seen = kube_api.talk(parts.kube, access(cluster, secrets, ways_there), ask, PATIENCE)
+        seen = kube_api.talk(parts.kube, access(cluster, secrets, ways_there), ask)
     except (KubeUnavailable, KubeRefused) as problem:
         return Look((str(problem),), problem.remedy.replace("NAME", cluster.name))
     if not cluster.bound:

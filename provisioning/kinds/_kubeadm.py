@@ -1,7 +1,9 @@
 """What the kind kubeadm writes for kubeadm, kubelet and containerd."""
 
 import re
+from collections.abc import Mapping
 from pathlib import PurePosixPath
+from types import MappingProxyType
 from typing import Annotated, Any, Final, Literal
 
 import yaml
@@ -279,7 +281,7 @@ def _endpoint(facts: ClusterFacts, member: MemberFacts) -> dict[str, Any]:
 def _registration(facts: ClusterFacts, member: MemberFacts) -> dict[str, Any]:
     given = {
         "node-ip": _vip.bare(member),
-        "node-labels": ",".join(sorted([*labels(member), f"{VERSION}={facts.version}"])),
+        "node-labels": ",".join(labels(member, {VERSION: facts.version})),
         "provider-id": f"seed://{member.node_uuid}",
     }
     left = [*_LEFT]
@@ -295,10 +297,10 @@ def _registration(facts: ClusterFacts, member: MemberFacts) -> dict[str, Any]:
     }
 
 
-def labels(member: MemberFacts) -> list[str]:
-    """KEY=VALUE, as its kubelet gives them to itself."""
+def labels(member: MemberFacts, ours: Mapping[str, str] = MappingProxyType({})) -> list[str]:
+    """KEY=VALUE, as its kubelet gives them to itself. ours: more that are Seed's, not theirs."""
     own = {f"seed.{key}" if key in OURS else key: word for key, word in member.labels.items()}
-    own["seed.node-uuid"] = member.node_uuid
+    own |= {**ours, "seed.node-uuid": member.node_uuid}
     return [f"{key}={word}" for key, word in sorted(own.items())]
 
 

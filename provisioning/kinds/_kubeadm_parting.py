@@ -64,7 +64,8 @@ want=$(printf '%s\\n' "$has" | sed 's/^\\( *kubernetesVersion: \\).*/\\1v{versio
 """
 # What kubeadm puts on all nodes, as it would with `kubeadm upgrade apply`: of the version that the
 # bundle of this member has, which the members of before have not, and nobody fetches. So they keep
-# their kube-proxy until they go, and CoreDNS runs on those that are new. Back it never goes.
+# their kube-proxy until they go, and CoreDNS runs on those that are new. Its tag may be
+# the one of before, whose nodes will be gone: so again with each upgrade. Back it never goes.
 _SERVICES = """\
 export PATH={path} KUBECONFIG={admin}
 kube() {{ kubectl --namespace kube-system --request-timeout=20s "$@"; }}
@@ -74,7 +75,12 @@ renew() {{
 --output 'jsonpath={{.spec.template.spec.containers[0].image}}')
   tag=$(printf '%s\\n' "$wanted" | sed -n "s|.*/$2:||p")
   case "$has" in "" | *@*) return 0 ;; esac
-  [ "$(printf '%s\\n' "$tag" "${{has##*:}}" | sort -V | tail -n 1)" != "${{has##*:}}" ] || return 0
+  if [ "$tag" = "${{has##*:}}" ]; then
+    kube get "$1" "$2" --output 'jsonpath={{.spec.template.spec.affinity}}' | grep -qF '"{label}"' \
+|| return 0
+  elif [ "$(printf '%s\\n' "$tag" "${{has##*:}}" | sort -V | tail -n 1)" = "${{has##*:}}" ]; then
+    return 0
+  fi
   pod='"containers": [{{"name": "'"$2"'", "image": "'"${{has%:*}}:$tag"'"}}]'
   kube patch "$1" "$2" --patch '{{"spec": {{'"$3"'"template": {{"spec": {{'"$4$pod"'}}}}}}}}'
 }}

@@ -296,5 +296,5 @@ def _about_options(facts: ClusterFacts) -> Iterator[Fault]:
         lacks = [] if taken and taken[0].name == "k3s" else ["program k3s"]
         lacks += [] if any(file.role == "image" for file in taken) else ["archive of an image"]
         for name in lacks:
-            remedy = "Make one: `seed bundle make NAME --kind k3s`."
+            remedy = "`seed bundle make NAME --kind k3s --version VERSION --from DIR` makes one."
             yield Fault("bundle", f"the bundle has no {name}", remedy)

@@ -315,6 +315,7 @@ class Orders(threading.Thread):
         self.folder = Path(config.get("state", STATE))
         self.since: dict[str, float] = {}
         self.trying: int | None = None
+        self.tryer: threading.Thread | None = None
 
     def run(self) -> None:
         while True:
@@ -339,9 +340,11 @@ class Orders(threading.Thread):
         except (ValueError, AttributeError, TypeError):
             log("orders: this is none")
             return
-        if type(number) is int and number != self.trying and self.config.get("try"):
+        busy = self.tryer is not None and self.tryer.is_alive()  # two would be in each other's way
+        if type(number) is int and number != self.trying and self.config.get("try") and not busy:
             self.trying = number
-            threading.Thread(target=self.try_out, args=(number,), daemon=True).start()
+            self.tryer = threading.Thread(target=self.try_out, args=(number,), daemon=True)
+            self.tryer.start()
         self.refresh(files)
         for verb in DRAIN_OR_FORGET:
             for name in names[verb]:

@@ -23,6 +23,7 @@ import sys
 import tarfile
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -239,7 +240,8 @@ def check(facts: dict[str, Any]) -> None:
     swarm = ask("GET", "/info")["Swarm"]
     if swarm["LocalNodeState"] != "active" or swarm["Error"]:
         raise Refused(f"this node is {swarm['LocalNodeState']} in its swarm: {swarm['Error']}")
-    has_image()
+    with suppress(Refused):  # who tries it tells it
+        has_image()
     if facts["role"] != "manager" or not (nodes := led()):
         return
     lost, silent = tend(nodes), unreachable(nodes)
@@ -370,7 +372,10 @@ def web_and_asker(number: str, names: dict[str, str], tell: Callable[..., None])
 def attempt(_facts: dict[str, Any], number: str) -> None:
     """{item: [state, sentence]} in one line, as provisioning.cluster_access.Item; one that nothing
     was found out about is left out, and follows from the failed one before it."""
-    nodes = led()
+    try:
+        nodes = led()
+    except Refused:  # no word on those that do: one of them leads
+        nodes = []
     if not nodes:
         return
     found: dict[str, list[str]] = {}
@@ -394,11 +399,12 @@ def attempt(_facts: dict[str, Any], number: str) -> None:
         web_and_asker(number, names, tell)
     except Refused as problem:
         tell(next(item for item in ITEMS if item not in found), "failed", str(problem))
-    try:
-        take_away(CLEAN_FOR)
-        tell("clean-up", "ok", "what it made is gone")
-    except Refused as problem:
-        tell("clean-up", "failed", str(problem))
+    finally:
+        try:
+            take_away(CLEAN_FOR)
+            tell("clean-up", "ok", "what it made is gone")
+        except Refused as problem:
+            tell("clean-up", "failed", str(problem))
     print(json.dumps(found))
 
 

@@ -159,10 +159,16 @@ def removed(name: Named, output: show.Output = show.Format.TABLE) -> None:
 
     Example: seed bundle remove kubeadm:1.36.2
     """
+    from images import served
     from images.bundle import remove
     from provisioning.bundle import find
+    from provisioning.errors import NotFound
 
-    folder = find(_root(), name)
+    try:
+        folder = find(_root(), name)
+    except NotFound:
+        served.refresh(_root())  # a removal before that was cut off
+        raise
     remove(folder, _root(), _in_use)
     show.one({"name": folder.parent.name, "version": folder.name, "removed": True}, output)
 

@@ -70,7 +70,9 @@ def test_it_is_ready_once_all_joined_and_leaves_nothing_behind(house: House) -> 
         house.reconciler._cluster(cluster(house).id)
     assert (cluster(house).state, cluster(house).problem) == (S.READY, "")
 
-    said = "it ended with 1: Traceback\nnot Ready: web-worker-7\n"
+    said = (
+        "it ended with 1: x\nnot Ready: web-worker-7\nTo see the stack trace of this error, ...\n"
+    )
     tell(house, others[0], step="check", state="failed", detail=said)
     house.reconciler._cluster(cluster(house).id)
     house.reconciler._cluster(cluster(house).id)

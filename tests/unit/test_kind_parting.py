@@ -117,6 +117,7 @@ case "$*" in
   *"get node"*) [ ! -e {root}/down ] || exit 1; echo node/web-worker-3 ;;
   *"member list"*) cat {root}/members ;;
   *"get configmap"*) cat {root}/map ;;
+  *spec.affinity}}*) cat {root}/near 2>/dev/null ;;
   *"get daemonset"*) cat {root}/kube-proxy ;;
   *"get deployment"*) cat {root}/coredns ;;
   *replace*) cat >{root}/map ;;
@@ -252,6 +253,15 @@ def test_a_newer_control_plane_brings_kube_proxy_and_dns_along(tmp_path: Path) -
     config = a_kubeadm.text(a_kubeadm.WORKER, secrets, "/etc/kubernetes/seed-kubeadm.yaml")
     assert asked["operator"] == "In"
     assert f"{asked['key']}={asked['values'][0]}\n" in config, "no node could have it"
+
+
+def test_dns_goes_along_with_the_nodes_where_its_tag_stays_as_it_was(tmp_path: Path) -> None:
+    before = patches(tmp_path, "r/kube-proxy:v1.35.4", "r/coredns/coredns:v1.12.1")
+    near = before["deployment coredns"]["spec"]["template"]["spec"]["affinity"]
+    (tmp_path / "near").write_text(json.dumps(near).replace("1.36.2", "1.36.1"))
+    (tmp_path / "calls").unlink()
+    done = patches(tmp_path, "r/kube-proxy:v1.36.1", "r/coredns/coredns:v1.14.2")
+    assert done["deployment coredns"]["spec"]["template"]["spec"]["affinity"] == near
 
 
 @pytest.mark.parametrize(
