@@ -52,13 +52,14 @@ class _Image(BaseModel):
 
 
 def repositories(name: str) -> list[tuple[str, str]]:
-    """(repository, tag) under which an image is asked for: its host is this machine instead. Short
-    names have two, as clients say library/NAME; empty: no registry can have that name."""
+    """(repository, tag) under which an image is asked for: its host is this machine instead. One
+    of Docker's own has two, NAME and library/NAME; empty: no registry can have that name."""
     found = _NAME.fullmatch(name) if len(name) <= _LONGEST_NAME else None
     if found is None or len(found["path"]) > _LONGEST_PATH:
         return []
     path = found["path"]
-    if "/" not in (bare := path.removeprefix("library/")):
+    docker = found["host"] is None or path.startswith("library/")
+    if docker and "/" not in (bare := path.removeprefix("library/")):
         return [(bare, found["tag"]), (f"library/{bare}", found["tag"])]
     return [(path, found["tag"])]
 
