@@ -126,7 +126,7 @@ lint:
 	$(call phase,import contracts,$(ENVS)/seed/bin/lint-imports --no-cache)
 
 .PHONY: test
-test:  ## everything: set-up, lint, types, contracts, unit, contract, integration, e2e (an hour)
+test:  ## everything: set-up, lint, types, contracts, unit, contract, integration, e2e (80 minutes)
 	@mkdir -p $(PREFIX); rm -f $(PREFIX)/phases
 	$(call phase,set-up,$(MAKE) --no-print-directory setup)
 	@$(MAKE) --no-print-directory lint
