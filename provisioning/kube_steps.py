@@ -146,7 +146,7 @@ def doors(session: Session, cluster: Cluster) -> tuple[tuple[str, int], ...]:
 
 
 def access(
-    cluster: Cluster, secrets: dict[str, str], doors: tuple[tuple[str, int], ...] = ()
+    cluster: Cluster, secrets: dict[str, str], beside: tuple[tuple[str, int], ...] = ()
 ) -> KubeAccess:
     """Seed's own, with a new key, for some minutes. Raises TypeError for a kind without an API."""
     ways = ways_into(cluster)
@@ -155,7 +155,7 @@ def access(
     key = ec.generate_private_key(ec.SECP256R1())
     told = pki.client_certificate(_ca(ways, secrets), key.public_key(), OWN, now(), OWN_LIFE)
     plain = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()).decode()
-    return KubeAccess(server_of(cluster), secrets[f"{ways.server_ca}.crt"], told, plain, doors)
+    return KubeAccess(server_of(cluster), secrets[f"{ways.server_ca}.crt"], told, plain, beside)
 
 
 def _secrets(parts: Parts, cluster: Cluster) -> dict[str, str]:
