@@ -12,7 +12,7 @@ from typing import Any, Final
 from pydantic import ValidationError
 
 from provisioning import addons, plugins
-from provisioning.addons import Addon, Wanted, field
+from provisioning.addons import Addon, Document, Wanted, field
 from provisioning.kinds import ClusterFacts, Fault, MemberFacts, Step
 from provisioning.targets import PartSpec
 
@@ -72,8 +72,14 @@ def steps(facts: ClusterFacts, member: MemberFacts) -> list[Step]:
     return [one for addon, own in ordered for one in addon.steps(facts, member, own)]
 
 
+def objects(facts: ClusterFacts, member: MemberFacts) -> dict[str, Document]:
+    """Path in the Kubernetes API -> what is there for this member, once it has joined."""
+    chosen = _chosen(facts.addons, facts.options, [])
+    return {p: one for addon, own in chosen for p, one in addon.objects(facts, member, own).items()}
+
+
 def manifests(facts: ClusterFacts) -> list[str]:
-    """Paths in the bundle of those that the first control plane applies."""
+    """Paths in the bundle of those that the member that leads applies."""
     named = (known()[name].manifest for name in facts.addons)
     return [f"{MANIFESTS}{name}" for name in named if name]
 

@@ -6,7 +6,7 @@ cluster, or none.
 
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from ipaddress import ip_address, ip_network
 from pathlib import Path
@@ -42,7 +42,7 @@ from provisioning.models import Address, Bmc, Claim, Hold
 from provisioning.network_doc import WIRE, NetworkDoc
 from provisioning.networks import networks
 from provisioning.rack_plan import Place
-from provisioning.states import AddressKind
+from provisioning.states import AddressKind, MemberGoal
 from provisioning.store import Store, record
 
 RULES = {
@@ -225,6 +225,7 @@ def facts_of(
     spec = ClusterSpec.model_validate(cluster.spec)
     net = networks(session)[spec.api.network]
     rows = members(session, cluster)
+    leader = _leader(cluster, rows)
     seats_of = seated(session, [row.claim_id for row in rows if role in ("", row.role)])
     places = seats.places(session, [seat.bmc for seat in seats_of.values()])
     found = addresses_in(session, seats_of, spec.api.network)
@@ -237,15 +238,29 @@ def facts_of(
         registry=cluster_bundles.registry_of(cluster, gateway_url),
         options=cluster_bundles.options_of(cluster, spec.options),
         members=tuple(
-            _facts(
-                session, spec, row, row.id == rows[0].id, seats_of[row.claim_id], net,
-                found.get(row.claim_id, ""), places.get(seats_of[row.claim_id].bmc.node),
+            replace(
+                _facts(
+                    session, spec, row, row is rows[0], seats_of[row.claim_id], net,
+                    found.get(row.claim_id, ""), places.get(seats_of[row.claim_id].bmc.node),
+                ),
+                leads=row is leader,
             )
             for row in rows if row.claim_id in seats_of
         ),
         addons=spec.addons, ranges=cluster_ranges.of(session, cluster),
         given=cluster_secrets.names(session, cluster.id),
     )  # fmt: skip
+
+
+def _leader(cluster: Cluster, rows: list[Member]) -> Member | None:
+    """The first control plane that stays; where there is a bundle, of those that have the newest:
+    it alone has the manifests that go with their images. Without one, somebody put them by hand
+    where they are."""
+    found = [m for m in rows if m.role == "control" and m.goal is MemberGoal.JOINED]
+    if cluster.bundle and found:
+        newest = max(member.revision for member in found)
+        found = [member for member in found if member.revision == newest]
+    return found[0] if found else None
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,7 +16,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from sqlmodel import Session, col, select
 
-from provisioning import clusters, kube_api, pki
+from provisioning import addons, chosen_addons, clusters, kube_api, pki
 from provisioning.cluster_access import JOINED, group_of
 from provisioning.cluster_rows import Cluster, ClusterCheck, KubeCertificate, Member
 from provisioning.errors import KubeRefused, KubeUnavailable
@@ -63,6 +63,8 @@ def look(parts: Parts, cluster: Cluster, pairs: Sequence[tuple[Member, Claim]]) 
     with parts.store.read() as session:
         wanted = node_uuids(session, joined)
         ways_there = doors(session, cluster)
+        bare = [m for m in joined if cluster.spec["addons"] and not m.furnished]
+        objects = _objects(session, cluster, bare)
     secrets = _secrets(parts, cluster)
     tokens = [secrets[ways.token]] if ways.token and len(joined) < len(pairs) else []
 
@@ -72,14 +74,14 @@ def look(parts: Parts, cluster: Cluster, pairs: Sequence[tuple[Member, Claim]]) 
             await bind(api, cluster.project)
         for token in tokens:
             await keep_token(api, token, ways.token_groups, now())
+        await furnish(api, objects)
         return seen
 
     try:
         seen = kube_api.talk(parts.kube, access(cluster, secrets, ways_there), ask)
     except (KubeUnavailable, KubeRefused) as problem:
         return Look((str(problem),), problem.remedy.replace("NAME", cluster.name))
-    if not cluster.bound:
-        _bound(parts, cluster)
+    _made(parts, cluster, bare)
     return judge(cluster.name, seen, wanted)
 
 
@@ -184,12 +186,36 @@ async def bind(api: KubeApi, project: str) -> None:
     await api.apply(f"{BINDINGS}/{group}", binding)
 
 
-def _bound(parts: Parts, cluster: Cluster) -> None:
-    """Once: what an administrator of the cluster took away stays so."""
+async def furnish(api: KubeApi, objects: dict[str, addons.Document]) -> None:
+    """By path; what is there already stays as it is."""
+    for path, document in objects.items():
+        if await api.find(path) is None:
+            await api.apply(path, document)
+
+
+def _made(parts: Parts, cluster: Cluster, bare: Sequence[Member]) -> None:
+    """Once: what an administrator of the cluster changed or took away stays so."""
+    if cluster.bound and not bare:
+        return
     with parts.store.write() as session:
         row = session.get_one(Cluster, cluster.id)
         row.bound = True
         session.add(row)
+        for member in bare:
+            one = session.get_one(Member, member.id)
+            one.furnished = True
+            session.add(one)
+
+
+def _objects(
+    session: Session, cluster: Cluster, bare: Sequence[Member]
+) -> dict[str, addons.Document]:
+    """What add-ons want of these members in the API, by its path."""
+    if not bare:
+        return {}
+    facts, names = clusters.facts_of(session, cluster), {member.name for member in bare}
+    of_each = (chosen_addons.objects(facts, m) for m in facts.members if m.name in names)
+    return {path: document for found in of_each for path, document in found.items()}
 
 
 async def keep_token(api: KubeApi, token: str, groups: Sequence[str], at: datetime) -> None:

@@ -14,6 +14,8 @@ from pydantic import BaseModel, ConfigDict
 from provisioning.kinds import ClusterFacts, Fault, MemberFacts, Step
 from provisioning.targets import PartSpec
 
+Document = dict[str, Any]
+
 
 class Options(BaseModel):
     """Of an add-on without any; others have fields."""
@@ -62,8 +64,18 @@ class Addon:
         return []
 
     def steps(self, facts: ClusterFacts, member: MemberFacts, options: Any) -> list[Step]:  # noqa: ANN401
-        """Once it is a member. What is for the whole cluster, the first control plane does."""
+        """Once it is a member. What is for the whole cluster, the one that leads does."""
         return []
+
+    def objects(
+        self,
+        facts: ClusterFacts,
+        member: MemberFacts,
+        options: Any,  # noqa: ANN401
+    ) -> dict[str, Document]:
+        """Path in the API -> what is there for this member. Seed makes it once it has joined, and
+        only once: what people change in it or take away stays so."""
+        return {}
 
     def containerd(self) -> str:
         """More of containerd's configuration, for members that run pods: TOML, version 2."""

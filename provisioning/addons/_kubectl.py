@@ -1,4 +1,4 @@
-"""What add-ons have the first control plane do: apply manifests, and wait for what they make.
+"""What add-ons have the control plane that leads do: apply manifests, and wait for what they make.
 
 All of it by kubectl of the cluster's own version, with server-side apply: the same again changes
 nothing, and what a person changed in other fields stays.
@@ -11,6 +11,7 @@ from typing import Any, Final
 
 import yaml
 
+from provisioning.addons import Document
 from provisioning.kinds import ClusterFacts, Step
 from provisioning.kinds._kubeadm_steps import BUNDLE
 from provisioning.targets import PartSpec
@@ -22,8 +23,6 @@ CACHE: Final = "/var/lib/seed/kubectl"
 """A unit has no HOME, and kubectl would keep what the API server has below /."""
 PATIENCE: Final = 7200
 """Seconds: a controller runs only once a worker is there, and workers may boot for long."""
-
-Document = dict[str, Any]
 
 
 def path(addon: str, name: str) -> str:

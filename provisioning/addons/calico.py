@@ -1,6 +1,6 @@
 """Calico without its operator: calico.yaml of a release, which keeps its data in Kubernetes."""
 
-from provisioning.addons import Addon, Options, _kubectl
+from provisioning.addons import Addon, Document, Options, _kubectl
 from provisioning.kinds import ClusterFacts, MemberFacts, Step
 from provisioning.targets import PartSpec
 
@@ -16,10 +16,10 @@ class Calico(Addon):
     def parts(
         self, facts: ClusterFacts, member: MemberFacts, options: Options, secrets: dict[str, str]
     ) -> list[PartSpec]:
-        return [_kubectl.customization(self.name, [_daemon(facts)])] if member.first else []
+        return [_kubectl.customization(self.name, [_daemon(facts)])] if member.leads else []
 
     def steps(self, facts: ClusterFacts, member: MemberFacts, options: Options) -> list[Step]:
-        if not member.first:
+        if not member.leads:
             return []
         workloads = ("daemonset/calico-node", "deployment/calico-kube-controllers")
         return [
@@ -28,7 +28,7 @@ class Calico(Addon):
         ]
 
 
-def _daemon(facts: ClusterFacts) -> _kubectl.Document:
+def _daemon(facts: ClusterFacts) -> Document:
     """Its own pool is 192.168.0.0/16. A node's address is the one that its kubelet tells: by itself
     it takes the first interface that it finds."""
     env = {

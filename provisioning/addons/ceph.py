@@ -12,7 +12,7 @@ from uuid import UUID
 from pydantic import AfterValidator, Field, StringConstraints
 
 from provisioning import addons
-from provisioning.addons import Addon, _kubectl
+from provisioning.addons import Addon, Document, _kubectl
 from provisioning.kinds import ClusterFacts, Fault, MemberFacts, Step
 from provisioning.models import HostLabel, NewHostLabel
 from provisioning.targets import PartSpec
@@ -65,7 +65,7 @@ class Ceph(Addon):
     def parts(
         self, facts: ClusterFacts, member: MemberFacts, options: Options, secrets: dict[str, str]
     ) -> list[PartSpec]:
-        if not member.first:
+        if not member.leads:
             return []
         nodes = sum(addons.runs_pods(facts, one) for one in facts.members)
         key = secrets[options.key_secret].strip()
@@ -81,7 +81,7 @@ class Ceph(Addon):
         ]
 
     def steps(self, facts: ClusterFacts, member: MemberFacts, options: Options) -> list[Step]:
-        if not member.first:
+        if not member.leads:
             return []
         workloads = ("daemonset/csi-rbdplugin", "deployment/csi-rbdplugin-provisioner")
         own = [_kubectl.path(self.name, name) for name in ("cluster.yaml", "secret.yaml")]
@@ -92,7 +92,7 @@ class Ceph(Addon):
         ]
 
 
-def _config(options: Options) -> list[_kubectl.Document]:
+def _config(options: Options) -> list[Document]:
     """What its pods mount, and the class. The key is in none of it."""
     fsid = str(options.fsid)
     known = [{"clusterID": fsid, "monitors": [*options.monitors]}]
@@ -119,7 +119,7 @@ def _config(options: Options) -> list[_kubectl.Document]:
     ]  # fmt: skip
 
 
-def _config_map(name: str, data: dict[str, str]) -> _kubectl.Document:
+def _config_map(name: str, data: dict[str, str]) -> Document:
     metadata = {"name": name, "namespace": NAMESPACE}
     return {"apiVersion": "v1", "kind": "ConfigMap", "metadata": metadata, "data": data}
 

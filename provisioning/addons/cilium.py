@@ -1,6 +1,6 @@
 """Cilium, beside kube-proxy. It publishes no manifest: its chart's, rendered (docs/addons.md)."""
 
-from provisioning.addons import Addon, Options, _kubectl
+from provisioning.addons import Addon, Document, Options, _kubectl
 from provisioning.kinds import ClusterFacts, MemberFacts, Step
 from provisioning.targets import PartSpec
 
@@ -16,14 +16,14 @@ class Cilium(Addon):
     def parts(
         self, facts: ClusterFacts, member: MemberFacts, options: Options, secrets: dict[str, str]
     ) -> list[PartSpec]:
-        if not member.first:
+        if not member.leads:
             return []
         # Its chart makes two, each on another node: with one node the second never runs.
         replicas = {"cilium-operator": 1} if len(facts.members) == 1 else {}
         return [_kubectl.customization(self.name, [CONFIG], replicas)]
 
     def steps(self, facts: ClusterFacts, member: MemberFacts, options: Options) -> list[Step]:
-        if not member.first:
+        if not member.leads:
             return []
         workloads = ("daemonset/cilium", "deployment/cilium-operator")
         return [
@@ -32,7 +32,7 @@ class Cilium(Addon):
         ]
 
 
-CONFIG: _kubectl.Document = {
+CONFIG: Document = {
     "apiVersion": "v1",
     "kind": "ConfigMap",
     "metadata": {"name": "cilium-config", "namespace": NAMESPACE},

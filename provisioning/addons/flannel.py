@@ -2,7 +2,7 @@
 
 import json
 
-from provisioning.addons import Addon, Options, _kubectl
+from provisioning.addons import Addon, Document, Options, _kubectl
 from provisioning.kinds import ClusterFacts, MemberFacts, Step
 from provisioning.targets import PartSpec
 
@@ -18,12 +18,12 @@ class Flannel(Addon):
     def parts(
         self, facts: ClusterFacts, member: MemberFacts, options: Options, secrets: dict[str, str]
     ) -> list[PartSpec]:
-        if not member.first:
+        if not member.leads:
             return []
         return [_kubectl.customization(self.name, [_config(facts), _daemon(facts)])]
 
     def steps(self, facts: ClusterFacts, member: MemberFacts, options: Options) -> list[Step]:
-        if not member.first:
+        if not member.leads:
             return []
         return [
             _kubectl.customized(facts, self.name, self.manifest),
@@ -31,7 +31,7 @@ class Flannel(Addon):
         ]
 
 
-def _config(facts: ClusterFacts) -> _kubectl.Document:
+def _config(facts: ClusterFacts) -> Document:
     """flanneld ends where a node's pods are in no range that it knows."""
     told = {"Network": facts.pod_cidr, "EnableNFTables": False, "Backend": {"Type": "vxlan"}}
     return {
@@ -42,7 +42,7 @@ def _config(facts: ClusterFacts) -> _kubectl.Document:
     }
 
 
-def _daemon(facts: ClusterFacts) -> _kubectl.Document:
+def _daemon(facts: ClusterFacts) -> Document:
     """By itself it takes the interface of the default route, which may be another network's."""
     interfaces = dict.fromkeys(member.interface for member in facts.members)
     args = ["--ip-masq", "--kube-subnet-mgr", *(f"--iface={one}" for one in interfaces)]

@@ -78,7 +78,7 @@ class Kata(Addon):
     def parts(
         self, facts: ClusterFacts, member: MemberFacts, options: Options, secrets: dict[str, str]
     ) -> list[PartSpec]:
-        if not member.first:
+        if not member.leads:
             return []
         made = {
             "apiVersion": "node.k8s.io/v1",
@@ -99,7 +99,7 @@ class Kata(Addon):
         if addons.runs_pods(facts, member):
             text = _FILES.format(shim=SHIM, image=IMAGE, home=HOME, config=CONFIG)
             found.append(_shell("files", text, ("/usr/bin/ctr",)))
-        if member.first:
+        if member.leads:
             made = _kubectl.path(self.name, "runtime-class.yaml")
             found.append(_kubectl.apply(facts, self.name, made, what="runtime class"))
         return found

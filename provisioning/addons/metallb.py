@@ -9,7 +9,7 @@ from typing import Annotated, Self
 from pydantic import Field, model_validator
 
 from provisioning import addons
-from provisioning.addons import Addon, Wanted, _kubectl
+from provisioning.addons import Addon, Document, Wanted, _kubectl
 from provisioning.kinds import ClusterFacts, Fault, MemberFacts, Step
 from provisioning.models import Name
 from provisioning.network_doc import Pool
@@ -56,7 +56,7 @@ class MetalLb(Addon):
     def parts(
         self, facts: ClusterFacts, member: MemberFacts, options: Options, secrets: dict[str, str]
     ) -> list[PartSpec]:
-        if not member.first:
+        if not member.leads:
             return []
         pool = {"addresses": [*facts.ranges.get(self.name, ())]}
         objects = (_object("IPAddressPool", pool), _object("L2Advertisement", ADVERTISED))
@@ -69,7 +69,7 @@ class MetalLb(Addon):
             words = ("label", "node", member.name, f"{EXCLUDED}-", "--request-timeout=60s")
             told = _kubectl.kubectl(facts, *words)
             found.append(Step(f"{self.name} label", told, (told[0], _kubectl.CONFIG)))
-        if not member.first:
+        if not member.leads:
             return found
         workloads = ("deployment/controller", "daemonset/speaker")
         return [
@@ -83,10 +83,10 @@ class MetalLb(Addon):
         ]
 
 
-ADVERTISED: _kubectl.Document = {"ipAddressPools": [POOL]}
+ADVERTISED: Document = {"ipAddressPools": [POOL]}
 
 
-def _object(kind: str, spec: _kubectl.Document) -> _kubectl.Document:
+def _object(kind: str, spec: Document) -> Document:
     metadata = {"name": POOL, "namespace": NAMESPACE}
     return {"apiVersion": "metallb.io/v1beta1", "kind": kind, "metadata": metadata, "spec": spec}
 

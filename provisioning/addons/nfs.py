@@ -43,7 +43,7 @@ class Nfs(Addon):
     def parts(
         self, facts: ClusterFacts, member: MemberFacts, options: Options, secrets: dict[str, str]
     ) -> list[PartSpec]:
-        if not member.first:
+        if not member.leads:
             return []
         made = _kubectl.storage_class(
             options.storage_class, DRIVER, default=options.default, binding="Immediate",
@@ -53,7 +53,7 @@ class Nfs(Addon):
         return [_kubectl.part(_kubectl.path(self.name, "storage.yaml"), made)]
 
     def steps(self, facts: ClusterFacts, member: MemberFacts, options: Options) -> list[Step]:
-        if not member.first:
+        if not member.leads:
             return []
         workloads = ("daemonset/csi-nfs-node", "deployment/csi-nfs-controller")
         return [

@@ -11,7 +11,7 @@ from typing import Annotated, Any, Final
 from pydantic import StringConstraints
 
 from provisioning import addons
-from provisioning.addons import Addon, _kubectl
+from provisioning.addons import Addon, Document, _kubectl
 from provisioning.kinds import ClusterFacts, Fault, MemberFacts, Step
 from provisioning.kinds._kubeadm import CONTROL_PLANE
 from provisioning.models import HostLabel
@@ -62,7 +62,7 @@ class OpenStackCcm(Addon):
     def parts(
         self, facts: ClusterFacts, member: MemberFacts, options: Options, secrets: dict[str, str]
     ) -> list[PartSpec]:
-        if not member.first:
+        if not member.leads:
             return []
         files = {"cloud.conf": secrets[options.cloud_conf_secret]}
         if options.ca_secret:
@@ -80,7 +80,7 @@ class OpenStackCcm(Addon):
         ]
 
     def steps(self, facts: ClusterFacts, member: MemberFacts, options: Options) -> list[Step]:
-        if not member.first:
+        if not member.leads:
             return []
         own = [_kubectl.path(self.name, name) for name in ("secret.yaml", "controller.yaml")]
         return [
@@ -100,12 +100,12 @@ def _image(facts: ClusterFacts, options: Options) -> str:
     return options.image or next((n.removeprefix("oci://") for n in named if n), "")
 
 
-def _meta(version: str, kind: str, name: str, *, everywhere: bool = False) -> _kubectl.Document:
+def _meta(version: str, kind: str, name: str, *, everywhere: bool = False) -> Document:
     where = {} if everywhere else {"namespace": NAMESPACE}
     return {"apiVersion": version, "kind": kind, "metadata": {"name": name, **where}}
 
 
-def _access() -> list[_kubectl.Document]:
+def _access() -> list[Document]:
     rbac, role = "rbac.authorization.k8s.io", f"seed:{NAME}"
     rules = [
         {"apiGroups": [group], "resources": [resource], "verbs": verbs.split()}
@@ -113,7 +113,7 @@ def _access() -> list[_kubectl.Document]:
     ]
     subjects = [{"kind": "ServiceAccount", "name": NAME, "namespace": NAMESPACE}]
 
-    def bound(kind: str, of: str, name: str, *, everywhere: bool) -> _kubectl.Document:
+    def bound(kind: str, of: str, name: str, *, everywhere: bool) -> Document:
         reference = {"apiGroup": rbac, "kind": of, "name": name}
         made = _meta(f"{rbac}/v1", kind, role, everywhere=everywhere)
         return {**made, "roleRef": reference, "subjects": subjects}
@@ -126,7 +126,7 @@ def _access() -> list[_kubectl.Document]:
     ]
 
 
-def _deployment(facts: ClusterFacts, image: str) -> _kubectl.Document:
+def _deployment(facts: ClusterFacts, image: str) -> Document:
     labels = {"k8s-app": NAME}
     pod: dict[str, Any] = {
         "serviceAccountName": NAME,

@@ -10,12 +10,14 @@ from typing import Annotated, Final, Literal
 from pydantic import StringConstraints
 
 from provisioning import addons, disks
-from provisioning.addons import Addon, _kubectl
+from provisioning.addons import Addon, Document, _kubectl
 from provisioning.kinds import ClusterFacts, DataDisk, Fault, MemberFacts, Step
 from provisioning.models import NewHostLabel
 from provisioning.targets import PartSpec
 
 LINKS: Final = "/dev/seed"
+VOLUMES: Final = "/api/v1/persistentvolumes"
+CLASS: Final = "class.yaml"
 RULES: Final = "/etc/udev/rules.d/61-seed-disks.rules"
 WWN: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:-]{3,127}")
 # systemd's 60-persistent-storage.rules ask the disk before, and set both.
@@ -69,9 +71,8 @@ class StorageLocal(Addon):
             names = ("ID_WWN", "ID_WWN_WITH_EXTENSION")
             lines = (_RULE.format(name=name, wwn=disk.wwn) for disk in own for name in names)
             found.append(PartSpec(RULES, RULES, 0o644, "".join(lines).encode()))
-        if member.first:
-            objects = [_class(options), *volumes(facts, options)]
-            found.append(_kubectl.part(_kubectl.path(self.name, "volumes.yaml"), *objects))
+        if member.leads:
+            found.append(_kubectl.part(_kubectl.path(self.name, CLASS), _class(options)))
         return found
 
     def steps(self, facts: ClusterFacts, member: MemberFacts, options: Options) -> list[Step]:
@@ -80,24 +81,24 @@ class StorageLocal(Addon):
             wwns = " ".join(disk.wwn for disk in own)
             text = _LOOK.format(wwns=wwns, links=LINKS, member=member.name)
             found.append(Step(f"{self.name} disks", ("/bin/sh", "-euc", text), (RULES,)))
-        if member.first:
-            volumes = _kubectl.path(self.name, "volumes.yaml")
-            found.append(_kubectl.apply(facts, self.name, volumes, what="volumes"))
+        if member.leads:
+            path = _kubectl.path(self.name, CLASS)
+            found.append(_kubectl.apply(facts, self.name, path, what="class"))
         return found
 
-
-def volumes(facts: ClusterFacts, options: Options) -> list[_kubectl.Document]:
-    """A PersistentVolume for each disk of each member."""
-    return [
-        _volume(member, disk, options) for member in facts.members for disk in _own(member, options)
-    ]
+    def objects(
+        self, facts: ClusterFacts, member: MemberFacts, options: Options
+    ) -> dict[str, Document]:
+        """A PersistentVolume for each of its disks."""
+        made = (_volume(member, disk, options) for disk in _own(member, options))
+        return {f"{VOLUMES}/{one['metadata']['name']}": one for one in made}
 
 
 def _own(member: MemberFacts, options: Options) -> list[DataDisk]:
     return [disk for disk in member.disks if options.role in ("", disk.role)]
 
 
-def _class(options: Options) -> _kubectl.Document:
+def _class(options: Options) -> Document:
     """No provisioner. A pod is placed first, then has a volume of that node."""
     return _kubectl.storage_class(
         options.storage_class, "kubernetes.io/no-provisioner", default=options.default,
@@ -105,8 +106,8 @@ def _class(options: Options) -> _kubectl.Document:
     )  # fmt: skip
 
 
-def _volume(member: MemberFacts, disk: DataDisk, options: Options) -> _kubectl.Document:
-    local: _kubectl.Document = {"path": f"{LINKS}/{disk.wwn}"}
+def _volume(member: MemberFacts, disk: DataDisk, options: Options) -> Document:
+    local: Document = {"path": f"{LINKS}/{disk.wwn}"}
     if options.mode == "Filesystem":
         local["fsType"] = options.filesystem
     here = {"key": "kubernetes.io/hostname", "operator": "In", "values": [member.name]}

@@ -46,6 +46,8 @@ class MemberFacts:
     address: in the network of role `api`, with its prefix length; interface: what has it there.
     labels: of the cluster's nodes (rack, unit, class), values as Kubernetes allows them.
     virtualization: whether its CPU can run virtual machines (vmx, svm); None: nobody told.
+    leads: the control plane that does what is for the whole cluster: the first, and with each
+    bundle that came later the first that has it.
     """
 
     name: str
@@ -58,6 +60,7 @@ class MemberFacts:
     taints: tuple[str, ...] = ()
     disks: tuple[DataDisk, ...] = ()
     virtualization: bool | None = None
+    leads: bool = False
 
 
 @dataclass(frozen=True, slots=True)

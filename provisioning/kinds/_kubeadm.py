@@ -163,7 +163,7 @@ class Options(BaseModel):
         return [file for file in self.files if file.role == "binary" and file.name in PROGRAMS]
 
     def manifests(self, facts: ClusterFacts) -> list[BundleFile]:
-        """Those that the first control plane applies."""
+        """Those that the member that leads applies."""
         wanted = chosen_addons.manifests(facts)
         return [file for file in self.files if file.path in wanted]
 

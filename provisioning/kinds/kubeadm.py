@@ -140,7 +140,7 @@ def _common(facts: ClusterFacts, member: MemberFacts, options: Options) -> Itera
             yield part(TRUSTED, facts.registry_ca)
     if facts.bundle_url:
         taken = [*options.binaries(), *options.images(member)]
-        taken += options.manifests(facts) if member.first else []
+        taken += options.manifests(facts) if member.leads else []
         listed = _kubeadm_steps.listing(taken)
         yield part(_kubeadm_steps.LISTED, listed)
 

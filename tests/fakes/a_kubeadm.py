@@ -17,6 +17,7 @@ def a_member(number: int, role: Any, **changes: Any) -> MemberFacts:
     made = MemberFacts(
         f"web-{role}-{number}", role, number == 0, f"1be26c0b-03f2-4d2e-ae87-c02d7f33c12{number}",
         f"10.30.0.{2 + number}/28", "bond0.30", labels,
+        leads=number == 0,
     )  # fmt: skip
     return replace(made, **changes)
 

@@ -33,6 +33,7 @@ KINDS = {
         "services": ("Service", True), "secrets": ("Secret", True),
         "configmaps": ("ConfigMap", True),
         "persistentvolumeclaims": ("PersistentVolumeClaim", True),
+        "persistentvolumes": ("PersistentVolume", False),
     },
     "/apis/rbac.authorization.k8s.io/v1": {"clusterrolebindings": ("ClusterRoleBinding", False)},
     "/apis/discovery.k8s.io/v1": {"endpointslices": ("EndpointSlice", True)},

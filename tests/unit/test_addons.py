@@ -89,7 +89,9 @@ def test_kubernetes_knows_all_that_is_applied(name: str) -> None:
 
 
 def test_the_check_of_that_is_strict() -> None:
-    good = (GOLDEN / "storage-local/first/etc/seed/addons/storage-local/volumes.yaml").read_text()
+    facts = with_addons("storage-local")
+    good = parts(facts, FIRST)["/etc/seed/addons/storage-local/class.yaml"].content.decode()
+    good += yaml.safe_dump_all(chosen_addons.objects(facts, STORED).values(), explicit_start=True)
     kubernetes_objects.read(good)
     for old, new in (
         ("volumeBindingMode", "volumebindingmode"),
@@ -161,7 +163,7 @@ def test_they_come_after_the_cluster_and_the_pods_network_is_the_first_of_them()
     assert (steps[0], steps[-1]) == ("kata cpu", "kata files")
 
 
-def test_the_first_control_plane_alone_fetches_the_manifests() -> None:
+def test_who_leads_alone_fetches_the_manifests() -> None:
     facts = with_addons("flannel", "nfs")
     listed = {
         member.name: {
@@ -176,6 +178,18 @@ def test_the_first_control_plane_alone_fetches_the_manifests() -> None:
     assert manifests < listed[FIRST.name]
     assert not manifests & (listed[CONTROL.name] | listed[WORKER.name])
     assert "files/images/nfsplugin_v1.2.3.tar" in listed[WORKER.name]
+
+
+def test_the_first_that_has_a_newer_bundle_applies_what_that_brings() -> None:
+    before = replace(FIRST, leads=False)
+    leads = replace(CONTROL, leads=True)
+    facts = with_addons("flannel", "nfs")
+    assert not [one for one in KUBEADM.steps(facts, before) if "manifest" in one.name]
+    names = [one.name for one in KUBEADM.steps(facts, leads)]
+    assert names.index("join") < names.index("cluster services") < names.index("flannel manifest")
+    assert "nfs manifest" in names
+    path = "/etc/seed/addons/flannel/kustomization.yaml"
+    assert path in {part.path for part in KUBEADM.files(facts, leads, secrets())}
 
 
 def test_containerd_knows_the_runtime_where_pods_run() -> None:
@@ -212,11 +226,20 @@ def test_kubelets_are_told_of_no_cloud_and_only_load_balancers_are_its_work() ->
         assert "cloud-provider" not in given
 
 
+def volumes_of(facts: ClusterFacts) -> Any:
+    assert chosen_addons.objects(facts, FIRST) == {}, "it has no such disk"
+    made = chosen_addons.objects(facts, STORED)
+    assert [f"/api/v1/persistentvolumes/{one['metadata']['name']}" for one in made.values()] == [
+        *made
+    ]
+    return kubernetes_objects.read(yaml.safe_dump_all(made.values()))
+
+
 def test_a_disk_is_a_volume_of_its_node_whatever_its_kernel_calls_it() -> None:
     facts = with_addons("storage-local", options={"storage-local": {}})
-    made = objects(facts, "/etc/seed/addons/storage-local/volumes.yaml")
-    (storage, *volumes) = made
+    (storage,) = objects(facts, "/etc/seed/addons/storage-local/class.yaml")
     assert (storage.metadata.name, storage.volumeBindingMode) == ("local", "WaitForFirstConsumer")
+    volumes = volumes_of(facts)
     assert [one.spec.local.path for one in volumes] == [f"/dev/seed/{d.wwn}" for d in DISKS]
     for one in volumes:
         (term,) = one.spec.nodeAffinity.required.nodeSelectorTerms
@@ -224,7 +247,7 @@ def test_a_disk_is_a_volume_of_its_node_whatever_its_kernel_calls_it() -> None:
     rules = parts(facts, STORED)["/etc/udev/rules.d/61-seed-disks.rules"].content.decode()
     assert all(f'=="{d.wwn}", SYMLINK+="seed/{d.wwn}"' in rules for d in DISKS)
     alone = with_addons("storage-local", options={"storage-local": {"role": "journal"}})
-    assert len(objects(alone, "/etc/seed/addons/storage-local/volumes.yaml")) == 2
+    assert len(volumes_of(alone)) == 1
 
 
 def test_control_planes_that_run_pods_announce_addresses_too() -> None:

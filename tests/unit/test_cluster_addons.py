@@ -13,6 +13,7 @@ from sqlmodel import Session
 from images.collecting import make_from
 from images.needs import image_file
 from provisioning import cluster_ranges, holders, memberships
+from provisioning.addons.storage_local import VOLUMES
 from provisioning.cluster_release import Giving
 from provisioning.cluster_rows import Cluster, ClusterSecret
 from provisioning.cluster_secrets import Given
@@ -28,6 +29,7 @@ from tests.fakes.an_addon import OPTIONS, SECRETS
 from tests.fakes.bundles import HOST, WANTED, as_layout, by_hand, put, root
 from tests.fakes.fabric import a_network, a_subnet
 from tests.fakes.life import House
+from tests.unit.test_cluster_changes import Site
 from tests.unit.test_cluster_life import can_seal, cluster, rounds
 from tests.unit.test_clusters import a_spec, desk, house, nothing_is_there
 
@@ -307,6 +309,40 @@ def test_disks_that_the_claims_asked_for_are_volumes(house: House) -> None:
     assert found["web-worker-0"] == [("data", "900", 900 * 2**30)]
     assert found["web-control-0"] == []
     assert len({m.disks[0].wwn for m in facts.members if m.disks}) == 2
+
+
+def test_who_comes_later_has_its_volumes_too_and_what_people_took_away_stays_so(
+    house: House,
+) -> None:
+    seen(house)
+    site = Site(house)
+    disks = [{"role": "data", "size": ">= 800"}]
+    spec = a_spec(
+        addons=("storage-local",), options={"addons": {"storage-local": {"role": "data"}}},
+        control={"count": 1}, workers={"count": 2, "layout": "bonded", "disks": disks},
+    )  # fmt: skip
+    site.desk.create(spec, "p", "me")
+    site.until(ClusterState.READY)
+    first, second = sorted(volumes(site))
+    assert (first[:13], second[:13]) == ("web-worker-0-", "web-worker-1-")
+    assert site.house.kube
+    del site.house.kube.objects[f"{VOLUMES}/{first}"]
+    site.house.kube.objects[f"{VOLUMES}/{second}"]["metadata"]["labels"] = {"mine": "yes"}
+    site.house.kube.asked.clear()
+    site.desk.scale("p", "web", "me", workers=3)
+    site.settled()
+    (third,) = set(volumes(site)) - {second}
+    assert third.startswith("web-worker-2-")
+    assert volumes(site)[second]["metadata"]["labels"] == {"mine": "yes"}
+    asked = [line for line in site.house.kube.asked if VOLUMES in line]
+    assert asked == [f"GET {VOLUMES}/{third}", f"PATCH {VOLUMES}/{third}"], "once"
+    assert all(m.furnished for m in site.living())
+
+
+def volumes(site: Site) -> dict[str, Any]:
+    assert site.house.kube
+    there = site.house.kube.objects.items()
+    return {path.rpartition("/")[2]: one for path, one in there if path.startswith(VOLUMES)}
 
 
 def test_no_data_disk_is_refused_before_any_disk_is_touched(house: House) -> None:
