@@ -9,6 +9,7 @@ import json
 import shlex
 import subprocess
 from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -87,6 +88,14 @@ def chain(before: dict[str, str]) -> Iterator[Demo]:
 def people(chain: Demo) -> Iterator[Estate]:
     with estate(chain) as found:
         yield found
+
+
+@pytest.fixture(scope="module")
+def kubernetes_node(chain: Demo) -> Iterator["Future[str]"]:
+    """Built from where it is first asked for, beside tests that wait for a lease and for disks."""
+    words = ("image", "build", "kubernetes-node", "--cache", str(chain.cache), "-o", "json")
+    with ThreadPoolExecutor(1) as aside:
+        yield aside.submit(chain.seed, *words)
 
 
 def test_lab_images_and_appliance_come_up(chain: Demo) -> None:
@@ -273,7 +282,7 @@ def test_claimed_deployed_and_proved_though_the_reconciler_dies(
     assert (refused.json()["fits"], refused.json()["nodes"]) == (False, {})
     assert refused.json()["free_at"]
     queued = skipper.ask("claim", "create", "boat", "--image", "debian", "--ssh-key", key,
-                         "--queue", *files)  # fmt: skip
+                         "--node", "server2", "--queue", *files)  # fmt: skip
     assert queued["state"] == "queued"
     assert queued["expected_at"]
     until(lambda: "wait call-back" in states(chain), 300, "Ironic waits for a ramdisk")
@@ -443,8 +452,9 @@ def test_inventory_targets_and_metrics_tell_what_is_handed_out(chain: Demo, peop
 
 
 def test_a_protected_claim_outlives_its_lease_and_one_that_is_not_is_given_back(
-    chain: Demo, people: Estate
+    chain: Demo, people: Estate, kubernetes_node: "Future[str]"
 ) -> None:
+    assert not kubernetes_node.cancelled(), "it is being built from now on"
     grace = timedelta(seconds=claim(chain)["grace_seconds"])
     over = datetime.fromisoformat(claim(chain)["lease_end"]) + grace
     until(lambda: events(chain, "claim.lease-ended"), 120, "the end of the lease")
@@ -471,15 +481,16 @@ def test_released_though_the_reconciler_dies_and_an_intruder_races_the_lookup(
     assert people.gardener.get("/v1/claims/quinces")["problem"]
     chain.seed("node", "retry", "server1")
     with chain.phase("release"):
-        until(lambda: boat(people)["state"] != "queued", 1200, "both are clean")
+        until(lambda: claim(chain)["state"] == "released", 1200, "both are clean")
+    assert not has_gpt(chain, ROOT_DISKS["server1"])
+    assert is_as_it_was(chain, KEPT), "through all of it"
 
 
 def test_the_first_of_the_queue_gets_a_node_that_became_free(chain: Demo, people: Estate) -> None:
     skipper = people.skipper
     until(lambda: victim(chain), 120, "boat has a node")
-    mine = victim(chain)
-    until(lambda: url_of_a_part(chain, mine), 120, "Ironic has its config drive")
-    assert steal(NAMESPACE, url_of_a_part(chain, mine)) == 404
+    until(lambda: url_of_a_part(chain, "server2"), 120, "Ironic has its config drive")
+    assert steal(NAMESPACE, url_of_a_part(chain, "server2")) == 404
     until(lambda: "was asked for from 172.22.0.6" in boat_at_home(chain)["problem"], 300, "stopped")
     assert events(chain, "order.alarm")[-1]["message"].startswith("its part /etc/quince.key")
     assert boat(people)["state"] != "active"
@@ -487,22 +498,15 @@ def test_the_first_of_the_queue_gets_a_node_that_became_free(chain: Demo, people
     body = {"plan": plan["hash"], "now": True}
     skipper.call("POST", "/v1/claims/boat:release", json=body).raise_for_status()
     assert len(plan["nodes"]) == 1
-    until(lambda: claim(chain)["state"] == "released", 10, "the claim before it is over")
-    until(lambda: boat(people)["state"] == "released", 900, "and so is this one")
-    kinds = [e["kind"] for e in skipper.get("/v1/events", kind="claim.", limit=1000)]
-    assert kinds[:2] == ["claim.requested", "claim.held"], kinds
-    assert states(chain) == ["available", "available"]
-    assert all(not n["claim"] for n in chain.ask("node", "list"))
-    assert not has_gpt(chain, ROOT_DISKS["server1"])
-    assert is_as_it_was(chain, KEPT), "through all of it"
-    told = lambda: {n["detail"] for n in chain.ask("node", "list")}  # noqa: E731
-    until(lambda: told() == {"available"}, 20, "the list does not speak of the old claim")
 
 
-def test_a_clean_server_becomes_a_swarm_by_one_call(chain: Demo) -> None:
-    """Its first manager, with the address of the swarm; tests/slow/test_swarm.py has the rest."""
+def test_a_clean_server_becomes_a_swarm_by_one_call(
+    chain: Demo, kubernetes_node: "Future[str]"
+) -> None:
+    """Its first manager, with the address of the swarm; tests/slow/test_swarm.py has the rest. The
+    other server is cleaned meanwhile."""
     with chain.phase("image kubernetes-node"):
-        chain.seed("image", "build", "kubernetes-node", "--cache", str(chain.cache), "-o", "json")
+        kubernetes_node.result()
     for verb, text in (("network", BEES), ("layout", BEES_LAYOUT), ("cluster", SWARM)):
         (HOME / f"{verb}.yaml").write_text(text)
     chain.seed("network", "put", str(HOME / "network.yaml"))
@@ -526,6 +530,17 @@ def test_a_clean_server_becomes_a_swarm_by_one_call(chain: Demo) -> None:
     assert f" {hive['vip']}/32 " in told, "haproxy serves there: it was a step to reach it"
     chain.seed("cluster", "check", "hive")
     assert is_as_it_was(chain, KEPT), "by a cluster's claim, too"
+
+
+def test_a_claim_that_was_stopped_is_given_back_clean(chain: Demo, people: Estate) -> None:
+    skipper = people.skipper
+    until(lambda: boat(people)["state"] == "released", 900, "its server is clean")
+    kinds = [e["kind"] for e in skipper.get("/v1/events", kind="claim.", limit=1000)]
+    assert kinds[:2] == ["claim.requested", "claim.held"], kinds
+    (free,) = (n for n in chain.ask("node", "list") if not n["claim"])
+    assert (free["name"], free["provision_state"]) == ("server2", "available")
+    told = lambda: node(chain, "server2")["detail"]  # noqa: E731
+    until(lambda: told() == "available", 20, "the list does not speak of the old claim")
 
 
 def test_a_webhook_was_told_all_of_its_projects_claims_signed(people: Estate) -> None:
