@@ -375,6 +375,7 @@ def _begin_anew(session: Session, cluster: Cluster) -> None:
 
 def _changed(session: Session, cluster: Cluster, who: str, what: str, words: str) -> None:
     cluster.changes += 1
+    cluster.detail, cluster.problem, cluster.remedy = "", "", ""  # of before: what is left is told
     session.add(cluster)
     record(
         session, f"cluster.{what}", cluster.id, f"{cluster.name}: {words}", who=who,

@@ -104,11 +104,13 @@ class Clustering:
             pairs = _claims(session, cluster)
         members = [member for member, _claim in pairs]
         missing = [f"{m.name} lacks {m.missing}" for m in members if m.missing]
-        failed = [_failed(m) for m in members if m.step_state == "failed"]
-        late = [f"{m.name}: {m.step or 'booting'}" for m in members if m.joined_at is None]
+        failed = [_failed(m) for m in members if _has_failed(m)]
+        coming = [member for member in members if member.joined_at is None]
+        late = [f"{m.name}: {m.step or 'booting'}" for m in coming]
         api = kube_steps.look(self.parts, cluster, pairs)
         if cluster.state is S.BOOTSTRAPPING:
-            bad = [*parted.stuck, *missing, *(failed if late else [])]
+            # A check of those that are there fails while one of them is not: that may be why.
+            bad = [*parted.stuck, *missing, *(_failed(m) for m in coming if _has_failed(m))]
             if bad:
                 return Stuck("; ".join(bad[:MANY]), f"seed cluster show {cluster.name}")
             way = _on_its_way(cluster, members, late, api)
@@ -168,7 +170,7 @@ class Clustering:
         """What came of a step, unless somebody moved it meanwhile."""
         with self.parts.store.write() as session:
             row = session.get_one(Cluster, seen.id)
-            if row.state is not seen.state or row.released != seen.released:
+            if (row.state, row.released, row.changes) != (seen.state, seen.released, seen.changes):
                 return
             row.detail, row.problem, row.remedy = _told(outcome)
             if isinstance(outcome, On):
@@ -223,6 +225,10 @@ def _told(outcome: Outcome) -> tuple[str, str, str]:
             return detail, "", ""
         case On(state=state):
             return str(state), "", ""
+
+
+def _has_failed(member: Member) -> bool:
+    return member.step_state == "failed"
 
 
 def _failed(member: Member) -> str:

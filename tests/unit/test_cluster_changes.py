@@ -15,9 +15,11 @@ from provisioning import members
 from provisioning.cluster_changes import Clusters
 from provisioning.cluster_release import Giving
 from provisioning.cluster_rows import Cluster, Member
+from provisioning.cluster_steps import Clustering
 from provisioning.errors import Conflict, Invalid, NoCapacity, NotFound, SeedError
 from provisioning.members import Report
 from provisioning.models import Address, Claim, Event, Hold
+from provisioning.outcome import Stuck
 from provisioning.reconcile import Reconciler
 from provisioning.states import ClaimState, ClusterState, MemberGoal, Parting, Wanted
 from tests.fakes.life import Clock, House, Killed
@@ -363,6 +365,38 @@ def test_a_dead_one_goes_first(mortal: Site, name: str) -> None:
     mortal.settled()
     assert mortal.member(name).parting is Parting.FORGOTTEN
     assert len(mortal.living()) == 5
+
+
+def test_a_check_that_fails_because_of_one_who_goes_stops_nobody(site: Site) -> None:
+    """Swarm's managers see who is not there; whoever waits for the change is told of no problem."""
+    site.create()
+    site.dead, fails = {"web-worker-1"}, "it ended with 1: not Ready: web-worker-1"
+    site.tell("web-control-0", "check", "failed", detail=fails)
+    site.rounds(lambda: fails in site.cluster.problem)
+    assert site.cluster.state is S.DEGRADED
+    seen = site.cluster
+    site.desk.replace("p", "web", "web-worker-1", "me")
+    assert site.cluster.problem == ""
+    late = Stuck(fails, "found out before the wish")
+    Clustering(site.house.reconciler.parts).write(seen, late)
+    assert site.cluster.problem == ""
+    problems = set()
+
+    def is_over() -> bool:
+        problems.add(site.cluster.problem)
+        if site.member("web-worker-2").joined_at:
+            Clock.at += 2 * MINUTE
+        if site.member("web-worker-1").parting is not Parting.FORGOTTEN:
+            site.tell("web-control-0", "check", "failed", detail=fails)
+        return site._is_settled()
+
+    site.rounds(is_over)
+    assert problems == {""}
+    assert site.member("web-control-0").step_state != "failed"
+    site.tell("web-control-0", "check", "failed", detail=fails, seconds=36_000)
+    assert site.member("web-control-0").step_state != "failed", "it began when that one was there"
+    site.tell("web-control-0", "check", "failed", detail=fails, seconds=1)
+    assert site.member("web-control-0").step_state == "failed"
 
 
 def test_what_would_break_the_quorum_is_refused(site: Site) -> None:
