@@ -1,7 +1,12 @@
 """A bootable whole disk in a file: one GPT for BIOS and UEFI, without loop devices or mounts.
 
 Layout, in sectors of 512 bytes: partition 1 "bios" (1 MiB, GRUB's core), 2 "esp" (FAT, UEFI's
-loaders), 3 "root" (ext4, last, so that it can grow on first boot).
+loaders), 4 "config" (1 MiB, where the agent puts a config drive), 3 "root" (ext4, last on the disk,
+so that it can grow on first boot).
+
+The agent looks for a file system labelled config-2 and writes the config drive over it; else it
+makes a partition at the end of the disk, a dozen programs and four looks of udev. Ours are smaller
+than half of it: provisioning/drive.py.
 """
 
 import struct
@@ -14,7 +19,8 @@ from images.workbench import Argv, Workbench, words
 SECTOR = 512
 MIB = 1 << 20
 BIOS_START, ESP_START, ESP_MIB = 1 * MIB, 2 * MIB, 64
-ROOT_START = ESP_START + ESP_MIB * MIB
+CONFIG_START, CONFIG_MIB, CONFIG_LABEL = ESP_START + ESP_MIB * MIB, 1, "config-2"
+ROOT_START = CONFIG_START + CONFIG_MIB * MIB
 GPT_TAIL = MIB  # the backup table needs 33 sectors; a whole MiB keeps the end aligned
 
 # GPT type codes: UEFI 2.10, section 5.3.3, and the Discoverable Partitions Specification.
@@ -24,7 +30,10 @@ label-id: {disk}
 start={bios}, size=2048, name=bios, uuid={bios_id}, type=21686148-6449-6E6F-744E-656564454649
 start={esp}, size={esp_size}, name=esp, uuid={esp_id}, type=C12A7328-F81F-11D2-BA4B-00A0C93EC93B
 start={root}, size={root_size}, name=root, uuid={root_id}, type=4F68BCE3-E8CD-4DB1-96E7-FBCAF984B709
+start={config}, size={config_size}, name=config, uuid={config_id}, type={data}
 """
+
+DATA = "EBD0A0A2-B9E5-4433-87C0-68B6B72699C7"
 
 # Everything the menu written by update-grub loads is inside already, so that no module file has
 # to be found on disk.
@@ -97,9 +106,14 @@ def assemble(
         root=ROOT_START // SECTOR,
         root_size=root_mib * MIB // SECTOR,
         root_id=identity.guid("root partition"),
+        config=CONFIG_START // SECTOR,
+        config_size=CONFIG_MIB * MIB // SECTOR,
+        config_id=identity.guid("config partition"),
+        data=DATA,
     )
     bench.run(bench.tools.argv("sfdisk", "--quiet", raw), 60, given=table)
     _insert(raw, _esp(bench, identity, loaders), ESP_START)
+    _insert(raw, _config(bench, identity), CONFIG_START)
     _bios(bench, raw, identity, loaders)
     _root(bench, raw, root_mib, identity)
     return raw, size
@@ -130,6 +144,15 @@ def _esp(bench: Workbench, identity: Identity, loaders: Loaders) -> Path:
     bench.run(bench.tools.argv("mmd", "-i", part, *folders), 60)
     for target, source in {**loaders.efi, "EFI/debian/grub.cfg": config}.items():
         bench.run(bench.tools.argv("mcopy", "-i", part, source, f"::/{target}"), 60)
+    return part
+
+
+def _config(bench: Workbench, identity: Identity) -> Path:
+    """Empty: a system that finds nothing in it goes on without a config drive."""
+    part = bench.work / "config.part"
+    serial = identity.guid("config file system")[:8]
+    argv: Argv = ["--invariant", "-n", CONFIG_LABEL, "-i", serial, "-C", part]
+    bench.run(bench.tools.argv("mkfs.fat", *argv, str(CONFIG_MIB * MIB // 1024)), 60)
     return part
 
 

@@ -178,6 +178,14 @@ WAIT = """\
 ExecStart=
 ExecStart=/bin/sh /usr/lib/seed-online
 """
+# Agent 13 has the kernel add the partitions of a disk (`partx -av`, utils.py, rescan_device), three
+# times in a deploy and once more for each RAID. Those it knows already are an error, so each is
+# tried three times with pauses, and then the agent goes on. Updating them comes to the same.
+PARTX = """\
+#!/bin/sh
+[ "$1" = -av ] && shift && set -- -uv "$@"
+exec /usr/bin/partx "$@"
+"""
 FILES = {
     "etc/hostname": "ramdisk\n",
     "etc/machine-id": "",
@@ -199,6 +207,8 @@ FILES = {
     # PYTHONPATH does not reach it, a .pth file does.
     "usr/lib/python3/dist-packages/ironic-python-agent.pth": f"/{AGENT}\n",
 }
+PARTX_PATH = "usr/local/bin/partx"
+"""Before /usr/bin in the path of services (systemd.exec(5), $PATH)."""
 ENABLED = (
     ("multi-user.target.wants", ("/etc/systemd/system", "ironic-python-agent.service")),
     ("sysinit.target.wants", ("/usr/lib/systemd/system", "systemd-networkd.service")),
@@ -292,7 +302,8 @@ class Ramdisk:
             for path in root.glob(pattern):
                 if str(path.relative_to(root)) not in self.kept:
                     remove(path)
-        write(root, {**FILES, **self.texts})
+        write(root, {**FILES, PARTX_PATH: PARTX, **self.texts})
+        (root / PARTX_PATH).chmod(0o755)
         mask(root, tuple(unit for unit in MASKED if unit not in self.unmasked))
         for wants, (folder, unit) in [*ENABLED, *self.enabled.items()]:
             link = root / "etc/systemd/system" / wants / unit

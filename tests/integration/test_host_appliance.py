@@ -301,6 +301,24 @@ def test_ironics_writers_wait_for_each_other_and_do_not_fail(
     assert done.stdout.strip() == "BEGIN IMMEDIATE,BEGIN,BEGIN IMMEDIATE"
 
 
+QUESTIONS = """
+import runpy, sys
+runpy.run_path(sys.argv[1])["ask_agents_often"]()
+from ironic.drivers.modules.agent_client import AgentClient
+retry = AgentClient._wait_for_command.retry
+print(retry.wait.wait_fixed, retry.stop.max_attempt_number)
+"""
+
+
+def test_ironic_asks_an_agent_every_second(running: Settings) -> None:
+    start, python = Paths(running).ironic_start, running.env_dir / "ironic" / "bin" / "python"
+    done = subprocess.run(
+        [str(python), "-c", QUESTIONS, str(start)],
+        capture_output=True, text=True, timeout=60, check=True,
+    )  # fmt: skip
+    assert done.stdout.split() == ["1.0", "600"]
+
+
 def test_ironic_takes_our_password_only(running: Settings) -> None:
     assert {"redfish", "ipmi"} <= ready.ironic_drivers(running)
     answer = get(running.namespace, f"{running.ironic_url}/v1/nodes")

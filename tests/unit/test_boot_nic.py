@@ -1,4 +1,5 @@
-"""The ramdisk's own address is that of the NIC that booted, whatever else is on its wire."""
+"""Scripts of the ramdisk: its own address is that of the NIC that booted, whatever else is on its
+wire; and partitions that the kernel knows already are no error."""
 
 import subprocess
 from pathlib import Path
@@ -41,3 +42,19 @@ def test_the_nic_that_booted_is_preferred(tmp_path: Path, cmdline: str) -> None:
 )
 def test_without_a_word_of_it_all_are_alike(tmp_path: Path, cmdline: str) -> None:
     assert network_of(tmp_path, cmdline) == ""
+
+
+@pytest.mark.parametrize(
+    ("asked", "told"),
+    [(["-av", "/dev/sda"], "-uv /dev/sda"), (["-d", "/dev/sda"], "-d /dev/sda"), ([], "")],
+)
+def test_partitions_are_updated_where_the_agent_adds_them(
+    tmp_path: Path, asked: list[str], told: str
+) -> None:
+    program = tmp_path / "partx"
+    program.write_text('#!/bin/sh\necho "$@"\nexit 3\n')
+    program.chmod(0o755)
+    script = inmemory.PARTX.replace("/usr/bin/partx", str(program))
+    argv = ["sh", "-c", script, "partx", *asked]
+    done = subprocess.run(argv, capture_output=True, text=True, check=False, timeout=30)
+    assert (done.stdout.strip(), done.returncode) == (told, 3)

@@ -9,10 +9,11 @@ import pytest
 
 from images import build as builder
 from images.bootstrap import SUITE
-from images.disk import SECTOR, boot_sector, core_image
+from images.disk import CONFIG_MIB, MIB, SECTOR, boot_sector, core_image
 from images.drivers import Contents
 from images.recipes import Made
 from images.workbench import Workbench
+from provisioning import drive
 from provisioning.errors import HostError, NotFound
 from provisioning.image import Firmware, Format
 
@@ -151,3 +152,9 @@ def test_a_core_that_does_not_fit_is_refused() -> None:
     assert core_image(b"\0" * 1024, 2048)[500:508] == (2049).to_bytes(8, "little")
     with pytest.raises(ValueError, match="does not fit"):
         core_image(b"\0" * ((1 << 20) + 1), 2048)
+
+
+def test_the_largest_config_drive_fits_its_partition() -> None:
+    """mkisofs pads its file with 150 sectors, and a drive has each file twice."""
+    files = drive.LARGEST + 4 * drive.SECTOR
+    assert drive.HEAD + 2 * files + 150 * drive.SECTOR < CONFIG_MIB * MIB // 2

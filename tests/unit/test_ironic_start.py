@@ -1,6 +1,7 @@
 """What Ironic is started by: its one PBKDF2 becomes a keyed hash of that process alone.
 
-That its writers take the lock first is seen in tests/integration/test_host_appliance.py.
+That its writers take the lock first, and how often it asks an agent, is seen in
+tests/integration/test_host_appliance.py.
 """
 
 import hashlib
@@ -20,6 +21,12 @@ import hashlib, json, sys
 told = [hashlib.pbkdf2_hmac(*{ASKED!r}).hex() for _ in range(2)]
 print(json.dumps([told, sys.argv, __name__]))
 """
+CONF = """
+class CONF:
+    @staticmethod
+    def set_default(*told, **group):
+        pass
+"""
 
 
 API = """
@@ -37,6 +44,7 @@ def programs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     package = tmp_path / "lib" / "ironic" / "db" / "sqlalchemy"
     package.mkdir(parents=True)
     (package / "api.py").write_text(API, encoding="utf-8")
+    (package.parents[1] / "conf.py").write_text(CONF, encoding="utf-8")
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(tmp_path / "lib"), *sys.path]))
     (tmp_path / "python").symlink_to(sys.executable)
     (tmp_path / "ironic").write_text(PROGRAM, encoding="utf-8")
