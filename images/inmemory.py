@@ -207,8 +207,17 @@ FILES = {
     # PYTHONPATH does not reach it, a .pth file does.
     "usr/lib/python3/dist-packages/ironic-python-agent.pth": f"/{AGENT}\n",
 }
-PARTX_PATH = "usr/local/bin/partx"
-"""Before /usr/bin in the path of services (systemd.exec(5), $PATH)."""
+# It looks for the label of the config drive's partition right after this (partition_utils.py,
+# get_labelled_partition), and where udev has not told it yet, it makes another.
+PARTPROBE = """\
+#!/bin/sh
+/usr/sbin/partprobe "$@"
+code=$?
+udevadm settle --timeout=60
+exit $code
+"""
+PROGRAMS = {"usr/local/bin/partx": PARTX, "usr/local/sbin/partprobe": PARTPROBE}
+"""They come before Debian's own in the path of services (systemd.exec(5), $PATH)."""
 ENABLED = (
     ("multi-user.target.wants", ("/etc/systemd/system", "ironic-python-agent.service")),
     ("sysinit.target.wants", ("/usr/lib/systemd/system", "systemd-networkd.service")),
@@ -302,8 +311,9 @@ class Ramdisk:
             for path in root.glob(pattern):
                 if str(path.relative_to(root)) not in self.kept:
                     remove(path)
-        write(root, {**FILES, PARTX_PATH: PARTX, **self.texts})
-        (root / PARTX_PATH).chmod(0o755)
+        write(root, {**FILES, **PROGRAMS, **self.texts})
+        for name in PROGRAMS:
+            (root / name).chmod(0o755)
         mask(root, tuple(unit for unit in MASKED if unit not in self.unmasked))
         for wants, (folder, unit) in [*ENABLED, *self.enabled.items()]:
             link = root / "etc/systemd/system" / wants / unit

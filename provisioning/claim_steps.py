@@ -204,7 +204,10 @@ class Claiming(Seats):
                     "image_disk_format": image.format,
                     "image_type": "whole-disk",
                     **one.root,
-                }
+                },
+                # Once the image is written and flushed there is nothing to shut down: all of the
+                # ramdisk is in memory.
+                "/driver_info/deploy_forces_oob_reboot": True,
             },
         )
         drive = PLAIN.config_drive(claim, one.seat)

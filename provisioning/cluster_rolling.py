@@ -22,8 +22,12 @@ from provisioning.parts import Parts
 from provisioning.states import ClaimState, ClusterState, MemberGoal, Parting, Wanted
 from provisioning.store import record
 
+CHECK: Final = "check"
+"""The step that comes after all others, for ever."""
 LATELY: Final = timedelta(minutes=2)
 """Somebody else was heard of in that time: so the seed can be reached, and silence means much."""
+CALM: Final = timedelta(minutes=2)
+"""After one went: by then each member's check, which comes twice a minute, ran without it."""
 LEFTOVERS: Final = (Parting.LEFT, Parting.LOST)
 
 
@@ -66,8 +70,9 @@ class Rolling:
         with self.parts.store.read() as session:
             rows = staying(session, cluster)
             claims = {m.id: session.get_one(Claim, m.claim_id) for m in rows}
+            calm = is_calm(session, cluster)
         for member in rows:
-            if stuck := _not_well(cluster, member, claims[member.id]):
+            if stuck := _not_well(cluster, member, claims[member.id], calm):
                 return stuck
         late = [m.name for m in rows if m.joined_at is None]
         if late or parted.waits:
@@ -128,6 +133,18 @@ def silent(member: Member, since: datetime | None, others: list[Member]) -> bool
     if last is None or at - last < SILENCE:
         return False
     return any(heard(m, at, LATELY) for m in others if m.id != member.id and m.role == "control")
+
+
+def is_calm(session: Session, cluster: Cluster) -> bool:
+    """Nobody leaves, nor did a moment ago: else a check may have failed because of that one."""
+    goes = col(Member.parting).in_((Parting.DRAINING, Parting.LEAVING, Parting.LEFT, Parting.LOST))
+    went = (col(Member.parting) == Parting.FORGOTTEN) & (col(Member.parted_at) > now() - CALM)
+    query = select(Member.id).where(Member.cluster_id == cluster.id, goes | went)
+    return session.exec(query).first() is None
+
+
+def has_failed(member: Member, calm: bool) -> bool:
+    return member.step_state == "failed" and (calm or member.step != CHECK)
 
 
 def _moving(session: Session, cluster: Cluster) -> list[Member]:
@@ -225,14 +242,14 @@ def _end(
     )
 
 
-def _not_well(cluster: Cluster, member: Member, claim: Claim) -> Stuck | None:
+def _not_well(cluster: Cluster, member: Member, claim: Claim, calm: bool) -> Stuck | None:
     """A member that stops an upgrade, its step named."""
     replace = f"seed cluster replace {cluster.name} {member.name}"
     if claim.problem:
         return Stuck(f"{member.name}: {claim.problem}", claim.remedy)
     if member.missing:
         return Stuck(f"{member.name}: {member.step} lacks {member.missing}", replace)
-    if member.step_state == "failed":
+    if has_failed(member, calm):
         says = f"{member.name}: {member.step} failed: {member.step_detail}"
         return Stuck(says[:300], replace)
     if member.joined_at and not heard(member, now()):

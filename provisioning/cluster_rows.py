@@ -14,7 +14,8 @@ from provisioning.states import ClusterState, MemberGoal, Parting
 class Cluster(SQLModel, table=True):
     """spec: a ClusterSpec. vip: of its API, bare.
 
-    bundle: what it is made of, as cluster_bundles.py keeps it; empty: nothing.
+    bundle: what it is made of, as cluster_bundles.py keeps it; empty: nothing. applied: the digest
+    of the bundle whose add-ons it has, "none" for those that need none; empty: it has none yet.
     sealed: its kind's secrets, to the reconciler's key; made by the reconciler, once.
     bound: its project's people were given their rights in it, which is done once. changes: how
     often somebody wanted it otherwise. revision: of its image and version: members that have an
@@ -39,6 +40,7 @@ class Cluster(SQLModel, table=True):
     network: str
     vip: str
     bundle: dict[str, Any] = stored_json(default={})
+    applied: str = ""
     sealed: bytes = Field(default=b"", sa_column=Column(LargeBinary, nullable=False))
     bound: bool = False
     autoscaler: str = ""

@@ -16,7 +16,7 @@ from provisioning import (
 )
 from provisioning.claim_changes import GONE
 from provisioning.cluster_ansible import ByAnsible
-from provisioning.cluster_rolling import Parted, Rolling, silent
+from provisioning.cluster_rolling import Parted, Rolling, has_failed, is_calm, silent
 from provisioning.cluster_rows import Cluster, Member, MemberValue
 from provisioning.kube_steps import Look
 from provisioning.memberships import sealed_for
@@ -68,6 +68,7 @@ class Clustering:
             case S.DEPLOYING:
                 return self._deploying(cluster)
             case S.UPGRADING:
+                self._attend(cluster)
                 return rolling.upgrade(cluster, parted) or On(S.READY)
         return self._joined(cluster, parted)
 
@@ -101,16 +102,16 @@ class Clustering:
 
     def _joined(self, cluster: Cluster, parted: Parted) -> Outcome:
         with self.parts.store.read() as session:
-            pairs = _claims(session, cluster)
+            pairs, calm = _claims(session, cluster), is_calm(session, cluster)
         members = [member for member, _claim in pairs]
         missing = [f"{m.name} lacks {m.missing}" for m in members if m.missing]
-        failed = [_failed(m) for m in members if _has_failed(m)]
+        failed = [_failed(m) for m in members if has_failed(m, calm)]
         coming = [member for member in members if member.joined_at is None]
         late = [f"{m.name}: {m.step or 'booting'}" for m in coming]
         api = kube_steps.look(self.parts, cluster, pairs)
         if cluster.state is S.BOOTSTRAPPING:
             # A check of those that are there fails while one of them is not: that may be why.
-            bad = [*parted.stuck, *missing, *(_failed(m) for m in coming if _has_failed(m))]
+            bad = [*parted.stuck, *missing, *(_failed(m) for m in coming if has_failed(m, calm))]
             if bad:
                 return Stuck("; ".join(bad[:MANY]), f"seed cluster show {cluster.name}")
             way = _on_its_way(cluster, members, late, api)
@@ -125,6 +126,14 @@ class Clustering:
         lost = [f"{m.name} is not active" for m, c in pairs if c.state is not ClaimState.ACTIVE]
         quiet = [f"{m.name} is not heard of" for m in members if silent(m, None, members)]
         return self._well(cluster, [*parted.stuck, *failed, *lost, *quiet], api)
+
+    def _attend(self, cluster: Cluster) -> None:
+        """Who joins in an upgrade needs a token, and volumes; what is not well, its steps tell."""
+        with self.parts.store.read() as session:
+            pairs = _claims(session, cluster)
+        if any(member.joined_at is None or kube_steps.is_bare(cluster, member)
+               for member, _claim in pairs):  # fmt: skip
+            kube_steps.look(self.parts, cluster, pairs)
 
     def _well(self, cluster: Cluster, seen: list[str], api: Look | None) -> Outcome:
         bad = [*seen, *(api.problems if api else ())]
@@ -225,10 +234,6 @@ def _told(outcome: Outcome) -> tuple[str, str, str]:
             return detail, "", ""
         case On(state=state):
             return str(state), "", ""
-
-
-def _has_failed(member: Member) -> bool:
-    return member.step_state == "failed"
 
 
 def _failed(member: Member) -> str:

@@ -45,6 +45,7 @@ from provisioning.rack_plan import Place
 from provisioning.states import AddressKind, MemberGoal
 from provisioning.store import Store, record
 
+NO_BUNDLE = "none"
 RULES = {
     "vip": "api.vip", "api_port": "api.port", "pod_cidr": "pods", "service_cidr": "services",
     "networks": "api.network",
@@ -225,7 +226,7 @@ def facts_of(
     spec = ClusterSpec.model_validate(cluster.spec)
     net = networks(session)[spec.api.network]
     rows = members(session, cluster)
-    leader = _leader(cluster, rows)
+    leads = leader(cluster, rows)
     seats_of = seated(session, [row.claim_id for row in rows if role in ("", row.role)])
     places = seats.places(session, [seat.bmc for seat in seats_of.values()])
     found = addresses_in(session, seats_of, spec.api.network)
@@ -243,24 +244,33 @@ def facts_of(
                     session, spec, row, row is rows[0], seats_of[row.claim_id], net,
                     found.get(row.claim_id, ""), places.get(seats_of[row.claim_id].bmc.node),
                 ),
-                leads=row is leader,
+                leads=row.id == leads,
             )
             for row in rows if row.claim_id in seats_of
         ),
         addons=spec.addons, ranges=cluster_ranges.of(session, cluster),
         given=cluster_secrets.names(session, cluster.id),
+        pod_nodes=spec.workers.count or spec.control.count,
     )  # fmt: skip
 
 
-def _leader(cluster: Cluster, rows: list[Member]) -> Member | None:
-    """The first control plane that stays; where there is a bundle, of those that have the newest:
-    it alone has the manifests that go with their images. Without one, somebody put them by hand
-    where they are."""
-    found = [m for m in rows if m.role == "control" and m.goal is MemberGoal.JOINED]
-    if cluster.bundle and found:
-        newest = max(member.revision for member in found)
-        found = [member for member in found if member.revision == newest]
-    return found[0] if found else None
+def leader(cluster: Cluster, rows: list[Member]) -> UUID | None:
+    """Who does what is for the whole cluster: the first of the control planes that are to join,
+    unless it was done with this bundle. Without a bundle it is done once: nobody puts manifests on
+    a control plane that comes later."""
+    if cluster.applied == made_of(cluster):
+        return None
+    coming = (
+        m.id for m in rows
+        if (m.role, m.goal, m.revision) == ("control", MemberGoal.JOINED, cluster.revision)
+        and m.joined_at is None
+    )  # fmt: skip
+    return next(coming, None)
+
+
+def made_of(cluster: Cluster) -> str:
+    """For Cluster.applied."""
+    return str(cluster.bundle.get("digest", "")) or NO_BUNDLE
 
 
 @dataclass(frozen=True, slots=True)

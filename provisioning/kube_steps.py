@@ -36,6 +36,8 @@ OWN: Final = pki.Person("seed-reconciler", ("system:masters",))
 """Kubernetes' own group that may do all, whatever its RBAC says: nobody can lock Seed out."""
 TOKEN_LIFE, TOKEN_SPARE = timedelta(hours=2), timedelta(hours=1)
 """A joining node's token is good for so long at a time, and renewed so long before its end."""
+AT_ONCE: Final = 8
+"""So many members' objects are made with one look."""
 DOORS: Final = 8
 """Of so many addresses one is tried."""
 BINDINGS: Final = "/apis/rbac.authorization.k8s.io/v1/clusterrolebindings"
@@ -63,10 +65,13 @@ def look(parts: Parts, cluster: Cluster, pairs: Sequence[tuple[Member, Claim]]) 
     with parts.store.read() as session:
         wanted = node_uuids(session, joined)
         ways_there = doors(session, cluster)
-        bare = [m for m in joined if cluster.spec["addons"] and not m.furnished]
+        bare = [m for m in joined if is_bare(cluster, m)][:AT_ONCE]
         objects = _objects(session, cluster, bare)
     secrets = _secrets(parts, cluster)
     tokens = [secrets[ways.token]] if ways.token and len(joined) < len(pairs) else []
+
+    made: list[Member] = []
+    problems: list[str] = []
 
     async def ask(api: KubeApi) -> Seen:
         seen = await kube_api.look(api)
@@ -74,22 +79,27 @@ def look(parts: Parts, cluster: Cluster, pairs: Sequence[tuple[Member, Claim]]) 
             await bind(api, cluster.project)
         for token in tokens:
             await keep_token(api, token, ways.token_groups, now())
-        await furnish(api, objects)
+        for member in bare:
+            if why := await furnish(api, objects.get(member.name)):
+                problems.append(f"{member.name}: {why}")
+            else:
+                made.append(member)
         return seen
 
     try:
         seen = kube_api.talk(parts.kube, access(cluster, secrets, ways_there), ask)
     except (KubeUnavailable, KubeRefused) as problem:
         return Look((str(problem),), problem.remedy.replace("NAME", cluster.name))
-    _made(parts, cluster, bare)
-    return judge(cluster.name, seen, wanted)
+    _made(parts, cluster, made)
+    return judge(cluster.name, seen, wanted, problems)
 
 
-def judge(cluster: str, seen: Seen, wanted: dict[str, UUID]) -> Look:
+def judge(cluster: str, seen: Seen, wanted: dict[str, UUID], beside: Sequence[str] = ()) -> Look:
     """wanted: member -> its node. Matched by what Seed told kubelet, not by name: a server that was
-    put in another's place is not taken for it."""
+    put in another's place is not taken for it. beside: other problems."""
     there = {node.provider_id: node for node in seen.nodes}
     problems = [f"the Kubernetes API is not ready: {seen.unready}"] if seen.unready else []
+    problems += beside
     bad = []
     for name, uuid in wanted.items():
         node = there.get(f"seed://{uuid}")
@@ -186,22 +196,35 @@ async def bind(api: KubeApi, project: str) -> None:
     await api.apply(f"{BINDINGS}/{group}", binding)
 
 
-async def furnish(api: KubeApi, objects: dict[str, addons.Document]) -> None:
-    """By path; what is there already stays as it is."""
-    for path, document in objects.items():
-        if await api.find(path) is None:
-            await api.apply(path, document)
+def is_bare(cluster: Cluster, member: Member) -> bool:
+    """Whether its add-ons may want objects of it that were not made yet."""
+    joined = member.joined_at is not None
+    return joined and bool(cluster.spec["addons"]) and not member.furnished
 
 
-def _made(parts: Parts, cluster: Cluster, bare: Sequence[Member]) -> None:
+async def furnish(api: KubeApi, objects: dict[str, addons.Document] | None) -> str:
+    """By path; what is there already stays as it is. None: they are not known now. Answers why it
+    is not done; empty: it is."""
+    if objects is None:
+        return "its data disks are not those that it was given: see `seed node drift`"
+    try:
+        for path, document in objects.items():
+            if await api.find(path) is None:
+                await api.apply(path, document)
+    except (KubeUnavailable, KubeRefused) as problem:
+        return f"its volumes are not made: {problem}"
+    return ""
+
+
+def _made(parts: Parts, cluster: Cluster, made: Sequence[Member]) -> None:
     """Once: what an administrator of the cluster changed or took away stays so."""
-    if cluster.bound and not bare:
+    if cluster.bound and not made:
         return
     with parts.store.write() as session:
         row = session.get_one(Cluster, cluster.id)
         row.bound = True
         session.add(row)
-        for member in bare:
+        for member in made:
             one = session.get_one(Member, member.id)
             one.furnished = True
             session.add(one)
@@ -209,13 +232,17 @@ def _made(parts: Parts, cluster: Cluster, bare: Sequence[Member]) -> None:
 
 def _objects(
     session: Session, cluster: Cluster, bare: Sequence[Member]
-) -> dict[str, addons.Document]:
-    """What add-ons want of these members in the API, by its path."""
+) -> dict[str, dict[str, addons.Document]]:
+    """Member -> what add-ons want of it in the API, by path. Whose disks are not found is left out:
+    another number of volumes would stay so."""
     if not bare:
         return {}
-    facts, names = clusters.facts_of(session, cluster), {member.name for member in bare}
-    of_each = (chosen_addons.objects(facts, m) for m in facts.members if m.name in names)
-    return {path: document for found in of_each for path, document in found.items()}
+    facts, found = clusters.facts_of(session, cluster), {}
+    claims = {member.name: session.get_one(Claim, member.claim_id) for member in bare}
+    for member in facts.members:
+        if member.name in claims and (member.disks or not claims[member.name].disks):
+            found[member.name] = chosen_addons.objects(facts, member)
+    return found
 
 
 async def keep_token(api: KubeApi, token: str, groups: Sequence[str], at: datetime) -> None:

@@ -69,9 +69,6 @@ def ironic_driver(parts: Parts, bmc: Bmc, access: Access) -> tuple[str, dict[str
     info = protocol.driver_info(contact_of(bmc), identity, access, told)
     if "ipmi_cipher_suite" in info:
         info["ipmi_cipher_suite"] = cipher_suite(bmc)
-    # Once the image is on the disk and the agent has flushed it, there is nothing to shut down: all
-    # of the ramdisk is in memory.
-    info["deploy_forces_oob_reboot"] = True
     return protocol.driver, info
 
 

@@ -30,9 +30,6 @@ HEARD: Final = timedelta(minutes=1)
 """told_at is as exact as that: of 500 members 42 ask in a second, and 8 of these are writes."""
 FOR_ANOTHER: Final = re.compile(r"(drain|forget) (.+)")
 SIDE: Final = "reload "
-CHECK: Final = "check"
-"""The step that comes after all others, for ever."""
-LEAVES: Final = (Parting.DRAINING, Parting.LEAVING, Parting.LEFT)
 TRY: Final = re.compile(r"try (\d{1,10})")
 _FOUND: Final = TypeAdapter(dict[str, tuple[Literal["ok", "failed", "none"], str]])
 Told = TypeVar("Told")
@@ -82,8 +79,6 @@ def _take(session: Session, member: Member, cluster: Cluster, told: Report) -> N
     if tried := TRY.fullmatch(told.step):
         _tried(session, member, cluster, int(tried[1]), told)
         return
-    if told.step == CHECK and told.state == "failed" and _somebody_goes(session, cluster, told):
-        return
     about = member
     if another := FOR_ANOTHER.fullmatch(told.step):
         about = _other(session, member, cluster, another[2])
@@ -92,10 +87,9 @@ def _take(session: Session, member: Member, cluster: Cluster, told: Report) -> N
         return  # it hides nothing that failed
     about.step, about.step_state = told.step, told.state
     about.step_detail, about.missing = told.detail, told.missing
-    gone = told.state == "done" and _over(about, another[1] if another else told.step)
+    if told.state == "done":
+        _over(session, cluster, about, another[1] if another else told.step)
     session.add(about)
-    if gone:
-        _check_again(session, cluster)
     if news:
         lacks = f"; {told.missing} is missing" if told.missing else ""
         record(
@@ -138,37 +132,21 @@ def _other(session: Session, member: Member, cluster: Cluster, name: str) -> Mem
     return found
 
 
-def _somebody_goes(session: Session, cluster: Cluster, told: Report) -> bool:
-    """While the check ran: then it may have failed because of that one, and is tried again."""
-    began = now() - timedelta(seconds=told.seconds)
-    goes = col(Member.parting).in_((*LEAVES, Parting.LOST))
-    went = (col(Member.parting) == Parting.FORGOTTEN) & (col(Member.parted_at) > began)
-    query = select(Member.id).where(Member.cluster_id == cluster.id, goes | went)
-    return session.exec(query).first() is not None
-
-
-def _check_again(session: Session, cluster: Cluster) -> None:
-    """What failed with one who is gone is no news any more."""
-    query = select(Member).where(Member.cluster_id == cluster.id, Member.step == CHECK)
-    for member in session.exec(query.where(Member.step_state == "failed")).all():
-        member.step_state = member.step_detail = ""
-        session.add(member)
-
-
-def _over(about: Member, task: str) -> bool:
-    """Where `parting` waits for just that; else it was told before, or nobody asked for it. True:
-    it is forgotten now."""
+def _over(session: Session, cluster: Cluster, about: Member, task: str) -> None:
+    """Where `parting` waits for just that; else it was told before, or nobody asked for it."""
     then = {
         ("drain", Parting.DRAINING): Parting.LEAVING,
         ("left", Parting.LEAVING): Parting.LEFT,
         ("forget", Parting.LEFT): Parting.FORGOTTEN,
         ("forget", Parting.LOST): Parting.FORGOTTEN,
     }.get((task, about.parting))
-    if task == "":
-        about.joined_at = about.joined_at or now()
+    if task == "" and about.joined_at is None:
+        if about.id == clusters.leader(cluster, clusters.members(session, cluster)):
+            cluster.applied = clusters.made_of(cluster)
+            session.add(cluster)
+        about.joined_at = now()
     if then and (task != "forget" or about.ended_at):
         about.parting, about.parted_at = then, now()
-    return then is Parting.FORGOTTEN
 
 
 def orders(store: Store, token: str, source: str) -> dict[str, Any]:

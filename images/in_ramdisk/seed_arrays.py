@@ -1,4 +1,5 @@
-"""A hardware manager of ironic-python-agent 13: arrays without a part on a kept disk are forgotten.
+"""A hardware manager of ironic-python-agent 13: arrays without a part on a kept disk are forgotten,
+and disks write what they keep in caches of their own.
 
 The agent erases no disk that is, or has a partition that is, a member of an md array. It leaves
 those to `raid.delete_configuration`, which asks nobody what is kept, and fails on an array that
@@ -6,6 +7,7 @@ does not run, as a disk from another server brings it: "Unable to clean all soft
 that is off. Runs in the ramdisk, before `erase_devices_metadata`; its errors fail the clean.
 """
 
+import os
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -31,6 +33,19 @@ class Arrays(hardware.HardwareManager):  # type: ignore[misc]  # the agent has n
 
     def get_clean_steps(self, node: Any, ports: Any) -> list[dict[str, Any]]:  # noqa: ANN401
         return [STEP]
+
+    def full_sync(self) -> None:
+        """Before the power goes. The agent's own leaves what a disk itself has not written yet;
+        fsync of a block device has it flushed (block/fops.c, blkdev_fsync)."""
+        for name in sorted(path.name for path in BLOCK.iterdir() if (path / "device").exists()):
+            try:
+                disk = os.open(f"/dev/{name}", os.O_RDONLY)
+            except OSError:
+                continue  # a drive without a medium
+            try:
+                os.fsync(disk)
+            finally:
+                os.close(disk)
 
     def forget_arrays(self, node: Any, ports: Any) -> None:  # noqa: ANN401
         """Of disks that may be erased: arrays are stopped, then their superblocks zeroed.

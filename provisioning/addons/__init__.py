@@ -96,6 +96,11 @@ def runs_pods(facts: ClusterFacts, member: MemberFacts) -> bool:
     return member.role == "worker" or all(one.role == "control" for one in facts.members)
 
 
+def pod_nodes(facts: ClusterFacts) -> int:
+    """How many run pods, once nobody comes in another's place."""
+    return facts.pod_nodes or sum(runs_pods(facts, member) for member in facts.members)
+
+
 def lacks_secret(facts: ClusterFacts, addon: str, word: str, secret: str) -> list[Fault]:
     """word: the option that names it."""
     if secret in facts.given:

@@ -67,11 +67,12 @@ class Ceph(Addon):
     ) -> list[PartSpec]:
         if not member.leads:
             return []
-        nodes = sum(addons.runs_pods(facts, one) for one in facts.members)
         key = secrets[options.key_secret].strip()
         return [
             _kubectl.customization(
-                self.name, [], {"csi-rbdplugin-provisioner": min(PROVISIONERS, nodes)}
+                self.name,
+                [],
+                {"csi-rbdplugin-provisioner": min(PROVISIONERS, addons.pod_nodes(facts))},
             ),
             _kubectl.part(_kubectl.path(self.name, "cluster.yaml"), *_config(options)),
             _kubectl.part(

@@ -1,5 +1,6 @@
 """Cilium, beside kube-proxy. It publishes no manifest: its chart's, rendered (docs/addons.md)."""
 
+from provisioning import addons
 from provisioning.addons import Addon, Document, Options, _kubectl
 from provisioning.kinds import ClusterFacts, MemberFacts, Step
 from provisioning.targets import PartSpec
@@ -19,7 +20,7 @@ class Cilium(Addon):
         if not member.leads:
             return []
         # Its chart makes two, each on another node: with one node the second never runs.
-        replicas = {"cilium-operator": 1} if len(facts.members) == 1 else {}
+        replicas = {"cilium-operator": 1} if addons.pod_nodes(facts) == 1 else {}
         return [_kubectl.customization(self.name, [CONFIG], replicas)]
 
     def steps(self, facts: ClusterFacts, member: MemberFacts, options: Options) -> list[Step]:

@@ -46,7 +46,7 @@ class MemberFacts:
     address: in the network of role `api`, with its prefix length; interface: what has it there.
     labels: of the cluster's nodes (rack, unit, class), values as Kubernetes allows them.
     virtualization: whether its CPU can run virtual machines (vmx, svm); None: nobody told.
-    leads: the control plane that does what is for the whole cluster: the first, and with each
+    leads: it does what is for the whole cluster as it joins: the first control plane, and with each
     bundle that came later the first that has it.
     """
 
@@ -71,7 +71,8 @@ class ClusterFacts:
     https://ADDRESS ; bundle_url: of its files; empty: none is used. registry: that is asked for
     images first; registry_ca: PEM, of Seed's own. options: the kind's own, and "addons": NAME ->
     those of an add-on. ranges: add-on -> addresses that Seed keeps for it, "first-last". given:
-    names of the secrets that came with the wish.
+    names of the secrets that came with the wish. pod_nodes: how many nodes that run pods there
+    shall be; 0: as many as there are.
     """
 
     id: str
@@ -91,6 +92,7 @@ class ClusterFacts:
     ranges: dict[str, tuple[str, ...]] = field(default_factory=dict)
     given: tuple[str, ...] = ()
     registry_ca: str = ""
+    pod_nodes: int = 0
 
 
 @dataclass(frozen=True, slots=True)

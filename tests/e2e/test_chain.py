@@ -339,7 +339,7 @@ def test_the_printed_ssh_lines_log_in_and_the_hint_chose_the_disk(
         assert "StrictHostKeyChecking" not in line
         script = (
             "hostname; cloud-init status; df --output=size -BG / | tail -1; cat /proc/cmdline; "
-            "lsblk -Jo NAME,TYPE,SERIAL,MOUNTPOINT"
+            "lsblk -Jo NAME,TYPE,SERIAL,MOUNTPOINT,LABEL"
         )
         done = subprocess.run(
             [*shlex.split(line), "-o", "BatchMode=yes", script], capture_output=True, text=True,
@@ -354,6 +354,9 @@ def test_the_printed_ssh_lines_log_in_and_the_hint_chose_the_disk(
         mounts = {d["serial"]: [p["mountpoint"] for p in d.get("children", [])] for d in disks}
         right = ROOT_DISKS[handed[told[0]]["node_name"]]
         assert "/" in mounts.pop(right), disks
+        labels = [p["label"] for d in disks if d["serial"] == right for p in d["children"]]
+        assert labels.count("config-2") == 1, "the agent took the image's own partition"
+        assert len(labels) == 4, labels
         scratch = SCRATCH[handed[told[0]]["node_name"]]
         assert mounts.pop(scratch) == [], "the data disk is empty"
         kept = {KEPT: "kept"} if handed[told[0]]["node_name"] == "server1" else {}
@@ -451,10 +454,10 @@ def test_inventory_targets_and_metrics_tell_what_is_handed_out(chain: Demo, peop
     assert value("seed_leases_ending_within_day", project="orchard") == 1
 
 
+@pytest.mark.usefixtures("kubernetes_node")
 def test_a_protected_claim_outlives_its_lease_and_one_that_is_not_is_given_back(
-    chain: Demo, people: Estate, kubernetes_node: "Future[str]"
+    chain: Demo, people: Estate
 ) -> None:
-    assert not kubernetes_node.cancelled(), "it is being built from now on"
     grace = timedelta(seconds=claim(chain)["grace_seconds"])
     over = datetime.fromisoformat(claim(chain)["lease_end"]) + grace
     until(lambda: events(chain, "claim.lease-ended"), 120, "the end of the lease")

@@ -64,6 +64,7 @@ class FakeIronic:
         facts = {path.removeprefix("/"): value for path, value in changes.items()}
         if "driver_info" in facts:  # never shown again
             self.driver_infos[str(uuid)] = facts.pop("driver_info")
+        facts.pop("driver_info/deploy_forces_oob_reboot", None)  # as above
         if "extra/seed" in facts:
             facts["extra"] = {**node.extra, "seed": facts.pop("extra/seed")}
         if "properties/skip_block_devices" in facts:

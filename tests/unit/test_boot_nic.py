@@ -44,6 +44,18 @@ def test_without_a_word_of_it_all_are_alike(tmp_path: Path, cmdline: str) -> Non
     assert network_of(tmp_path, cmdline) == ""
 
 
+def test_a_probe_waits_for_udev_and_ends_as_it_ended(tmp_path: Path) -> None:
+    for name in ("partprobe", "udevadm"):
+        (tmp_path / name).write_text(f'#!/bin/sh\necho {name} "$@" >> {tmp_path}/told\nexit 3\n')
+        (tmp_path / name).chmod(0o755)
+    script = inmemory.PARTPROBE.replace("/usr/sbin/partprobe", str(tmp_path / "partprobe"))
+    script = script.replace("udevadm", str(tmp_path / "udevadm"))
+    done = subprocess.run(["sh", "-c", script, "x", "/dev/sda"], check=False, timeout=30)
+    assert done.returncode == 3
+    told = (tmp_path / "told").read_text().splitlines()
+    assert told == ["partprobe /dev/sda", "udevadm settle --timeout=60"]
+
+
 @pytest.mark.parametrize(
     ("asked", "told"),
     [(["-av", "/dev/sda"], "-uv /dev/sda"), (["-d", "/dev/sda"], "-d /dev/sda"), ([], "")],

@@ -20,7 +20,7 @@ from provisioning.kinds import ClusterFacts
 from provisioning.models import now
 from tests.fakes.bundles import by_hand, made, root
 from tests.fakes.life import House
-from tests.unit.test_cluster_changes import Site
+from tests.unit.test_cluster_changes import S, Site
 from tests.unit.test_cluster_life import can_seal, cluster
 from tests.unit.test_clusters import a_spec, house, nothing_is_there
 
@@ -167,39 +167,59 @@ def test_an_upgrade_takes_the_same_name_in_the_other_version(
     assert cluster_bundles.choose_anew(root, asked, "1.37.0") is None
 
 
-def test_who_leads_has_the_newest_bundle_and_stays(house: House, root: Path, made: Bundle) -> None:
+def test_who_comes_first_with_a_bundle_leads_until_it_joined(
+    house: House, root: Path, made: Bundle
+) -> None:
     """The cluster's objects are of that bundle: those of before have no manifests of it."""
-    again_as(root, made, "1.36.9")
+    for version in ("1.36.9", "1.36.10", "1.36.11"):
+        again_as(root, made, version)
     site = Site(house)
     site.desk = cluster_changes.Clusters(house.store, house.desk, root)
-    site.create(control=1, workers=1, bundle="kubeadm:1.36.2")
+    site.desk.create(
+        a_spec(bundle="kubeadm:1.36.2", control={"count": 1}, workers={"count": 1}), "p", "me"
+    )
     assert leads(house) == ["web-control-0"]
-    site.desk.upgrade("p", "web", "me", version="1.36.9")
-    led = ["web-control-0"]
-
-    def is_done() -> bool:
-        led.extend(leads(house)[:1])
-        return site._is_settled()
-
-    site.rounds(is_done)
-    assert list(dict.fromkeys(led)) == ["web-control-0", "web-control-1"]
+    site.until(S.READY)
+    assert leads(house) == []
+    assert leading(site, version="1.36.9") == ["web-control-1"]
+    assert leading(site, image="newer") == [], "that bundle's are there"
     site.desk.scale("p", "web", "me", control=3)
     site.settled()
-    assert leads(house) == ["web-control-1"]
-    site.desk.replace("p", "web", "web-control-1", "me")
-    assert leads(house) == ["web-control-2"], "who goes may never have come so far"
+    assert leads(house) == []
+    site.broken = {"web-control-5"}
+    site.desk.upgrade("p", "web", "me", version="1.36.10")
+    site.rounds(lambda: bool(site.cluster.problem))
+    assert leads(house) == ["web-control-5"]
+    site.desk.upgrade("p", "web", "me", version="1.36.11")
+    site.rounds(lambda: leads(house) == ["web-control-6"])
 
 
 def leads(house: House) -> list[str]:
     return [member.name for member in facts(house).members if member.leads]
 
 
-def test_without_a_bundle_the_first_leads(house: House) -> None:
-    """Somebody put the manifests there by hand: nobody puts them on a new one."""
-    site = Site(house).create(control=1, workers=1)
-    site.desk.upgrade("p", "web", "me", image="newer")
-    site.rounds(lambda: len(site.living("control")) == 2)
+def leading(site: Site, **wanted: str) -> list[str]:
+    """Who did, while an upgrade went on."""
+    site.desk.upgrade("p", "web", "me", **wanted)
+    led: list[str] = []
+
+    def is_done() -> bool:
+        led.extend(leads(site.house))
+        return site._is_settled()
+
+    site.rounds(is_done)
+    return list(dict.fromkeys(led))
+
+
+def test_without_a_bundle_the_first_leads_once(house: House) -> None:
+    """Somebody put the manifests there by hand: nobody puts them on another."""
+    site = Site(house)
+    site.desk.create(a_spec(control={"count": 1}, workers={"count": 1}), "p", "me")
     assert leads(house) == ["web-control-0"]
+    site.until(S.READY)
+    site.desk.replace("p", "web", "web-control-0", "me")
+    site.rounds(lambda: len(site.living("control")) == 2)
+    assert leads(house) == []
 
 
 # --- what is refused ------------------------------------------------------------------------------
