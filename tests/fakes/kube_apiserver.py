@@ -58,7 +58,8 @@ class KubeApiserver:
     """ca: PEM. objects: path -> object. lacks: what /readyz does not find. down: nobody answers.
 
     asked: method and path of each request. works: controllers and kubelets do their part after
-    each request. web: what the pod behind a Service answers.
+    each request. web: what the pod behind a Service answers. policy: below it
+    nothing may be changed.
     """
 
     ca: str
@@ -66,6 +67,7 @@ class KubeApiserver:
     lacks: str = ""
     down: bool = False
     works: bool = True
+    policy: str = ""
     web: Answer = (200, "OK")
     pod_phase: dict[str, str] = field(default_factory=dict)
     asked: list[str] = field(default_factory=list)
@@ -182,6 +184,8 @@ class KubeApiserver:
         return 201 if new else 200, self.objects[path]
 
     def _admitted(self, path: str, found: "Resource") -> Answer | None:
+        if self.policy and path.startswith(self.policy):
+            return _status(403, "Forbidden", "a policy of this cluster denies it")
         space = self.objects.get(f"/api/v1/namespaces/{found.namespace}")
         if not found.namespace or path in self.objects:
             return None

@@ -7,12 +7,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from alembic import command
 from pydantic import SecretStr
 from sqlmodel import Session
 
 from images.collecting import make_from
 from images.needs import image_file
-from provisioning import cluster_ranges, holders, memberships
+from provisioning import cluster_ranges, holders, memberships, migrations
 from provisioning.addons.storage_local import VOLUMES
 from provisioning.cluster_release import Giving
 from provisioning.cluster_rows import Cluster, ClusterSecret
@@ -21,10 +22,10 @@ from provisioning.clusters import Clusters, facts_of, find
 from provisioning.errors import Conflict, Invalid, NotFound, SeedError
 from provisioning.fabric import Network
 from provisioning.hardware import Drive, Inventory
-from provisioning.models import Address, Bmc, Claim, Event
+from provisioning.models import Address, Bmc, Claim, Event, Hold
 from provisioning.ramdisk import inventory_of
 from provisioning.secrets import Sealer
-from provisioning.states import AddressKind, ClusterState
+from provisioning.states import AddressKind, ClaimState, ClusterState
 from tests.fakes.an_addon import OPTIONS, SECRETS
 from tests.fakes.bundles import HOST, WANTED, as_layout, by_hand, put, root
 from tests.fakes.fabric import a_network, a_subnet
@@ -314,15 +315,7 @@ def test_disks_that_the_claims_asked_for_are_volumes(house: House) -> None:
 def test_who_comes_later_has_its_volumes_too_and_what_people_took_away_stays_so(
     house: House,
 ) -> None:
-    seen(house)
-    site = Site(house)
-    disks = [{"role": "data", "size": ">= 800"}]
-    spec = a_spec(
-        addons=("storage-local",), options={"addons": {"storage-local": {"role": "data"}}},
-        control={"count": 1}, workers={"count": 2, "layout": "bonded", "disks": disks},
-    )  # fmt: skip
-    site.desk.create(spec, "p", "me")
-    site.until(ClusterState.READY)
+    site = stored(house, 2)
     first, second = sorted(volumes(site))
     assert (first[:13], second[:13]) == ("web-worker-0-", "web-worker-1-")
     assert site.house.kube
@@ -337,6 +330,87 @@ def test_who_comes_later_has_its_volumes_too_and_what_people_took_away_stays_so(
     asked = [line for line in site.house.kube.asked if VOLUMES in line]
     assert asked == [f"GET {VOLUMES}/{third}", f"PATCH {VOLUMES}/{third}"], "once"
     assert all(m.furnished for m in site.living())
+
+
+def stored(house: House, workers: int) -> Site:
+    """A control plane and so many workers with a data disk each."""
+    seen(house)
+    site = Site(house)
+    disks = [{"role": "data", "size": ">= 800"}]
+    spec = a_spec(
+        addons=("storage-local",), options={"addons": {"storage-local": {"role": "data"}}},
+        control={"count": 1}, workers={"count": workers, "layout": "bonded", "disks": disks},
+    )  # fmt: skip
+    site.desk.create(spec, "p", "me")
+    return site.until(ClusterState.READY)
+
+
+def test_who_joins_in_an_upgrade_has_volumes_at_once_and_a_token_that_is_good(house: House) -> None:
+    site = stored(house, 2)
+    assert site.house.kube
+    tokens = [path for path in site.house.kube.objects if "bootstrap-token-" in path]
+    for path in tokens:
+        del site.house.kube.objects[path]  # a day later
+    site.desk.upgrade("p", "web", "me", image="newer")
+    came: set[str] = set()
+
+    def is_there() -> bool:
+        there = site.house.kube.objects if site.house.kube else {}
+        came.update(path for path in there if "bootstrap-token-" in path)
+        return any(m.name == "web-worker-2" and m.furnished for m in site.living())
+
+    site.rounds(is_there)
+    assert site.cluster.state is ClusterState.UPGRADING, "the next one goes only then"
+    assert [name for name in volumes(site) if name.startswith("web-worker-2-")]
+    assert came
+
+
+def test_volumes_that_cannot_be_made_hide_nothing_else(house: House) -> None:
+    site = stored(house, 1)
+    kube = site.house.kube
+    assert kube
+    kube.policy = VOLUMES
+    site.desk.scale("p", "web", "me", workers=2)
+    site.rounds(lambda: "web-worker-1: its volumes are not made" in site.cluster.detail)
+    assert "a policy of this cluster denies it" in site.cluster.detail
+    site.house.unready["web-worker-0"] = "KubeletNotReady: it is broken"
+    site.rounds(lambda: "it is broken" in site.cluster.detail)
+    del site.house.unready["web-worker-0"]
+    kube.policy = ""
+    site.settled()
+    assert site.member("web-worker-1").furnished
+
+
+def test_no_volumes_are_made_while_its_disks_are_not_those_that_it_was_given(house: House) -> None:
+    site = stored(house, 1)
+    site.desk.scale("p", "web", "me", workers=2)
+    site.rounds(lambda: site.claim("web-worker-1").state is ClaimState.ACTIVE)
+    node = next(h for h in house.rows(Hold) if h.claim_id == site.claim("web-worker-1").id)
+    before = without_disks(house, node.node_uuid, None)
+    site.rounds(lambda: "its data disks are not those" in site.cluster.detail)
+    assert not site.member("web-worker-1").furnished
+    without_disks(house, node.node_uuid, before)
+    site.settled()
+    assert len(volumes(site)) == 2
+
+
+def without_disks(house: House, node: Any, ramdisk: Any) -> Any:
+    """None: its ramdisk saw no drive any more. Answers what it told before."""
+    with house.store.write() as session:
+        bmc = next(b for b in house.rows(Bmc) if b.node_uuid == node)
+        before, told = bmc.ramdisk, {**bmc.ramdisk, "drives": []}
+        bmc.ramdisk = told if ramdisk is None else ramdisk
+        session.add(bmc)
+    return before
+
+
+def test_an_older_clusters_members_are_left_as_they_are(house: House) -> None:
+    site = stored(house, 1)
+    with house.store.engine.execution_options(seed_write=True).begin() as connection:
+        command.downgrade(migrations.config(connection), "0005")
+    house.store.create()
+    assert all(member.furnished for member in site.living())
+    assert site.cluster.applied == "none"
 
 
 def volumes(site: Site) -> dict[str, Any]:

@@ -1,7 +1,9 @@
 """The ramdisk's own step: which arrays are forgotten. The agent is a double here; the end-to-end
 chain runs it in a ramdisk, on a server with three arrays of which one is kept."""
 
+import errno
 import importlib
+import os
 import shutil
 import sys
 from collections.abc import Iterator
@@ -124,3 +126,29 @@ def test_the_step_comes_before_the_agent_erases(arrays: Any) -> None:
     assert step["priority"] > int(told["erase_devices_metadata_priority"]) > 0
     assert told["delete_configuration_priority"] == "0"
     assert callable(getattr(arrays.Arrays, step["step"]))
+
+
+def test_each_disk_is_told_to_write_what_it_has_cached(
+    arrays: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, is_one in (("sda", True), ("sdb", True), ("loop0", False), ("sr0", True)):
+        (arrays.folder / name).mkdir()
+        if is_one:
+            (arrays.folder / name / "device").mkdir()
+    opened: dict[int, str] = {}
+    synced: list[str] = []
+
+    def open_it(path: str, flags: int) -> int:
+        if path == "/dev/sr0":
+            raise OSError(errno.ENOMEDIUM, "No medium found")
+        opened[len(opened) + 1000] = path
+        return len(opened) + 999
+
+    told = SimpleNamespace(
+        open=open_it, fsync=lambda fd: synced.append(opened[fd]), close=opened.pop,
+        O_RDONLY=os.O_RDONLY,
+    )  # fmt: skip
+    monkeypatch.setattr(arrays, "os", told)
+    arrays.Arrays().full_sync()
+    assert synced == ["/dev/sda", "/dev/sdb"]
+    assert opened == {}
