@@ -178,14 +178,6 @@ WAIT = """\
 ExecStart=
 ExecStart=/bin/sh /usr/lib/seed-online
 """
-# Agent 13 has the kernel add the partitions of a disk (`partx -av`, utils.py, rescan_device), three
-# times in a deploy and once more for each RAID. Those it knows already are an error, so each is
-# tried three times with pauses, and then the agent goes on. Updating them comes to the same.
-PARTX = """\
-#!/bin/sh
-[ "$1" = -av ] && shift && set -- -uv "$@"
-exec /usr/bin/partx "$@"
-"""
 FILES = {
     "etc/hostname": "ramdisk\n",
     "etc/machine-id": "",
@@ -207,16 +199,38 @@ FILES = {
     # PYTHONPATH does not reach it, a .pth file does.
     "usr/lib/python3/dist-packages/ironic-python-agent.pth": f"/{AGENT}\n",
 }
-# It looks for the label of the config drive's partition right after this (partition_utils.py,
-# get_labelled_partition), and where udev has not told it yet, it makes another.
-PARTPROBE = """\
+# Agent 13 has the kernel look at a disk's partitions some six times in a deploy, by `partx -av`
+# (utils.py, rescan_device) and `partprobe` (disk_utils.py). The first fails for those that the
+# kernel knows already, and is tried three times with pauses; the second takes them all away and
+# adds them again, so that udev looks into each anew, and who asks for a label meanwhile finds none:
+# the agent makes a second partition for the config drive then (partition_utils.py,
+# get_labelled_partition). So where the kernel knows the table as it is, nothing is done.
+PARTITIONS = """\
 #!/bin/sh
-/usr/sbin/partprobe "$@"
+for disk; do :; done
+known() {
+    table=$(/usr/bin/partx -sgo NR,START,SECTORS "$disk" 2>/dev/null |
+        while read -r number start size; do echo "$number $start $size"; done | sort)
+    kernel=$(for one in "/sys/class/block/${disk##*/}"/*/partition; do
+        read -r number <"$one" && read -r start <"${one%/*}/start" &&
+            read -r size <"${one%/*}/size" && echo "$number $start $size"
+    done 2>/dev/null | sort)
+    [ -n "$table" ] && [ "$table" = "$kernel" ]
+}
+case "${0##*/} $*" in
+"partx -av $disk") set -- /usr/bin/partx -uv "$disk" ;;
+"partprobe $disk") set -- /usr/sbin/partprobe "$disk" ;;
+partx*) exec /usr/bin/partx "$@" ;;
+*) exec /usr/sbin/partprobe "$@" ;;
+esac
+udevadm settle --timeout=60
+known && exit 0
+"$@"
 code=$?
 udevadm settle --timeout=60
 exit $code
 """
-PROGRAMS = {"usr/local/bin/partx": PARTX, "usr/local/sbin/partprobe": PARTPROBE}
+PROGRAMS = ("usr/local/bin/partx", "usr/local/sbin/partprobe")
 """They come before Debian's own in the path of services (systemd.exec(5), $PATH)."""
 ENABLED = (
     ("multi-user.target.wants", ("/etc/systemd/system", "ironic-python-agent.service")),
@@ -311,7 +325,7 @@ class Ramdisk:
             for path in root.glob(pattern):
                 if str(path.relative_to(root)) not in self.kept:
                     remove(path)
-        write(root, {**FILES, **PROGRAMS, **self.texts})
+        write(root, {**FILES, **dict.fromkeys(PROGRAMS, PARTITIONS), **self.texts})
         for name in PROGRAMS:
             (root / name).chmod(0o755)
         mask(root, tuple(unit for unit in MASKED if unit not in self.unmasked))

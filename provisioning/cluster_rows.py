@@ -59,7 +59,8 @@ class Member(SQLModel, table=True):
     step, step_state, missing: what it told last; after its end, what a control plane told of its
     leftovers. token_hash: SHA-256 of its token, hex. version, revision: its cluster's when it was
     asked for. parted_at: since when `parting` is so. told_at: when it was heard of last; exact to a
-    minute. furnished: what its add-ons want of it in the API was made once.
+    minute. leads: it was told to do what is for the whole cluster. furnished: what its add-ons want
+    of it in the API was made once.
     """
 
     __table_args__ = (
@@ -85,6 +86,7 @@ class Member(SQLModel, table=True):
     told_at: datetime | None = stored_time(default=None)
     joined_at: datetime | None = stored_time(default=None)
     ended_at: datetime | None = stored_time(default=None)
+    leads: bool = False
     furnished: bool = False
 
 

@@ -255,17 +255,18 @@ def facts_of(
 
 
 def leader(cluster: Cluster, rows: list[Member]) -> UUID | None:
-    """Who does what is for the whole cluster: the first of the control planes that are to join,
-    unless it was done with this bundle. Without a bundle it is done once: nobody puts manifests on
-    a control plane that comes later."""
+    """Who does what is for the whole cluster: the first of the control planes that are to join and
+    were not told yet what they do, unless it was done with this bundle. Without a bundle it is done
+    once: nobody puts manifests on a control plane that comes later."""
     if cluster.applied == made_of(cluster):
         return None
-    coming = (
-        m.id for m in rows
+    coming = [
+        m for m in rows
         if (m.role, m.goal, m.revision) == ("control", MemberGoal.JOINED, cluster.revision)
         and m.joined_at is None
-    )  # fmt: skip
-    return next(coming, None)
+    ]  # fmt: skip
+    led = next((m.id for m in coming if m.leads), None)
+    return led or next((m.id for m in coming if not m.token_hash), None)
 
 
 def made_of(cluster: Cluster) -> str:

@@ -141,7 +141,7 @@ def _over(session: Session, cluster: Cluster, about: Member, task: str) -> None:
         ("forget", Parting.LOST): Parting.FORGOTTEN,
     }.get((task, about.parting))
     if task == "" and about.joined_at is None:
-        if about.id == clusters.leader(cluster, clusters.members(session, cluster)):
+        if about.leads and about.revision == cluster.revision:
             cluster.applied = clusters.made_of(cluster)
             session.add(cluster)
         about.joined_at = now()

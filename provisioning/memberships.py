@@ -78,7 +78,7 @@ def make(
     kind = clusters.known()[cluster.spec["kind"]]
     files = kind.files(facts, mine, secrets)
     said = token(f"member:{member.id}")
-    member.token_hash = digest(said)
+    member.token_hash, member.leads = digest(said), mine.leads
     session.add(member)
     secret = [part.path for part in files if not part.mode & 0o077]
     shell, own = on_node.member(

@@ -44,29 +44,48 @@ def test_without_a_word_of_it_all_are_alike(tmp_path: Path, cmdline: str) -> Non
     assert network_of(tmp_path, cmdline) == ""
 
 
-def test_a_probe_waits_for_udev_and_ends_as_it_ended(tmp_path: Path) -> None:
-    for name in ("partprobe", "udevadm"):
-        (tmp_path / name).write_text(f'#!/bin/sh\necho {name} "$@" >> {tmp_path}/told\nexit 3\n')
-        (tmp_path / name).chmod(0o755)
-    script = inmemory.PARTPROBE.replace("/usr/sbin/partprobe", str(tmp_path / "partprobe"))
-    script = script.replace("udevadm", str(tmp_path / "udevadm"))
-    done = subprocess.run(["sh", "-c", script, "x", "/dev/sda"], check=False, timeout=30)
-    assert done.returncode == 3
-    told = (tmp_path / "told").read_text().splitlines()
-    assert told == ["partprobe /dev/sda", "udevadm settle --timeout=60"]
+KNOWN = "1 2048 2048\n2 4096 131072\n10 137216 1247232\n"
+"""As `partx -sgo NR,START,SECTORS` has them, but for its spaces."""
 
 
 @pytest.mark.parametrize(
-    ("asked", "told"),
-    [(["-av", "/dev/sda"], "-uv /dev/sda"), (["-d", "/dev/sda"], "-d /dev/sda"), ([], "")],
+    ("asked", "table", "told"),
+    [
+        ("partprobe {disk}", KNOWN, []),
+        ("partx -av {disk}", KNOWN, []),
+        ("partprobe {disk}", KNOWN[:14], ["partprobe {disk}"]),
+        ("partprobe {disk}", KNOWN + "11 1384448 2048\n", ["partprobe {disk}"]),
+        ("partx -av {disk}", KNOWN.replace("4096", "4098"), ["partx -uv {disk}"]),
+        ("partprobe {disk}", "", ["partprobe {disk}"]),
+        ("partprobe -d -s {disk}", KNOWN, ["partprobe -d -s {disk}"]),
+        ("partx -d {disk}", KNOWN, ["partx -d {disk}"]),
+        ("partx", KNOWN, ["partx"]),
+    ],
 )
-def test_partitions_are_updated_where_the_agent_adds_them(
-    tmp_path: Path, asked: list[str], told: str
+def test_the_kernel_is_told_of_partitions_that_it_does_not_know(
+    tmp_path: Path, asked: str, table: str, told: list[str]
 ) -> None:
-    program = tmp_path / "partx"
-    program.write_text('#!/bin/sh\necho "$@"\nexit 3\n')
-    program.chmod(0o755)
-    script = inmemory.PARTX.replace("/usr/bin/partx", str(program))
-    argv = ["sh", "-c", script, "partx", *asked]
-    done = subprocess.run(argv, capture_output=True, text=True, check=False, timeout=30)
-    assert (done.stdout.strip(), done.returncode) == (told, 3)
+    for number, start, size in (line.split() for line in KNOWN.splitlines()):
+        folder = tmp_path / "sys" / "sda" / f"sda{number}"
+        folder.mkdir(parents=True)
+        for name, content in (("partition", number), ("start", start), ("size", size)):
+            (folder / name).write_text(content + "\n")
+    (tmp_path / "table").write_text(table.replace(" ", "   "))
+    for name in ("partx", "partprobe", "udevadm"):
+        lists = f'[ "$1" = -sgo ] && exec cat {tmp_path}/table\n' if name == "partx" else ""
+        says = f'echo "{name} $*" | sed "s/ $//" >> {tmp_path}/told\nexit 3\n'
+        (tmp_path / f"real-{name}").write_text(f"#!/bin/sh\n{lists}{says}")
+        (tmp_path / f"real-{name}").chmod(0o755)
+    script = inmemory.PARTITIONS.replace("/sys/class/block", f"{tmp_path}/sys")
+    for path in ("/usr/bin/partx", "/usr/sbin/partprobe", "udevadm"):
+        script = script.replace(path, f"{tmp_path}/real-{path.rpartition('/')[2]}")
+    name, *words = asked.format(disk="/dev/sda").split()
+    (tmp_path / name).write_text(script)
+    done = subprocess.run(["sh", str(tmp_path / name), *words], check=False, timeout=30)
+    ran = (tmp_path / "told").read_text().splitlines()
+    assert [line for line in ran if "settle" not in line] == [
+        line.format(disk="/dev/sda") for line in told
+    ]
+    assert done.returncode == (3 if told else 0), "as the real one"
+    if told == []:
+        assert ran == ["udevadm settle --timeout=60"], "what udev is at is waited for"

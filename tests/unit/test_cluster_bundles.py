@@ -182,6 +182,7 @@ def test_who_comes_first_with_a_bundle_leads_until_it_joined(
     site.until(S.READY)
     assert leads(house) == []
     assert leading(site, version="1.36.9") == ["web-control-1"]
+    assert [m.name for m in site.living() if m.leads] == ["web-control-1"]
     assert leading(site, image="newer") == [], "that bundle's are there"
     site.desk.scale("p", "web", "me", control=3)
     site.settled()
@@ -209,6 +210,26 @@ def leading(site: Site, **wanted: str) -> list[str]:
 
     site.rounds(is_done)
     return list(dict.fromkeys(led))
+
+
+def test_who_was_told_already_does_not_lead_in_the_place_of_one_who_goes(
+    house: House, root: Path, made: Bundle
+) -> None:
+    """What each does is in its files: the others' were made without it."""
+    site = Site(house)
+    site.desk = cluster_changes.Clusters(house.store, house.desk, root)
+    site.broken = {"web-control-0", "web-control-2"}
+    site.desk.create(
+        a_spec(bundle="kubeadm:1.36.2", control={"count": 3}, workers={"count": 1}), "p", "me"
+    )
+    site.rounds(lambda: bool(site.cluster.problem))
+    assert leads(house) == ["web-control-0"]
+    site.desk.replace("p", "web", "web-control-0", "me")
+    assert leads(house) == ["web-control-3"]
+    site.broken = {"web-control-0"}
+    site.settled()
+    assert [m.name for m in site.living() if m.leads] == ["web-control-3"]
+    assert site.cluster.applied == made.digest
 
 
 def test_without_a_bundle_the_first_leads_once(house: House) -> None:

@@ -23,6 +23,9 @@ def upgrade() -> None:
     op.add_column(
         "member", sa.Column("furnished", sa.Boolean(), nullable=False, server_default=sa.false())
     )
+    op.add_column(
+        "member", sa.Column("leads", sa.Boolean(), nullable=False, server_default=sa.false())
+    )
     joined = MEMBER.c.joined_at.is_not(None)
     op.execute(MEMBER.update().where(joined).values(furnished=True))
     begun = sa.select(MEMBER.c.cluster_id).where(joined, MEMBER.c.role == "control")
@@ -34,4 +37,5 @@ def upgrade() -> None:
 
 def downgrade() -> None:
     op.drop_column("member", "furnished")
+    op.drop_column("member", "leads")
     op.drop_column("cluster", "applied")
