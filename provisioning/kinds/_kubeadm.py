@@ -142,13 +142,15 @@ class BundleFile(BaseModel):
 
 
 class Options(BaseModel):
-    """cni: who makes the pods' network where no add-on does; none: somebody brings one. programs:
-    folder of kubeadm, kubelet and kubectl. files: of the bundle. addons: chosen_addons.py's.
+    """cni: who makes the pods' network where no add-on does; none: somebody brings one. vip: who
+    moves the API's address. programs: folder of kubeadm, kubelet and kubectl. files: of the bundle.
+    addons: chosen_addons.py's.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     cni: Literal["bridge", "none"] = "bridge"
+    vip: Literal["keepalived", "kube-vip"] = "keepalived"
     programs: Annotated[str, StringConstraints(pattern=r"^(/[A-Za-z0-9_.-]+)+$")] = "/usr/local/bin"
     files: tuple[BundleFile, ...] = ()
     addons: Any = Field(default={})
@@ -177,7 +179,7 @@ class Options(BaseModel):
         images = [file for file in self.files if file.role == "image"]
         if member.role == "control":
             return images
-        return [file for file in images if not file.name.startswith(CONTROL_IMAGES)]
+        return [file for file in images if not file.name.startswith((*CONTROL_IMAGES, "kube-vip"))]
 
 
 KUBELET_CONFIG: Final = {

@@ -6,7 +6,7 @@ Authorization"), so a control plane does both.
 
 from typing import Final
 
-from provisioning.kinds import NAME, ClusterFacts, MemberFacts, Step, _vip
+from provisioning.kinds import NAME, ClusterFacts, MemberFacts, Step, _kube_vip, _vip
 from provisioning.kinds._kubeadm import SOCKET, VERSION, Options
 from provisioning.kinds._kubeadm_steps import PKI, STATE
 
@@ -95,8 +95,9 @@ def drain(options: Options) -> list[Step]:
     return [Step("drain", _shell(_BEGIN + _DRAIN, options, NAME), (ADMIN,), patience_seconds=600)]
 
 
-def leave(member: MemberFacts, options: Options) -> list[Step]:
-    before = _vip.leave() if member.role == "control" else []
+def leave(facts: ClusterFacts, member: MemberFacts, options: Options) -> list[Step]:
+    before = _kube_vip.leave(facts) if options.vip == _kube_vip.NAME else _vip.leave()
+    before = before if member.role == "control" else []
     return [*before, Step("reset", _shell(_LEAVE, options), try_seconds=300)]
 
 

@@ -5,7 +5,7 @@ from shlex import quote
 from typing import Final
 
 from provisioning import chosen_addons
-from provisioning.kinds import ClusterFacts, MemberFacts, Step, _bridge, _vip
+from provisioning.kinds import ClusterFacts, MemberFacts, Step, _bridge, _kube_vip, _vip
 from provisioning.kinds._kubeadm import PROGRAMS, SOCKET, BundleFile, Options
 
 PKI: Final = "/etc/kubernetes/pki"
@@ -110,7 +110,7 @@ def steps(facts: ClusterFacts, member: MemberFacts, options: Options) -> list[St
     if chosen_addons.cni(facts) == chosen_addons.BRIDGE:
         found += _bridge.steps()
     if member.role == "control":
-        found += _vip.steps(facts)
+        found += _kube_vip.steps() if options.vip == _kube_vip.NAME else _vip.steps(facts)
     found += _programs(facts, options)
     found += _images(facts, member, options)
     if not member.first:
@@ -118,7 +118,12 @@ def steps(facts: ClusterFacts, member: MemberFacts, options: Options) -> list[St
         found.append(
             Step("api", argv, (CA,), try_seconds=15, pause_seconds=2, patience_seconds=7200)
         )
-    return [*found, _last(facts, member, options), *chosen_addons.steps(facts, member)]
+    found.append(_last(facts, member, options))
+    if options.vip == _kube_vip.NAME and member.role == "control":
+        if member.first:
+            found.insert(-1, _kube_vip.begin(" ".join(_ask(facts))))
+        found.append(_kube_vip.joined())
+    return [*found, *chosen_addons.steps(facts, member)]
 
 
 def check() -> tuple[str, ...]:

@@ -22,6 +22,7 @@ from provisioning.kinds import (
     Step,
     _bridge,
     _faults,
+    _kube_vip,
     _kubeadm,
     _kubeadm_parting,
     _kubeadm_steps,
@@ -75,7 +76,10 @@ class Kubeadm:
             names = [name for name in secrets if name.endswith((".crt", ".key", ".pub"))]
             found += [part(f"{_kubeadm_steps.PKI}/{n}", secrets[n], 0o600) for n in names]
             port = _kubeadm.bind_port(facts)
-            found += _vip.parts(facts, member, secrets["vrrp"], port, _kubeadm.HEALTH)
+            if options.vip == _kube_vip.NAME:
+                found += _kube_vip.parts(facts, member, port, _kubeadm.HEALTH)
+            else:
+                found += _vip.parts(facts, member, secrets["vrrp"], port, _kubeadm.HEALTH)
         return found
 
     def steps(self, facts: ClusterFacts, member: MemberFacts) -> list[Step]:
@@ -95,13 +99,16 @@ class Kubeadm:
         return _kubeadm_parting.drain(Options.model_validate(facts.options))
 
     def leave(self, facts: ClusterFacts, member: MemberFacts) -> list[Step]:
-        return _kubeadm_parting.leave(member, Options.model_validate(facts.options))
+        return _kubeadm_parting.leave(facts, member, Options.model_validate(facts.options))
 
     def forget(self, facts: ClusterFacts, member: MemberFacts) -> list[Step]:
         return _kubeadm_parting.forget(member, Options.model_validate(facts.options))
 
     def fresh(self, facts: ClusterFacts, member: MemberFacts) -> list[Fresh]:
-        return _vip.fresh(facts, member, _kubeadm.bind_port(facts), _kubeadm.HEALTH)
+        port, options = _kubeadm.bind_port(facts), Options.model_validate(facts.options)
+        if options.vip == _kube_vip.NAME:
+            return _kube_vip.fresh(facts, member, port, _kubeadm.HEALTH)
+        return _vip.fresh(facts, member, port, _kubeadm.HEALTH)
 
     def skew(self, was: str, to: str) -> Fault | None:
         return _skew.kubernetes(was, to)
@@ -163,6 +170,8 @@ def _about_options(facts: ClusterFacts) -> Iterator[Fault]:
         lacks += [f"archive of the image {name}" for name in IMAGES if not options.has(name)]
         for name in lacks:
             yield Fault("bundle", f"the bundle has no {name}", "Put it there: `seed bundle make`.")
+    if options.vip == _kube_vip.NAME:
+        yield from _kube_vip.faults(facts)
     yield from chosen_addons.faults(facts)
 
 

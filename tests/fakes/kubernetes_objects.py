@@ -201,9 +201,33 @@ class Resources(Strict):
     limits: dict[Literal["cpu", "memory"], Quantity] = {}
 
 
+class FieldRef(Strict):
+    fieldPath: Literal["metadata.name", "metadata.namespace", "spec.nodeName", "status.hostIP"]
+
+
+class EnvSource(Strict):
+    fieldRef: FieldRef
+
+
 class EnvVar(Strict):
     name: str
     value: str = ""
+    valueFrom: EnvSource | None = None
+
+    @model_validator(mode="after")
+    def _one(self) -> "EnvVar":
+        if self.value and self.valueFrom:
+            raise ValueError("a variable has a value or a source")
+        return self
+
+
+class Capabilities(Strict):
+    add: list[Literal["NET_ADMIN", "NET_RAW"]] = []
+    drop: list[Literal["ALL"]] = []
+
+
+class ContainerSecurity(Strict):
+    capabilities: Capabilities
 
 
 class Container(Strict):
@@ -213,6 +237,7 @@ class Container(Strict):
     args: list[str] = []
     env: list[EnvVar] = []
     resources: Resources | None = None
+    securityContext: ContainerSecurity | None = None
     volumeMounts: list[VolumeMount] = []
 
 
@@ -252,6 +277,39 @@ class Template(Strict):
 
 class LabelSelector(Strict):
     matchLabels: Words
+
+
+class HostPath(Strict):
+    path: Annotated[str, StringConstraints(pattern=r"^/")]
+    type: Literal["", "Directory", "DirectoryOrCreate", "File", "FileOrCreate", "Socket"] = ""
+
+
+class HostVolume(Strict):
+    name: Label
+    hostPath: HostPath
+
+
+class StaticPodSpec(Strict):
+    """It cannot name any other object of the API: no service account, no Secret."""
+
+    hostNetwork: bool = False
+    priorityClassName: Literal["system-node-critical", "system-cluster-critical"]
+    containers: Annotated[list[Container], Field(min_length=1)]
+    volumes: list[HostVolume] = []
+
+    @model_validator(mode="after")
+    def _mounts(self) -> "StaticPodSpec":
+        mounted = {mount.name for one in self.containers for mount in one.volumeMounts}
+        if mounted != {volume.name for volume in self.volumes}:
+            raise ValueError("each volume is mounted, and each mount is a volume")
+        return self
+
+
+class Pod(Strict):
+    apiVersion: Literal["v1"]
+    kind: Literal["Pod"]
+    metadata: Placed
+    spec: StaticPodSpec
 
 
 class DeploymentSpec(Strict):
@@ -352,7 +410,7 @@ class Object(
     RootModel[
         Annotated[
             ConfigMap | Secret | ServiceAccount | StorageClass | PersistentVolume | RuntimeClass
-            | ClusterRole | Binding | Deployment | DaemonSet | IPAddressPool | L2Advertisement
+            | ClusterRole | Binding | Pod | Deployment | DaemonSet | IPAddressPool | L2Advertisement
             | Kustomization,
             Field(discriminator="kind"),
         ]

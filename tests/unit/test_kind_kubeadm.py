@@ -12,7 +12,7 @@ from pydantic import ValidationError
 from provisioning import kinds, pki, plugins
 from provisioning.kinds import MemberFacts
 from provisioning.kinds.kubeadm import PLUGIN
-from tests.fakes import kubeadm_v1beta4
+from tests.fakes import kubeadm_v1beta4, kubernetes_objects
 from tests.fakes.a_kubeadm import (
     CONTROL,
     FACTS,
@@ -293,6 +293,52 @@ def test_another_cni_brings_its_own(changes: dict[str, Any], secrets: dict[str, 
     assert config(FIRST, secrets, **changes)["ClusterConfiguration"].controllerManager is None
 
 
+# --- kube-vip in keepalived's place ---------------------------------------------------------------
+
+IMAGE = {"path": "files/images/kube-vip_v1.0.0.tar", "role": "image", "sha256": "0" * 64}
+AT_HAND = {"files": [*FILES, {**IMAGE, "source": "oci://images.example.org/kube-vip:v1.0.0"}],
+           "vip": "kube-vip"}  # fmt: skip
+POD = "/etc/seed/kubeadm/kube-vip.yaml"
+MOVED_BY_POD = replace(FACTS, options=AT_HAND)
+
+
+def test_a_pod_moves_the_address_and_haproxy_serves_on_it(secrets: dict[str, str]) -> None:
+    for member in MEMBERS[:3]:
+        made = files(member, secrets, MOVED_BY_POD)
+        assert not [path for path in made if "keepalived" in path]
+        (pod,) = kubernetes_objects.read(made[POD].content.decode())
+        (container,) = pod.spec.containers
+        assert container.image == "images.example.org/kube-vip:v1.0.0"
+        told = {one.name: one.value for one in container.env if one.valueFrom is None}
+        assert (told["address"], told["vip_interface"]) == ("10.30.0.14", member.interface)
+        assert "--leaderElectionType=etcd" in container.args
+        assert made[POD].mode == 0o600
+        fresh = PLUGIN.fresh(MOVED_BY_POD, member)
+        assert [one.path for one in fresh] == ["/etc/haproxy/haproxy.cfg"]
+    assert POD not in files(WORKER, secrets, MOVED_BY_POD)
+
+
+def test_the_pod_comes_before_the_cluster_and_after_each_join() -> None:
+    names = [one.name for one in PLUGIN.steps(MOVED_BY_POD, FIRST)]
+    assert names[-3:] == ["first address", "init", "address"]
+    first = next(s for s in PLUGIN.steps(MOVED_BY_POD, FIRST) if s.name == "first address")
+    assert "cluster-info ||" in first.argv[-1], "a first that is imaged anew joins its cluster"
+    names = [one.name for one in PLUGIN.steps(MOVED_BY_POD, CONTROL)]
+    assert names[names.index("join") + 1 :] == ["cluster services", "address"]
+    assert "keepalived" not in repr(PLUGIN.steps(MOVED_BY_POD, CONTROL))
+    assert "address" not in [one.name for one in PLUGIN.steps(MOVED_BY_POD, WORKER)]
+    fetched = [one for one in PLUGIN.steps(MOVED_BY_POD, WORKER) if "kube-vip" in repr(one)]
+    assert fetched == [], "a worker has no use for its image"
+
+
+def test_who_leaves_gives_the_address_up_before_it_serves_no_more() -> None:
+    (gone, reset) = PLUGIN.leave(MOVED_BY_POD, CONTROL)
+    assert (gone.name, reset.name) == ("hand over address", "reset")
+    text = gone.argv[-1]
+    assert text.index("manifests/kube-vip.yaml") < text.index("10.30.0.14") < text.index("disable")
+    assert [one.name for one in PLUGIN.leave(MOVED_BY_POD, WORKER)] == ["reset"]
+
+
 # --- faults ---------------------------------------------------------------------------------------
 
 
@@ -359,6 +405,10 @@ WIDE = tuple(replace(m, address=f"10.30.{n}.9/16") for n, m in enumerate(MEMBERS
         ({"options": {"files": FILES, "cnii": "bridge"}}, "options.cnii", "not as it must be"),
         ({"options": {"files": [{**FILES[0], "path": "files/../x"}]}},
          "options.files.0.path", "not as it must be"),
+        ({"options": {"files": FILES, "vip": "kube-vip"}}, "options.vip", "no bundle with an"),
+        ({"options": {"files": [*FILES, IMAGE], "vip": "kube-vip"}}, "options.vip", "source"),
+        ({"bundle_url": "", "options": {"vip": "kube-vip"}}, "options.vip", "no bundle with an"),
+        ({"options": {"files": FILES, "vip": "vrrp"}}, "options.vip", "not as it must be"),
         ({"options": {"files": FILES[:2]}}, "bundle", "has no kubelet"),
         ({"options": {"files": FILES[:3]}}, "bundle", "has no archive of the image etcd"),
         ({"options": {"files": FILES[:-2]}}, "bundle", "has no archive of the image pause"),
