@@ -90,7 +90,7 @@ def phone_home(
         + _file(f"{_KEPT}/phone_home.py", (_HERE / "phone_home.py").read_text())
         + _file("/etc/systemd/system/seed-phone-home.service", UNIT)
         + f"cat /proc/sys/kernel/random/boot_id >{_KEPT}/boot\nsync\n"
-        "systemctl daemon-reload\nsystemctl enable --quiet seed-phone-home.service\n"
+        "systemctl enable --quiet seed-phone-home.service\n"  # it reloads systemd, too
         "systemctl start --no-block seed-phone-home.service\n"
     )
 
@@ -116,7 +116,7 @@ def member(
     shell = (
         "#!/bin/sh\n"
         + _file("/etc/systemd/system/seed-member.service", MEMBER_UNIT)
-        + "systemctl daemon-reload\nsystemctl enable --quiet seed-member.service\n"
+        + "systemctl enable --quiet seed-member.service\n"
         "systemctl start --no-block seed-member.service\n"
     )
     files = {
