@@ -401,12 +401,23 @@ def a_huge_qcow2(folder: Path) -> bytes:
 
 
 def an_encrypted_qcow2(folder: Path) -> bytes:
+    """qemu-img measures how fast it is, and gives up on a busy machine ("Unable to get accurate CPU
+    usage"): then once more."""
     (folder / "key").write_text("secret")
-    a_qcow2(
-        folder / "luks.qcow2", "--object", f"secret,id=s,file={folder}/key", "-o",
-        "encrypt.format=luks,encrypt.key-secret=s,encrypt.iter-time=10",
-    )  # fmt: skip
-    return (folder / "luks.qcow2").read_bytes()
+    path = folder / "luks.qcow2"
+
+    def is_made() -> bool:
+        try:
+            a_qcow2(
+                path, "--object", f"secret,id=s,file={folder}/key", "-o",
+                "encrypt.format=luks,encrypt.key-secret=s,encrypt.iter-time=10",
+            )  # fmt: skip
+        except subprocess.CalledProcessError:
+            return False
+        return True
+
+    until(is_made, 60, "an encrypted disk")
+    return path.read_bytes()
 
 
 def a_vmdk(folder: Path) -> bytes:
