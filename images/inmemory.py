@@ -218,6 +218,7 @@ known() {
     [ -n "$table" ] && [ "$table" = "$kernel" ]
 }
 case "${0##*/} $*" in
+"partprobe ") exec /usr/sbin/partprobe ;;
 "partx -av $disk") set -- /usr/bin/partx -uv "$disk" ;;
 "partprobe $disk") set -- /usr/sbin/partprobe "$disk" ;;
 partx*) exec /usr/bin/partx "$@" ;;

@@ -60,6 +60,7 @@ KNOWN = "1 2048 2048\n2 4096 131072\n10 137216 1247232\n"
         ("partprobe -d -s {disk}", KNOWN, ["partprobe -d -s {disk}"]),
         ("partx -d {disk}", KNOWN, ["partx -d {disk}"]),
         ("partx", KNOWN, ["partx"]),
+        ("partprobe", KNOWN, ["partprobe"]),  # of all disks: UEFI on an array (efi_utils.py)
     ],
 )
 def test_the_kernel_is_told_of_partitions_that_it_does_not_know(
