@@ -272,8 +272,8 @@ def _alone(session: Session, claim: Claim) -> Claim:
     if member is not None and claim.ended_at is None:
         cluster = session.get_one(Cluster, member.cluster_id)
         raise Conflict(
-            f"claim {claim.name} is a node of the cluster {cluster.name}",
-            f"Change that: `seed cluster show {cluster.name}`.",
+            f"claim {claim.name} is a node of the {cluster.noun} {cluster.name}",
+            f"Change that: `seed {cluster.noun} show {cluster.name}`.",
         )
     return claim
 

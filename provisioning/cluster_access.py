@@ -13,7 +13,7 @@ from provisioning import clusters, pki
 from provisioning.cluster_rows import Cluster, ClusterCheck, KubeCertificate
 from provisioning.errors import Conflict, NotFound, TooMany
 from provisioning.models import now
-from provisioning.states import ClusterState
+from provisioning.states import ClusterState, Noun
 from provisioning.store import Store, record
 
 LARGEST: Final = 16 * 1024
@@ -99,14 +99,16 @@ def certificate(
     return cluster, row
 
 
-def ask_check(store: Store, project: str | None, name: str, who: str) -> ClusterCheck:
+def ask_check(
+    store: Store, project: str | None, name: str, who: str, noun: Noun = Noun.CLUSTER
+) -> ClusterCheck:
     """A new one, or the one that runs. Raises NotFound, Conflict."""
     with store.write() as session:
-        cluster = _living(session, project, name)
+        cluster = _living(session, project, name, noun)
         if cluster.state not in JOINED:
             raise Conflict(
                 f"{cluster.name} is {cluster.state}: there is nothing to check yet",
-                f"Wait until it is ready: `seed cluster show {cluster.name}`.",
+                f"Wait until it is ready: `seed {cluster.noun} show {cluster.name}`.",
             )
         rows = _checks(session, cluster)
         if rows and rows[0].ended_at is None:
@@ -122,13 +124,15 @@ def ask_check(store: Store, project: str | None, name: str, who: str) -> Cluster
     return row
 
 
-def check(session: Session, project: str | None, name: str, identity: UUID) -> ClusterCheck:
-    cluster = clusters.find(session, project, name)
+def check(
+    session: Session, project: str | None, name: str, identity: UUID, noun: Noun = Noun.CLUSTER
+) -> ClusterCheck:
+    cluster = clusters.find(session, project, name, noun)
     row = session.get(ClusterCheck, identity)
     if row is None or row.cluster_id != cluster.id:
         raise NotFound(
             f"{cluster.name} has no check {identity}",
-            f"Ask anew: `seed cluster check {cluster.name}`.",
+            f"Ask anew: `seed {cluster.noun} check {cluster.name}`.",
         )
     return row
 
@@ -139,10 +143,10 @@ def _checks(session: Session, cluster: Cluster) -> list[ClusterCheck]:
     return list(session.exec(query.order_by(col(ClusterCheck.asked_at).desc())).all())
 
 
-def _living(session: Session, project: str | None, name: str) -> Cluster:
-    cluster = clusters.find(session, project, name)
+def _living(session: Session, project: str | None, name: str, noun: Noun = Noun.CLUSTER) -> Cluster:
+    cluster = clusters.find(session, project, name, noun)
     if cluster.released or cluster.ended_at is not None:
         raise Conflict(
-            f"{cluster.name} is given back", "See which ones there are: `seed cluster list`."
+            f"{cluster.name} is given back", f"See which ones there are: `seed {noun} list`."
         )
     return cluster

@@ -14,7 +14,7 @@ from provisioning.memberships import sealed_for
 from provisioning.models import Hold
 from provisioning.outcome import Stuck, Wait
 from provisioning.parts import Parts
-from provisioning.playbooks import Run
+from provisioning.playbooks import Run, digest
 from provisioning.store import record
 from provisioning.targets import PartSpec
 
@@ -32,7 +32,8 @@ class ByAnsible:
         kind = _kind(cluster)
         if kind is None:
             return None
-        missing = self.parts.playbooks.lacks(kind.playbook) if self.parts.playbooks else "Ansible"
+        books = self.parts.playbooks.get(kind.environment)
+        missing = books.lacks(kind.playbook) if books else "Ansible"
         if not missing:
             return None
         return Stuck(
@@ -42,13 +43,15 @@ class ByAnsible:
 
     def step(self, cluster: Cluster) -> Wait | Stuck | None:
         """None: it went well with the members of now, or it is of another kind."""
-        kind, playbooks = _kind(cluster), self.parts.playbooks
+        kind = _kind(cluster)
         if kind is None:
             return None
+        playbooks = self.parts.playbooks.get(kind.environment)
         if playbooks is None:
             return self.lacks(cluster)
         inputs, name = self._inputs(kind, cluster), str(cluster.id)
-        run = playbooks.look(name, inputs)
+        key = digest(inputs)
+        run = playbooks.look(name, key)
         match run.state:
             case "successful":
                 return None
@@ -58,7 +61,7 @@ class ByAnsible:
                 pass
             case _ if (left := run.ended_at + AGAIN_SECONDS - time.time()) > 0:
                 return _failed(cluster, run, left)
-        if playbooks.begin(name, inputs, kind.playbook):
+        if playbooks.begin(name, key, inputs, kind.playbook):
             with self.parts.store.write() as session:
                 record(
                     session, "cluster.ansible-began", cluster.id,
@@ -68,8 +71,10 @@ class ByAnsible:
 
     def forget(self, cluster: Cluster) -> None:
         """Its runs, with their SSH key. Never within a transaction: it may take seconds."""
-        if _kind(cluster) is not None and self.parts.playbooks is not None:
-            self.parts.playbooks.forget(str(cluster.id))
+        kind = _kind(cluster)
+        playbooks = self.parts.playbooks.get(kind.environment) if kind else None
+        if playbooks is not None:
+            playbooks.forget(str(cluster.id))
 
     def _inputs(self, kind: ByPlaybook, cluster: Cluster) -> list[PartSpec]:
         opened = self.parts.unseal(cluster.sealed, sealed_for(cluster.id))
@@ -101,6 +106,6 @@ def _failed(cluster: Cluster, run: Run, left: float) -> Stuck:
     how = "took too long" if run.state == "timeout" else "failed"
     return Stuck(
         f"Ansible {how} at {run.task or 'its begin'!r}{where}; it is run again in {left:.0f} s",
-        f"Who runs Seed reads why in {run.log}; see also `seed cluster show {cluster.name}`.",
+        f"Who runs Seed reads why in {run.log}; see `seed {cluster.noun} show {cluster.name}`.",
         min(left, 30.0),
     )

@@ -18,7 +18,7 @@ from provisioning import bundle as bundles
 from provisioning import manifest_images
 from provisioning.bundle import Bundle
 from provisioning.cluster_rows import Cluster
-from provisioning.cluster_spec import ClusterSpec
+from provisioning.cluster_spec import Spec
 from provisioning.errors import Conflict, Invalid, NotFound
 from provisioning.image import Image
 
@@ -105,7 +105,7 @@ def _digest(path: Path, *_: int) -> str:
     return bundles.hashed(path)
 
 
-def check_there(root: Path | None, spec: ClusterSpec, chosen: Bundle | None) -> None:
+def check_there(root: Path | None, spec: Spec, chosen: Bundle | None) -> None:
     """In the transaction that makes the cluster: who removes bundles waits for it, or was first.
 
     Raises Conflict.
@@ -178,7 +178,7 @@ def options_of(cluster: Cluster, options: dict[str, Any]) -> dict[str, Any]:
     return {**options, FILES: cluster.bundle[FILES]} if cluster.bundle else dict(options)
 
 
-def check_options(spec: ClusterSpec) -> None:
+def check_options(spec: Spec) -> None:
     """Raises Invalid: what nodes fetch is the bundle's word alone."""
     if FILES in spec.options:
         raise Invalid(

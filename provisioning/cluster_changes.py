@@ -16,10 +16,10 @@ from provisioning import cluster_bundles, clusters
 from provisioning.bundle import Bundle
 from provisioning.cluster_release import Agreed
 from provisioning.cluster_rows import Cluster, Member
-from provisioning.cluster_spec import ClusterSpec
-from provisioning.clusters import GROUPS
+from provisioning.cluster_spec import Spec
 from provisioning.errors import Conflict, Invalid, NoCapacity, NotFound
 from provisioning.models import Claim, now
+from provisioning.overcloud_spec import OvercloudSpec, spec_of
 from provisioning.states import ClusterState, MemberGoal, Parting
 from provisioning.store import record
 
@@ -44,19 +44,17 @@ class Clusters(clusters.Clusters):
         project: str | None,
         name: str,
         who: str,
-        workers: int | None = None,
-        control: int | None = None,
         insider: bool = False,
+        **counts: int | None,
     ) -> Cluster:
-        """So many workers and control planes; None: as many as there are.
+        """counts: by a group's field, such as workers=5; None: as many as there are.
 
         Raises Invalid or Conflict naming `control.count` or `workers.count`, NoCapacity.
         """
-        counts = {"workers": workers, "control": control}
         with self.store.write() as session:
-            cluster = _changeable(session, project, name)
+            cluster = self._changeable(session, project, name)
             _not_while(cluster, S.UPGRADING)
-            old = ClusterSpec.model_validate(cluster.spec)
+            old = spec_of(cluster)
             told = {group: {**cluster.spec[group], "count": n} for group, n in counts.items()
                     if n is not None}  # fmt: skip
             spec = _respecified(cluster, told)
@@ -64,12 +62,11 @@ class Clusters(clusters.Clusters):
                 return cluster
             before = staying(session, cluster)
             cluster.spec = spec.model_dump(mode="json")
-            self._resize(session, cluster, "control", spec.control.count, who, insider)
-            self._resize(session, cluster, "worker", spec.workers.count, who, insider)
+            for role, (_field, group) in spec.groups.items():
+                self._resize(session, cluster, role, group.count, who, insider)
             _no_faults(session, cluster)
             self.agreed(session, cluster, [m for m in before if m.goal is MemberGoal.LEAVING])
-            sizes = f"{spec.control.count} + {spec.workers.count}"
-            _changed(session, cluster, who, "scaled", sizes)
+            _changed(session, cluster, who, "scaled", clusters.sizes(spec))
             return cluster
 
     def _resize(
@@ -88,7 +85,7 @@ class Clusters(clusters.Clusters):
     def remove(self, project: str | None, name: str, members: Sequence[str], who: str) -> Cluster:
         """These workers go, and their group has so many less. Those that go already stay told."""
         with self.store.write() as session:
-            cluster = _changeable(session, project, name)
+            cluster = self._changeable(session, project, name)
             _not_while(cluster, S.UPGRADING)
             gone = []
             for word in members:
@@ -96,7 +93,7 @@ class Clusters(clusters.Clusters):
                 if member.role == "control":
                     raise Invalid(
                         f"members: {word} is a control plane, and their number stays odd",
-                        f"Say how many there shall be: `seed cluster scale {name}`.",
+                        f"Say how many there shall be: `seed {cluster.noun} scale {name}`.",
                     )
                 member.goal = MemberGoal.LEAVING
                 session.add(member)
@@ -120,7 +117,7 @@ class Clusters(clusters.Clusters):
         Said again of one that goes already, but fails to, or is not heard of: it is given up.
         """
         with self.store.write() as session:
-            cluster = _changeable(session, project, name)
+            cluster = self._changeable(session, project, name)
             row = _member(session, cluster, "member", member)
             if row.goal is MemberGoal.LEAVING:
                 if row.step_state != "failed" and heard(row, now()):
@@ -155,14 +152,14 @@ class Clusters(clusters.Clusters):
         if not (version or image):
             raise Invalid("version: neither a version nor an image is given", "Say one of them.")
         with self.store.read() as session:
-            cluster = _changeable(session, project, name)
+            cluster = self._changeable(session, project, name)
             spec = _aimed(session, cluster, version, image)
             now_is = clusters.version_of(cluster)
         bundle = cluster_bundles.choose(
             self.bundles, spec.bundle, spec.kind, version or (now_is if spec.bundle else "")
         )
         with self.store.write() as session:
-            cluster = _changeable(session, project, name)
+            cluster = self._changeable(session, project, name)
             _not_while(cluster, S.CLAIMING, S.DEPLOYING, S.BOOTSTRAPPING)
             spec = _aimed(session, cluster, version, image)
             self._look(session, spec, bundle, insider)
@@ -181,27 +178,23 @@ class Clusters(clusters.Clusters):
             _changed(session, cluster, who, "upgrade-asked", " ".join(words))
             return cluster
 
-    def _look(
-        self, session: Session, spec: ClusterSpec, bundle: Bundle | None, insider: bool
-    ) -> None:
+    def _look(self, session: Session, spec: Spec, bundle: Bundle | None, insider: bool) -> None:
         """At what its members are to be made of."""
         cluster_bundles.check_there(self.bundles, spec, bundle)
-        refs = {g.image or spec.image for g in (spec.control, spec.workers) if g.count}
         try:
-            images = [self.desk.image(session, ref, insider) for ref in sorted(refs)]
+            images = [self.desk.image(session, ref, insider) for ref in clusters.image_refs(spec)]
         except NotFound as problem:
             raise NotFound(f"image: {problem}", problem.remedy) from problem
         if bundle:
             cluster_bundles.check_architecture(bundle, images)
 
     def _is_there(
-        self, session: Session, cluster: Cluster, spec: ClusterSpec, version: str, insider: bool
+        self, session: Session, cluster: Cluster, spec: Spec, version: str, insider: bool
     ) -> bool:
         """Has each member this version and this image already?"""
-        groups = {"control": spec.control, "worker": spec.workers}
         images = {
             role: self.desk.image(session, group.image or spec.image, insider)
-            for role, group in groups.items()
+            for role, (_field, group) in spec.groups.items()
         }
         for member in staying(session, cluster):
             claim, wanted = session.get_one(Claim, member.claim_id), images[member.role]
@@ -212,7 +205,7 @@ class Clusters(clusters.Clusters):
 
     def _has_successor(self, session: Session, cluster: Cluster, who: str, insider: bool) -> None:
         """Of several one can go before its node is had anew; the only one cannot."""
-        if cluster.spec["control"]["count"] != 1:
+        if spec_of(cluster).control.count != 1:
             return
         try:
             self.add_members(session, cluster, "control", 1, who, insider)
@@ -221,6 +214,14 @@ class Clusters(clusters.Clusters):
                 f"control.count: the only control plane goes once it has a successor: {full}",
                 full.remedy, full.reasons, full.free_at, full.nearest,
             ) from full  # fmt: skip
+
+    def _changeable(self, session: Session, project: str | None, name: str) -> Cluster:
+        cluster = clusters.find(session, project, name, self.noun)
+        if cluster.ended_at or cluster.released:
+            raise Conflict(
+                f"{cluster.noun} {name} is being released", f"seed {cluster.noun} show {name}"
+            )
+        return cluster
 
 
 # --- looks ----------------------------------------------------------------------------------------
@@ -251,43 +252,37 @@ def first_to_go(members: Sequence[Member]) -> list[Member]:
 # --- refusals -------------------------------------------------------------------------------------
 
 
-def _changeable(session: Session, project: str | None, name: str) -> Cluster:
-    cluster = clusters.find(session, project, name)
-    if cluster.ended_at or cluster.released:
-        raise Conflict(f"cluster {name} is being released", f"seed cluster show {name}")
-    return cluster
-
-
 def _not_while(cluster: Cluster, *states: ClusterState) -> None:
     if cluster.state in states:
         raise Conflict(
-            f"cluster {cluster.name} is {cluster.state}: not now",
-            f"Wait until it is ready: `seed cluster show {cluster.name}`.",
+            f"{cluster.noun} {cluster.name} is {cluster.state}: not now",
+            f"Wait until it is ready: `seed {cluster.noun} show {cluster.name}`.",
         )
 
 
-def _respecified(cluster: Cluster, told: dict[str, Any]) -> ClusterSpec:
+def _respecified(cluster: Cluster, told: dict[str, Any]) -> Spec:
     """Its spec with these fields anew; Invalid names the one that cannot be."""
     try:
-        spec = ClusterSpec.model_validate(cluster.spec | told)
+        spec = spec_of(cluster, cluster.spec | told)
     except ValidationError as problem:
         first = problem.errors()[0]
         says = first["msg"].removeprefix("Value error, ")
         where = ".".join(str(word) for word in first["loc"])
         raise Invalid(
-            f"{where}: {says}" if where else says, f"See `seed cluster show {cluster.name}`."
+            f"{where}: {says}" if where else says, f"See `seed {cluster.noun} show {cluster.name}`."
         ) from None
     return spec
 
 
-def _aimed(session: Session, cluster: Cluster, version: str, image: str) -> ClusterSpec:
+def _aimed(session: Session, cluster: Cluster, version: str, image: str) -> Spec:
     """Its spec as an upgrade would have it; Invalid for a skew that its kind forbids."""
     told: dict[str, Any] = {}
     if version:
         name, _, _ = cluster.spec["bundle"].partition(":")
         told |= {"version": version, "bundle": name}
     if image:
-        none = {group: {**cluster.spec[group], "image": ""} for group in GROUPS.values()}
+        fields = [field for field, _group in spec_of(cluster).groups.values()]
+        none = {group: {**cluster.spec[group], "image": ""} for group in fields}
         told |= {"image": image, **none}
     spec = _respecified(cluster, told)
     kind = clusters.known()[spec.kind]
@@ -303,7 +298,7 @@ def _member(session: Session, cluster: Cluster, field: str, word: str) -> Member
             return member
     raise NotFound(
         f"{field}: {word[:64]} is no member of {cluster.name}",
-        f"See them: `seed cluster show {cluster.name}`.",
+        f"See them: `seed {cluster.noun} show {cluster.name}`.",
     )
 
 
@@ -311,8 +306,9 @@ def _may_vote_on(cluster: Cluster, before: Sequence[Member], after: Sequence[Mem
     """Each control plane that comes or goes is voted on by those that are there."""
     if cluster.state not in UP:
         raise Conflict(
-            f"control.count: cluster {cluster.name} is {cluster.state}, its control planes are not "
-            "all there", f"Wait until it is ready: `seed cluster show {cluster.name}`.",
+            f"control.count: {cluster.noun} {cluster.name} is {cluster.state}, its control planes "
+            "are not all there",
+            f"Wait until it is ready: `seed {cluster.noun} show {cluster.name}`.",
         )  # fmt: skip
     at = now()
     for members in (before, after):
@@ -320,7 +316,8 @@ def _may_vote_on(cluster: Cluster, before: Sequence[Member], after: Sequence[Mem
             silent = ", ".join(m.name for m in members if not heard(m, at))
             raise Conflict(
                 f"control.count: of {len(members)} control planes no majority is heard of: {silent}"
-                " is silent", f"Bring them up, or `seed cluster replace {cluster.name} MEMBER`.",
+                " is silent",
+                f"Bring them up, or `seed {cluster.noun} replace {cluster.name} MEMBER`.",
             )  # fmt: skip
 
 
@@ -332,18 +329,23 @@ def _may_be_replaced(session: Session, cluster: Cluster, member: Member) -> None
     if not joined:
         raise Conflict(
             f"member: {member.name} is to begin this cluster with the others, and nothing is there",
-            f"Release it and create it anew: `seed cluster release {cluster.name}`.",
+            f"Release it and create it anew: `seed {cluster.noun} release {cluster.name}`.",
         )
     if member.joined_at is None:
         return
     others = [m for m in joined if m.id != member.id]
+    if not others and isinstance(spec_of(cluster), OvercloudSpec):
+        raise Conflict(
+            f"member: {member.name} is the only control node, and all databases are on it",
+            f"First `seed overcloud scale {cluster.name} --control 3`, where its installer can.",
+        )
     alone = not others and heard(member, at)
     if not alone and 2 * sum(heard(m, at) for m in others) <= len(joined):
         silent = ", ".join(m.name for m in joined if not heard(m, at))
         raise Conflict(
             f"member: without {member.name} no majority of its control planes is heard of"
             + (f" ({silent})" if silent else ""),
-            f"Bring the others up first: `seed cluster show {cluster.name}`.",
+            f"Bring the others up first: `seed {cluster.noun} show {cluster.name}`.",
         )
 
 
@@ -366,7 +368,7 @@ def _begin_anew(session: Session, cluster: Cluster) -> None:
         if member.joined_at or cluster.state is not S.UPGRADING:
             raise Conflict(
                 f"member: {member.name} is not there, and an upgrade takes others away",
-                f"First `seed cluster replace {cluster.name} {member.name}`.",
+                f"First `seed {cluster.noun} replace {cluster.name} {member.name}`.",
             )
         member.goal = MemberGoal.LEAVING
         session.add(member)

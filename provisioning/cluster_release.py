@@ -15,7 +15,7 @@ from provisioning.cluster_rows import Cluster, Member
 from provisioning.errors import Conflict
 from provisioning.models import Claim, Hold, now
 from provisioning.plans import PlannedNode, PlanOut
-from provisioning.states import Wanted
+from provisioning.states import Noun, Wanted
 from provisioning.store import Store, record
 
 RELEASE = "release-cluster"
@@ -37,21 +37,22 @@ class Giving:
 
     store: Store
     desk: Desk
+    noun: Noun = Noun.CLUSTER
 
     def plan(self, project: str | None, name: str) -> PlanOut:
         """What the release of this cluster erases."""
         disks = self.disks(project, name)
         with self.store.write() as session:
-            cluster = clusters.find(session, project, name)
+            cluster = clusters.find(session, project, name, self.noun)
             nodes = self._at_stake(session, cluster, disks)
             minutes = int(self.desk.undo.total_seconds() // 60)
             sentence = (
-                f"Release cluster {cluster.name}: {len(nodes)} node(s) are powered off now and "
+                f"Release {self.noun} {cluster.name}: {len(nodes)} node(s) are powered off now and "
                 f"their disks are erased after {minutes} minutes (at once with --now)."
             )
             if nodes:
                 return plans.make(session, RELEASE, sentence, nodes)
-        sentence = f"Release cluster {cluster.name}: it has no node, nothing is erased."
+        sentence = f"Release {self.noun} {cluster.name}: it has no node, nothing is erased."
         return PlanOut(verb=RELEASE, sentence=sentence, nodes=[], hash="", expires_in_seconds=0)
 
     def release(
@@ -62,7 +63,7 @@ class Giving:
         """
         disks = self.disks(project, name)
         with self.store.write() as session:
-            cluster = clusters.find(session, project, name)
+            cluster = clusters.find(session, project, name, self.noun)
             if cluster.ended_at is not None or (cluster.released and not at_once):
                 return cluster
             nodes = self._at_stake(session, cluster, disks)
@@ -83,15 +84,15 @@ class Giving:
     def take_back(self, project: str | None, name: str, who: str) -> Cluster:
         """Undo a release while all disks are untouched."""
         with self.store.write() as session:
-            cluster = clusters.find(session, project, name)
+            cluster = clusters.find(session, project, name, self.noun)
             if not cluster.released:
                 return cluster
             claims = _claims(session, cluster)
             late = cluster.undo_until is None or cluster.undo_until <= now()
             if cluster.ended_at or late or any(claim.state in GONE for claim in claims):
                 raise Conflict(
-                    f"the undo window of cluster {cluster.name} is over",
-                    "Its disks are being cleaned; ask for a new one: `seed cluster create`.",
+                    f"the undo window of {self.noun} {cluster.name} is over",
+                    f"Its disks are being cleaned; ask for a new one: `seed {self.noun} create`.",
                 )
             cluster.released, cluster.undo_until = False, None
             for claim in claims:
@@ -144,7 +145,7 @@ class Giving:
     def disks(self, project: str | None, name: str) -> Disks:
         """Asked of Ironic before anything is written: no other writer waits for it."""
         with self.store.read() as session:
-            holds = _holds(session, clusters.find(session, project, name))
+            holds = _holds(session, clusters.find(session, project, name, self.noun))
         nodes = [hold.node_uuid for hold, _claim in holds]
         return {node: plans.disks_of(self.desk.ironic.inventory(node)) for node in nodes}
 

@@ -11,13 +11,14 @@ from typing import Final
 
 from sqlmodel import Session, col, select
 
-from provisioning import clusters
+from provisioning import clusters, overcloud_stages
 from provisioning.claims import Desk
 from provisioning.cluster_changes import SILENCE, Clusters, heard, majority, staying
 from provisioning.cluster_rows import Cluster, Member
 from provisioning.errors import Conflict
 from provisioning.models import Claim, now
 from provisioning.outcome import Stuck, Wait
+from provisioning.overcloud_spec import spec_of
 from provisioning.parts import Parts
 from provisioning.states import ClaimState, ClusterState, MemberGoal, Parting, Wanted
 from provisioning.store import record
@@ -64,7 +65,7 @@ class Rolling:
 
     def upgrade(self, cluster: Cluster, parted: Parted) -> Wait | Stuck | None:
         """The next of its steps; None: there is none."""
-        show = f"seed cluster show {cluster.name}"
+        show = f"seed {cluster.noun} show {cluster.name}"
         if parted.stuck:
             return Stuck("; ".join(parted.stuck), show)
         with self.parts.store.read() as session:
@@ -77,10 +78,10 @@ class Rolling:
         late = [m.name for m in rows if m.joined_at is None]
         if late or parted.waits:
             return Wait("; ".join([*parted.waits, *(f"{name} is to join" for name in late)]))
-        for role, group in (("control", "control"), ("worker", "workers")):
+        for role, (_field, group) in spec_of(cluster).groups.items():
             have = [m for m in rows if m.role == role]
             old = [m for m in have if m.revision < cluster.revision]
-            count = cluster.spec[group]["count"]
+            count = group.count
             if old or len(have) < count:
                 return self._exchange(cluster, role, len(have) - count, old)
         return None
@@ -175,7 +176,9 @@ def _part(session: Session, cluster: Cluster, member: Member, told: Parted) -> N
         parting = Parting.LOST if silent(member, since, rows) else Parting.NO
     if member.parting in (Parting.DRAINING, Parting.LEAVING) and parting is Parting.NO:
         return _goes_on(member, told)
-    if why := _holds(session, cluster, member, rows, parting):
+    if why := overcloud_stages.holds(session, cluster, member) or _holds(
+        session, cluster, member, rows, parting
+    ):
         told.waits.append(f"{member.name} {why}")
     elif parting is Parting.NO:
         member.parting, member.parted_at = Parting.DRAINING, now()
@@ -244,7 +247,7 @@ def _end(
 
 def _not_well(cluster: Cluster, member: Member, claim: Claim, calm: bool) -> Stuck | None:
     """A member that stops an upgrade, its step named."""
-    replace = f"seed cluster replace {cluster.name} {member.name}"
+    replace = f"seed {cluster.noun} replace {cluster.name} {member.name}"
     if claim.problem:
         return Stuck(f"{member.name}: {claim.problem}", claim.remedy)
     if member.missing:

@@ -8,11 +8,12 @@ from sqlalchemy import Column, Index, LargeBinary, text
 from sqlmodel import Field, SQLModel
 
 from provisioning.models import now, stored_json, stored_time
-from provisioning.states import ClusterState, MemberGoal, Parting
+from provisioning.states import ClusterState, MemberGoal, Noun, Parting, StageState
 
 
 class Cluster(SQLModel, table=True):
-    """spec: a ClusterSpec. vip: of its API, bare.
+    """noun: what people call it; an overcloud is made, changed and given back as a cluster is (ADR
+    0047). spec: a ClusterSpec, or an OvercloudSpec. vip: of its API, bare.
 
     bundle: what it is made of, as cluster_bundles.py keeps it; empty: nothing. applied: the digest
     of the bundle whose add-ons it has, "none" for those that need none; empty: it has none yet.
@@ -29,6 +30,7 @@ class Cluster(SQLModel, table=True):
         ),
     )
     id: UUID = Field(default_factory=uuid4, primary_key=True)
+    noun: Noun = Noun.CLUSTER
     name: str
     project: str = Field(default="default", index=True)
     asked_by: str = ""
@@ -88,6 +90,45 @@ class Member(SQLModel, table=True):
     ended_at: datetime | None = stored_time(default=None)
     leads: bool = False
     furnished: bool = False
+
+
+class OvercloudStage(SQLModel, table=True):
+    """A stage of an overcloud's installer (provisioning.installers.Stage), in order of `number`.
+
+    wanted: so many tries of it are wanted in all; tries: so many began. nodes: names of those that
+    the last try that went well did it to. task: the one that goes on, or that failed on `hosts`;
+    unreachable: by SSH. log: what Ansible printed, on the Seed machine.
+    """
+
+    __tablename__ = "overcloud_stage"
+    cluster_id: UUID = Field(primary_key=True, foreign_key="cluster.id")
+    name: str = Field(primary_key=True)
+    number: int = 0
+    state: StageState = StageState.WAITING
+    wanted: int = 1
+    tries: int = 0
+    nodes: list[str] = stored_json(default=[])
+    task: str = ""
+    hosts: list[str] = stored_json(default=[])
+    unreachable: bool = False
+    log: str = ""
+    began_at: datetime | None = stored_time(default=None)
+    ended_at: datetime | None = stored_time(default=None)
+
+
+class OvercloudAccess(SQLModel, table=True):
+    """A person's clouds.yaml, for an hour. key: X25519, theirs, 32 bytes; sealed: to it (HPKE),
+    once the reconciler did it: nobody in between can read it."""
+
+    __tablename__ = "overcloud_access"
+    id: UUID = Field(default_factory=uuid4, primary_key=True)
+    cluster_id: UUID = Field(foreign_key="cluster.id", index=True)
+    project: str
+    who: str
+    key: bytes = Field(sa_column=Column(LargeBinary, nullable=False))
+    asked_at: datetime = stored_time(default_factory=now)
+    sealed: bytes = Field(default=b"", sa_column=Column(LargeBinary, nullable=False))
+    sealed_at: datetime | None = stored_time(default=None)
 
 
 class MemberValue(SQLModel, table=True):

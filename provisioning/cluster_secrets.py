@@ -81,7 +81,8 @@ class Given:
         if not hmac.compare_digest(kept, given):
             raise Conflict(
                 f"a cluster named {cluster.name} lives already and differs in secrets",
-                f"Choose another name, or release that one: `seed cluster release {cluster.name}`.",
+                "Choose another name, or release that one: "
+                f"`seed {cluster.noun} release {cluster.name}`.",
             )
 
 

@@ -97,32 +97,55 @@ class Api(Strict):
     port: Annotated[int, Field(ge=1, le=65535, strict=True)] = 6443
 
 
-class ClusterSpec(Strict):
-    """version: of what is installed; empty: the newest that the bundle, or the image, has.
+class Spec(Strict):
+    """What clusters and overclouds have in common. kind: what makes one of its nodes.
 
-    pods, services: ranges of the cluster's own, seen by nobody else. options: of the kind.
-    bundle: NAME, or NAME:VERSION, of `seed bundle list`. registry: HOST[:PORT] that nodes ask for
-    images first; empty: Seed's own, where the cluster has a bundle.
+    version: of what is installed; empty: the newest that the bundle, or the image, has. options: of
+    the kind. registry: HOST[:PORT] that nodes ask for images first. bundle: NAME, or NAME:VERSION,
+    of `seed bundle list`.
     """
 
     name: NewHostLabel
     kind: Name
-    version: Version = ""
+    version: str = ""
     image: ImageRef
     ssh_keys: tuple[str, ...] = ()
-    api: Api
     control: Group
-    workers: Group = Group(count=0)
-    pods: Cidr = "10.244.0.0/16"
-    services: Cidr = "10.96.0.0/16"
-    dns_domain: Annotated[str, AfterValidator(domain)] = "cluster.local"
-    bundle: ImageRef | Literal[""] = ""
     registry: Registry = ""
+    bundle: ImageRef | Literal[""] = ""
     addons: tuple[Name, ...] = Field(default=(), max_length=16)
     options: dict[str, Any] = Field(default={}, max_length=32)
 
+    @property
+    def groups(self) -> dict[str, tuple[str, Group]]:
+        """Role -> (its group's field, that group)."""
+        raise NotImplementedError
+
+    @property
+    def api_network(self) -> str:
+        """Where members talk to each other, and the VIP is."""
+        raise NotImplementedError
+
+    @property
+    def vip(self) -> tuple[str, str]:
+        """The field that names it, and the name; empty: one is taken."""
+        raise NotImplementedError
+
+    @property
+    def port(self) -> int:
+        """Where its API answers at the VIP."""
+        raise NotImplementedError
+
+    def wants(self, role: str) -> list[tuple[str, str]]:
+        """(field, network) of those that nodes of this role must be in, with an address."""
+        raise NotImplementedError
+
+    def must_have(self, role: str) -> list[tuple[str, str]]:
+        """(field, network) of those that they must be in, whether they have an address or not."""
+        return self.wants(role)
+
     @model_validator(mode="after")
-    def _whole(self) -> Self:
+    def _has_a_quorum(self) -> Self:
         if len(self.name) > LONGEST_NAME:
             raise ValueError(f"name: at most {LONGEST_NAME} signs, its nodes are called after it")
         if not 1 <= self.control.count <= MANY_CONTROL:
@@ -133,6 +156,42 @@ class ClusterSpec(Strict):
                 f"control.count: {few + 1} control planes bear no more failures than {few}; "
                 f"say {few} or {few + 2}"
             )
+        return self
+
+
+class ClusterSpec(Spec):
+    """pods, services: ranges of the cluster's own, seen by nobody else. registry: empty: Seed's
+    own, where there is a bundle.
+    """
+
+    version: Version = ""
+    api: Api
+    workers: Group = Group(count=0)
+    pods: Cidr = "10.244.0.0/16"
+    services: Cidr = "10.96.0.0/16"
+    dns_domain: Annotated[str, AfterValidator(domain)] = "cluster.local"
+
+    @property
+    def groups(self) -> dict[str, tuple[str, Group]]:
+        return {"control": ("control", self.control), "worker": ("workers", self.workers)}
+
+    @property
+    def api_network(self) -> str:
+        return self.api.network
+
+    @property
+    def vip(self) -> tuple[str, str]:
+        return "api.vip", self.api.vip
+
+    @property
+    def port(self) -> int:
+        return self.api.port
+
+    def wants(self, role: str) -> list[tuple[str, str]]:
+        return [("api.network", self.api.network)]
+
+    @model_validator(mode="after")
+    def _whole(self) -> Self:
         if self.workers.count > MANY_WORKERS:
             raise ValueError(f"workers.count: at most {MANY_WORKERS}")
         pods, services = ip_network(self.pods), ip_network(self.services)

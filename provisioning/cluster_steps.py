@@ -13,6 +13,7 @@ from provisioning import (
     holders,
     kube_api,
     kube_steps,
+    overcloud_stages,
 )
 from provisioning.claim_changes import GONE
 from provisioning.cluster_ansible import ByAnsible
@@ -22,6 +23,8 @@ from provisioning.kube_steps import Look
 from provisioning.memberships import sealed_for
 from provisioning.models import Claim, now
 from provisioning.outcome import Done, Stuck, Wait
+from provisioning.overcloud_spec import spec_of
+from provisioning.overcloud_stages import Stages
 from provisioning.parts import Parts
 from provisioning.states import ClaimState, ClusterState, MemberGoal
 from provisioning.store import record
@@ -59,9 +62,12 @@ class Clustering:
                 return self._seal(cluster)
             case S.RELEASING:
                 ByAnsible(self.parts).forget(cluster)
+                Stages(self.parts).forget(cluster)
                 return self._release(cluster)
             case S.RELEASED:
                 return Done()
+        if cluster.state is not S.DEPLOYING and (goes := Stages(self.parts).leave(cluster)):
+            return goes
         rolling = Rolling(self.parts)
         parted = rolling.part(cluster)
         match cluster.state:
@@ -74,13 +80,14 @@ class Clustering:
 
     def _seal(self, cluster: Cluster) -> Outcome:
         """Secrets are made once: a life that was killed in between made none that anybody has."""
-        if self.parts.answers(cluster.vip, cluster.spec["api"]["port"]):
+        if self.parts.answers(cluster.vip, spec_of(cluster).port):
             return Stuck(
-                f"api.vip: {cluster.vip} answers already, somebody has it; no disk was touched",
-                f"seed cluster release {cluster.name}, then create it anew after "
+                f"{spec_of(cluster).vip[0]}: {cluster.vip} answers already, somebody has it; "
+                "no disk was touched",
+                f"seed {cluster.noun} release {cluster.name}, then create it anew after "
                 f"`seed network reserve {cluster.network} {cluster.vip}`",
             )
-        if lacks := ByAnsible(self.parts).lacks(cluster):
+        if lacks := ByAnsible(self.parts).lacks(cluster) or Stages(self.parts).lacks(cluster):
             return lacks
         with self.parts.store.write() as session:
             row = session.get_one(Cluster, cluster.id)
@@ -103,6 +110,7 @@ class Clustering:
     def _joined(self, cluster: Cluster, parted: Parted) -> Outcome:
         with self.parts.store.read() as session:
             pairs, calm = _claims(session, cluster), is_calm(session, cluster)
+            pending = overcloud_stages.is_pending(session, cluster)
         members = [member for member, _claim in pairs]
         missing = [f"{m.name} lacks {m.missing}" for m in members if m.missing]
         failed = [_failed(m) for m in members if has_failed(m, calm)]
@@ -113,14 +121,17 @@ class Clustering:
             # A check of those that are there fails while one of them is not: that may be why.
             bad = [*parted.stuck, *missing, *(_failed(m) for m in coming if has_failed(m, calm))]
             if bad:
-                return Stuck("; ".join(bad[:MANY]), f"seed cluster show {cluster.name}")
+                return Stuck("; ".join(bad[:MANY]), f"seed {cluster.noun} show {cluster.name}")
             way = _on_its_way(cluster, members, late, api)
-            done = ByAnsible(self.parts).step(cluster) if isinstance(way, On) else None
-            return done or way
+            if not isinstance(way, On):
+                return way
+            return ByAnsible(self.parts).step(cluster) or Stages(self.parts).step(cluster) or way
         if late:  # members that came later
             return On(S.DEPLOYING)
         if any(member.revision < cluster.revision for member in members):
             return On(S.UPGRADING)
+        if pending:  # a person wants a stage again
+            return On(S.BOOTSTRAPPING)
         if parted.waits and not parted.stuck:  # their leaving is no failure of those that stay
             return Wait(_some(parted.waits))
         lost = [f"{m.name} is not active" for m, c in pairs if c.state is not ClaimState.ACTIVE]
@@ -143,7 +154,7 @@ class Clustering:
             return On(S.READY)
         if not bad:
             return Done(api.detail if api else "")
-        remedy = api.remedy if api and api.problems else f"seed cluster show {cluster.name}"
+        remedy = api.remedy if api and api.problems else f"seed {cluster.noun} show {cluster.name}"
         return Stuck("; ".join(bad[:MANY]), remedy, kube_steps.SELDOM)
 
     def _release(self, cluster: Cluster) -> Outcome:
@@ -171,7 +182,7 @@ class Clustering:
             session.add(row)
             cluster_ranges.release(session, row, "seed")
             cluster_secrets.forget(session, row.id)
-            if not row.spec["api"]["vip"]:  # else somebody made it before
+            if not spec_of(row).vip[1]:  # else somebody made it before
                 holders.free_vip(session, row.network, row.vip, "seed")
         return On(S.RELEASED)
 

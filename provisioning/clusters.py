@@ -4,7 +4,7 @@ A cluster is claims of one node each (ADR 0043). All of them are written in one 
 cluster, or none.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import cache
@@ -24,8 +24,10 @@ from provisioning import (
     drift,
     fabric_rules,
     holders,
+    installers,
     keeping,
     kinds,
+    overcloud_facts,
     plugins,
     seats,
 )
@@ -34,15 +36,17 @@ from provisioning.claim_changes import named
 from provisioning.claims import Desk
 from provisioning.cluster_rows import Cluster, Member
 from provisioning.cluster_secrets import Given
-from provisioning.cluster_spec import ClusterSpec, scaled_wrongly
+from provisioning.cluster_spec import ClusterSpec, Spec, scaled_wrongly
 from provisioning.errors import Conflict, Invalid, NoCapacity, NotFound, SeedError
+from provisioning.installed import Installed
 from provisioning.kinds import ClusterFacts, DataDisk, Fault, Kind, MemberFacts
 from provisioning.layout_doc import layout_of, tagged, vlan_name
 from provisioning.models import Address, Bmc, Claim, Hold
 from provisioning.network_doc import WIRE, NetworkDoc
 from provisioning.networks import networks
+from provisioning.overcloud_spec import OvercloudSpec, spec_of
 from provisioning.rack_plan import Place
-from provisioning.states import AddressKind, MemberGoal
+from provisioning.states import AddressKind, MemberGoal, Noun
 from provisioning.store import Store, record
 
 NO_BUNDLE = "none"
@@ -56,13 +60,12 @@ VIRTUALIZATION = {"": None, "no": False, "vmx": True, "svm": True}
 """Inventory's word -> what a kind is told."""
 
 
-GROUPS = {"control": "control", "worker": "workers"}
-"""Role -> its group in the spec."""
-
-
 @cache
 def known() -> dict[str, Kind]:
-    return plugins.load(kinds)
+    """Of clusters and overclouds, by name."""
+    return plugins.load(kinds) | {
+        name: Installed(installer) for name, installer in plugins.load(installers).items()
+    }
 
 
 @dataclass(frozen=True)
@@ -72,10 +75,11 @@ class Clusters:
     store: Store
     desk: Desk
     bundles: Path | None = None
+    noun: Noun = Noun.CLUSTER
 
     def create(
         self,
-        spec: ClusterSpec,
+        spec: Spec,
         project: str,
         who: str,
         insider: bool = False,
@@ -102,7 +106,7 @@ class Clusters:
 
     def plan(
         self,
-        spec: ClusterSpec,
+        spec: Spec,
         project: str,
         who: str,
         insider: bool = False,
@@ -116,42 +120,42 @@ class Clusters:
             session.rollback()
         return facts
 
-    def _bundle(self, spec: ClusterSpec) -> Bundle | None:
+    def _bundle(self, spec: Spec) -> Bundle | None:
         """Outside of any transaction: it may read gigabytes."""
         _kind(spec)
         cluster_bundles.check_options(spec)
         return cluster_bundles.choose(self.bundles, spec.bundle, spec.kind, spec.version)
 
     def _write(
-        self, session: Session, spec: ClusterSpec, project: str, who: str, insider: bool,
+        self, session: Session, spec: Spec, project: str, who: str, insider: bool,
         bundle: Bundle | None, given: Given = cluster_secrets.NONE,
     ) -> tuple[Cluster, ClusterFacts]:  # fmt: skip
         kind = _kind(spec)
-        if why := scaled_wrongly(spec):
+        if isinstance(spec, ClusterSpec) and (why := scaled_wrongly(spec)):
             raise Invalid(why, "Change one of them.")
         cluster_bundles.check_there(self.bundles, spec, bundle)
-        _check_network(session, spec)
+        _check_networks(session, spec)
         cluster = Cluster(
-            name=spec.name, project=project, asked_by=who, spec=spec.model_dump(mode="json"),
-            network=spec.api.network, vip="", bundle=cluster_bundles.kept(bundle, self.bundles),
+            noun=_noun(spec), name=spec.name, project=project, asked_by=who,
+            spec=spec.model_dump(mode="json"),
+            network=spec.api_network, vip="", bundle=cluster_bundles.kept(bundle, self.bundles),
         )  # fmt: skip
         cluster.vip = _vip(session, spec, cluster.id, who)
         session.add(cluster)
         session.flush()
-        for role, group in (("control", spec.control), ("worker", spec.workers)):
+        for role, (_field, group) in spec.groups.items():
             self.add_members(session, cluster, role, group.count, who, insider)
         if bundle:
-            refs = {g.image or spec.image for g in (spec.control, spec.workers) if g.count}
-            images = [self.desk.image(session, ref, insider) for ref in sorted(refs)]
+            images = [self.desk.image(session, ref, insider) for ref in image_refs(spec)]
             cluster_bundles.check_architecture(bundle, images)
         given.keep(session, cluster)
-        cluster_ranges.reserve(session, cluster, spec, who)
+        if isinstance(spec, ClusterSpec):
+            cluster_ranges.reserve(session, cluster, spec, who)
         facts = facts_of(session, cluster)
         if faults := kind.faults(facts):
             refuse(faults)
         record(
-            session, "cluster.requested", cluster.id,
-            f"{spec.name}: {spec.kind}, {spec.control.count} + {spec.workers.count}",
+            session, "cluster.requested", cluster.id, f"{spec.name}: {spec.kind}, {sizes(spec)}",
             who=who, project=project,
         )  # fmt: skip
         return cluster, facts
@@ -165,11 +169,11 @@ class Clusters:
         """
         if not count:
             return
-        spec = ClusterSpec.model_validate(cluster.spec)
-        group = spec.control if role == "control" else spec.workers
+        spec = spec_of(cluster)
+        field, group = spec.groups[role]
         begin = next_number(session, cluster, role)
         names = [f"{spec.name}-{role}-{begin + n}" for n in range(count)]
-        with _of(GROUPS[role]):
+        with _of(field, cluster.noun):
             asked = group.model_copy(update={"count": count})
             wish = asked.wish(spec.name, spec.image, spec.ssh_keys)
             claims = self.desk.request_each(session, wish, names, cluster.project, who, insider)
@@ -184,6 +188,19 @@ class Clusters:
         session.flush()
 
 
+def sizes(spec: Spec) -> str:
+    """How many of each role: "3 + 5" of a cluster, "1 control, 2 compute" of an overcloud."""
+    counts = {role: group.count for role, (_field, group) in spec.groups.items()}
+    if isinstance(spec, OvercloudSpec):
+        return ", ".join(f"{count} {role}" for role, count in counts.items() if count)
+    return " + ".join(str(count) for count in counts.values())
+
+
+def image_refs(spec: Spec) -> list[str]:
+    """Those that its members are made of."""
+    return sorted({g.image or spec.image for _field, g in spec.groups.values() if g.count})
+
+
 # --- looks ----------------------------------------------------------------------------------------
 
 
@@ -192,9 +209,16 @@ def living(session: Session, project: str, name: str) -> Cluster | None:
     return session.exec(query.where(col(Cluster.ended_at).is_(None))).first()
 
 
-def find(session: Session, project: str | None, name: str) -> Cluster:
-    """By name (the living one first) or id. project None sees all."""
-    return named(session, Cluster, "cluster", project, name)
+def find(
+    session: Session, project: str | None, name: str, noun: Noun | None = Noun.CLUSTER
+) -> Cluster:
+    """By name (the living one first) or id. project None sees all. noun None: whichever it is."""
+    found: Cluster = named(session, Cluster, noun or Noun.CLUSTER, project, name)
+    if noun and found.noun != noun:
+        raise NotFound(
+            f"{name[:64]} is a {found.noun}, no {noun}", f"seed {found.noun} show {found.name}"
+        )
+    return found
 
 
 def members(session: Session, cluster: Cluster) -> list[Member]:
@@ -223,35 +247,56 @@ def facts_of(
     gateway_url, wire_url: https:// and http://ADDRESS of the provisioning wire. role: only members
     of it. Who waits for a node, because Ironic refused the one it had, is none yet.
     """
-    spec = ClusterSpec.model_validate(cluster.spec)
-    net = networks(session)[spec.api.network]
+    spec = spec_of(cluster)
+    net = networks(session)[spec.api_network]
     rows = members(session, cluster)
     leads = leader(cluster, rows)
     seats_of = seated(session, [row.claim_id for row in rows if role in ("", row.role)])
     places = seats.places(session, [seat.bmc for seat in seats_of.values()])
-    found = addresses_in(session, seats_of, spec.api.network)
+    found = addresses_in(session, seats_of, spec.api_network)
+    there = [row for row in rows if row.claim_id in seats_of]
+    told = tuple(
+        replace(
+            _facts(
+                session, spec, row, row is rows[0], seats_of[row.claim_id], net,
+                found.get(row.claim_id, ""), places.get(seats_of[row.claim_id].bmc.node),
+            ),
+            leads=row.id == leads,
+        )
+        for row in there
+    )  # fmt: skip
+    if isinstance(spec, OvercloudSpec):
+        pairs = [
+            overcloud_facts.Pair(row, seats_of[row.claim_id].claim, facts)
+            for row, facts in zip(there, told, strict=True)
+        ]
+        own: dict[str, Any] = {
+            "overcloud": overcloud_facts.of(session, cluster, spec, pairs),
+            "pod_cidr": "", "service_cidr": "", "dns_domain": "",
+        }  # fmt: skip
+    else:
+        own = _of_kubernetes(session, cluster, spec)
     return ClusterFacts(
         id=str(cluster.id), name=cluster.name,
         version=version_of(cluster),
-        vip=cluster.vip, api_port=spec.api.port, pod_cidr=spec.pods, service_cidr=spec.services,
-        dns_domain=spec.dns_domain, gateway_url=gateway_url,
+        vip=cluster.vip, api_port=spec.port, gateway_url=gateway_url,
         bundle_url=cluster_bundles.url_of(cluster, wire_url),
         registry=cluster_bundles.registry_of(cluster, gateway_url),
         options=cluster_bundles.options_of(cluster, spec.options),
-        members=tuple(
-            replace(
-                _facts(
-                    session, spec, row, row is rows[0], seats_of[row.claim_id], net,
-                    found.get(row.claim_id, ""), places.get(seats_of[row.claim_id].bmc.node),
-                ),
-                leads=row.id == leads,
-            )
-            for row in rows if row.claim_id in seats_of
-        ),
-        addons=spec.addons, ranges=cluster_ranges.of(session, cluster),
+        members=told,
         given=cluster_secrets.names(session, cluster.id),
-        pod_nodes=spec.workers.count or spec.control.count,
+        **own,
     )  # fmt: skip
+
+
+def _of_kubernetes(session: Session, cluster: Cluster, spec: Spec) -> dict[str, Any]:
+    if not isinstance(spec, ClusterSpec):
+        return {}
+    return {
+        "pod_cidr": spec.pods, "service_cidr": spec.services, "dns_domain": spec.dns_domain,
+        "addons": spec.addons, "ranges": cluster_ranges.of(session, cluster),
+        "pod_nodes": spec.workers.count or spec.control.count,
+    }  # fmt: skip
 
 
 def leader(cluster: Cluster, rows: list[Member]) -> UUID | None:
@@ -304,7 +349,7 @@ def addresses_in(session: Session, claims: Iterable[UUID], network: str) -> dict
 
 def _facts(
     session: Session,
-    spec: ClusterSpec,
+    spec: Spec,
     row: Member,
     first: bool,
     seat: Seat,
@@ -313,17 +358,17 @@ def _facts(
     place: Place | None,
 ) -> MemberFacts:
     claim, bmc = seat.claim, seat.bmc
-    group = spec.control if row.role == "control" else spec.workers
+    _field, group = spec.groups[row.role]
     labels = {"class": claim.resource_class} | dict(group.node_labels)
     if place:
         labels |= {"rack": place.rack.rack, "unit": str(place.unit)}
     return MemberFacts(
         name=row.name,
-        role="control" if row.role == "control" else "worker",
+        role=row.role,
         first=first,
         node_uuid=str(bmc.node),
         address=_with_prefix(address, net),
-        interface=_interface(claim, spec.api.network, net),
+        interface=_interface(claim, spec.api_network, net),
         labels=labels,
         taints=group.node_taints,
         disks=_data_disks(session, claim, bmc),
@@ -360,48 +405,56 @@ def _interface(claim: Claim, network: str, net: NetworkDoc) -> str:
 # --- refusals -------------------------------------------------------------------------------------
 
 
-def _vip(session: Session, spec: ClusterSpec, identity: UUID, who: str) -> str:
+def _vip(session: Session, spec: Spec, identity: UUID, who: str) -> str:
     """The one that is named, if no other cluster has it; else a new one. It tells no stranger
     whose it is: claimers see the VIPs of a network."""
-    network, name = spec.api.network, spec.api.vip
+    network, (field, name) = spec.api_network, spec.vip
     if not name:
         return holders.vip(session, network, f"cluster-{identity.hex[:12]}", "", who).address
     query = select(Address).where(Address.network == network, Address.kind == AddressKind.VIP)
     row = session.exec(query.where(Address.label == name)).first()
     if row is None:
         raise NotFound(
-            f"api.vip: {network} has no VIP {name!r}",
+            f"{field}: {network} has no VIP {name!r}",
             f"Leave it out, and one is taken; else see them: `seed network show {network}`.",
         )
     query_other = select(Cluster).where(Cluster.vip == row.address, Cluster.network == network)
     if session.exec(query_other.where(col(Cluster.ended_at).is_(None))).first():
         raise Conflict(
-            f"api.vip: another cluster has {name}", "Leave it out, and a new one is taken."
+            f"{field}: another cluster has {name}", "Leave it out, and a new one is taken."
         )
     return row.address
 
 
 @contextmanager
-def _of(group: str) -> Iterator[None]:
+def _of(group: str, noun: str) -> Iterator[None]:
     """What is refused within is of this group of the spec."""
     try:
         yield
     except ValidationError as problem:
         error = problem.errors(include_url=False, include_context=False)[0]
         field = ".".join(str(word) for word in (group, *error["loc"]))
-        raise Invalid(f"{field}: {error['msg']}", "See `seed cluster create --help`.") from problem
+        raise Invalid(f"{field}: {error['msg']}", f"See `seed {noun} create --help`.") from problem
     except SeedError as problem:
         problem.args = (f"{group}: {problem}",)
         if isinstance(problem, NoCapacity):  # a cluster does not wait in the queue
-            problem.remedy = "Ask for fewer, or see the rules: `seed cluster plan`."
+            problem.remedy = f"Ask for fewer, or see the rules: `seed {noun} plan`."
         raise
 
 
-def _kind(spec: ClusterSpec) -> Kind:
-    if spec.kind not in known():
-        there = ", ".join(sorted(known()))
-        raise Invalid(f"kind: there is no kind {spec.kind}", f"Take one of these: {there}.")
-    kind = known()[spec.kind]
+def _noun(spec: Spec) -> Noun:
+    return Noun.OVERCLOUD if isinstance(spec, OvercloudSpec) else Noun.CLUSTER
+
+
+def _kind(spec: Spec) -> Kind:
+    """Clusters have kinds, overclouds installers."""
+    wanted = isinstance(spec, OvercloudSpec)
+    word = "installer" if wanted else "kind"
+    there = {name: k for name, k in known().items() if isinstance(k, Installed) is wanted}
+    if spec.kind not in there:
+        names = ", ".join(sorted(there))
+        raise Invalid(f"{word}: there is no {word} {spec.kind}", f"Take one of these: {names}.")
+    kind = there[spec.kind]
     if spec.addons and not getattr(kind, "takes_addons", False):
         raise Invalid(
             f"addons: the kind {spec.kind} has no add-ons",
@@ -410,28 +463,38 @@ def _kind(spec: ClusterSpec) -> Kind:
     return kind
 
 
-def _check_network(session: Session, spec: ClusterSpec) -> None:
-    """Each member has an address of Seed's in the network of the API."""
-    name = spec.api.network
+def _check_networks(session: Session, spec: Spec) -> None:
+    """Each member is in the networks that its role wants, with an address of Seed's."""
+    nets = networks(session)
+    for role, (group_field, group) in spec.groups.items():
+        if not group.count:
+            continue
+        addressed = spec.wants(role)
+        for field, name in spec.must_have(role):
+            _check_network(nets, field, name, (field, name) in addressed)
+            if not _is_on(session, group.layout, name):
+                layout = group.layout or "(none)"
+                raise Invalid(
+                    f"{group_field}.layout: nodes with layout {layout} are not in {name}",
+                    "Take a layout that has this network: `seed layout list`.",
+                )
+
+
+def _check_network(nets: Mapping[str, NetworkDoc], field: str, name: str, addressed: bool) -> None:
+    """addressed: Seed gives nodes an address there."""
     if name == WIRE:
         raise Invalid(
-            "api.network: servers boot from this wire, and no address of it moves between nodes",
+            f"{field}: servers boot from this wire, and no address of it moves between nodes",
             "Take a network that you put: `seed network list`.",
         )
-    net = networks(session).get(name)
+    net = nets.get(name)
     if net is None:
-        raise NotFound(f"api.network: there is no network {name!r}", "`seed network list`")
-    if not any(subnet.addresses == "static" for subnet in net.subnets):
+        raise NotFound(f"{field}: there is no network {name!r}", "`seed network list`")
+    if addressed and not any(subnet.addresses == "static" for subnet in net.subnets):
         raise Invalid(
-            f"api.network: Seed gives no addresses in {name}",
+            f"{field}: Seed gives no addresses in {name}",
             f"Take one with pools: `seed network show {name}`.",
         )
-    for field, group in (("control", spec.control), ("workers", spec.workers)):
-        if group.count and not _is_on(session, group.layout, name):
-            raise Invalid(
-                f"{field}.layout: nodes with layout {group.layout or '(none)'} are not in {name}",
-                "Take a layout that has this network: `seed layout list`.",
-            )
 
 
 def _is_on(session: Session, layout: str, network: str) -> bool:
@@ -446,13 +509,19 @@ def refuse(faults: list[Fault]) -> NoReturn:
     raise Invalid("; ".join(told), faults[0].remedy)
 
 
-def _same_spec(cluster: Cluster, spec: ClusterSpec) -> Cluster:
+def _same_spec(cluster: Cluster, spec: Spec) -> Cluster:
+    if cluster.noun != _noun(spec):
+        raise Conflict(
+            f"there is a {cluster.noun} named {cluster.name} already",
+            f"Choose another name, or see that one: `seed {cluster.noun} show {cluster.name}`.",
+        )
     asked: dict[str, Any] = spec.model_dump(mode="json")
-    has: dict[str, Any] = ClusterSpec.model_validate(cluster.spec).model_dump(mode="json")
+    has: dict[str, Any] = spec_of(cluster).model_dump(mode="json")
     differs = [field for field, value in asked.items() if has[field] != value]
     if differs:
         raise Conflict(
-            f"a cluster named {cluster.name} lives already and differs in {', '.join(differs)}",
-            f"Choose another name, or change that one: `seed cluster show {cluster.name}`.",
+            f"a {cluster.noun} named {cluster.name} lives already and differs in "
+            f"{', '.join(differs)}",
+            f"Choose another name, or change that one: `seed {cluster.noun} show {cluster.name}`.",
         )
     return cluster

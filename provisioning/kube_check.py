@@ -18,7 +18,10 @@ from provisioning.kinds import Tries
 from provisioning.kube_api import Document, KubeApi, condition, items, name_of, part, plain, waiting
 from provisioning.kube_steps import SELDOM, Look
 from provisioning.models import now
+from provisioning.outcome import Wait
+from provisioning.overcloud_stages import Stages
 from provisioning.parts import Parts
+from provisioning.states import Noun
 from provisioning.store import record
 
 PATIENCE, CLEANING = 180.0, 120.0
@@ -42,6 +45,8 @@ LEFT: Final = (
 )
 TRIED: Final = ("pods", "dns", "service", "volume")
 """By a member, of a cluster that is no Kubernetes."""
+OVERCLOUD_PATIENCE: Final = 1800.0
+"""Seconds: emulated servers take minutes to boot a guest."""
 TRY_PATIENCE: Final = 540.0
 """Seconds: a member asks for its orders every 15, tries for 480 at most, and tells it."""
 
@@ -91,16 +96,39 @@ def step(parts: Parts, identity: UUID) -> float:
         members = clusters.members(session, cluster)
         nodes = kube_steps.node_uuids(session, [m for m in members if m.joined_at])
     if row.started_at is None:
-        return _write(parts, row, [_item(name) for name in CHECKS])
+        names = ["nodes"] if cluster.noun is Noun.OVERCLOUD else [*CHECKS]
+        return _write(parts, row, [_item(name) for name in names])
     if cluster.state not in JOINED:
         told = [_decided(row, i, "failed", f"{cluster.name} is {cluster.state}") for i in row.items]
         return _write(parts, row, told, ended=True)
+    if cluster.noun is Noun.OVERCLOUD:
+        return _of_overcloud(parts, row, cluster, members)
     if kube_steps.ways_into(cluster) is None:
         told = by_reports(row, cluster, members)
         if told == row.items:
             return TRY_PAUSE
         return _write(parts, row, told, ended=all(item["state"] for item in told))
     return _clean(parts, row, cluster) if row.cleaning else _look(parts, row, cluster, nodes)
+
+
+def _of_overcloud(
+    parts: Parts, row: ClusterCheck, cluster: Cluster, members: Sequence[Member]
+) -> float:
+    """Its nodes by their members' word; the rest by its installer's own check."""
+    late = [m.name for m in members if m.joined_at is None]
+    says = f"{', '.join(late[:4])} not up" if late else f"all {len(members)} are up"
+    nodes: Item = _decided(row, _item("nodes"), "failed" if late else "ok", says)
+    found = Stages(parts).check(cluster, row.number)
+    if isinstance(found, Wait):
+        if _age(row) < OVERCLOUD_PATIENCE:
+            return found.seconds
+        found = {"": ["failed", f"not within {OVERCLOUD_PATIENCE:g} s: {found.detail}"]}
+    none = {"openstack": ["none", f"{cluster.spec['kind']} has no check: look by yourself"]}
+    told = [
+        _decided(row, _item(name or "check"), state, plain(sentence))
+        for name, (state, sentence) in (found or none).items()
+    ]
+    return _write(parts, row, [nodes, *told], ended=True)
 
 
 def _look(parts: Parts, row: ClusterCheck, cluster: Cluster, nodes: dict[str, UUID]) -> float:

@@ -25,6 +25,7 @@ from provisioning.kube_api import KubeAccess, KubeApi, Seen
 from provisioning.memberships import sealed_for
 from provisioning.models import Address, Claim, Hold, now
 from provisioning.network_doc import WIRE
+from provisioning.overcloud_spec import spec_of
 from provisioning.parts import Parts
 from provisioning.states import ClusterState
 from provisioning.store import record
@@ -153,7 +154,7 @@ def doors(session: Session, cluster: Cluster) -> tuple[tuple[str, int], ...]:
         .where(col(Member.joined_at).is_not(None), col(Member.ended_at).is_(None))
         .order_by(col(Member.number), col(Address.address))
     )
-    ports = [port for port in ways.behind if port != cluster.spec["api"]["port"]] if ways else []
+    ports = [port for port in ways.behind if port != spec_of(cluster).port] if ways else []
     return tuple((found, port) for found in session.exec(query.limit(DOORS)) for port in ports)
 
 

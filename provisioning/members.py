@@ -73,7 +73,7 @@ def _take(session: Session, member: Member, cluster: Cluster, told: Report) -> N
         (cluster.name, member.name),
         (str(cluster.id), member.name),
     }:
-        raise Conflict("this token is another member's", f"seed cluster show {cluster.name}")
+        raise Conflict("this token is another member's", f"seed {cluster.noun} show {cluster.name}")
     member.told_at = now()
     session.add(member)
     if tried := TRY.fullmatch(told.step):
@@ -127,7 +127,8 @@ def _other(session: Session, member: Member, cluster: Cluster, name: str) -> Mem
     found = session.exec(query).first()
     if member.role != "control" or found is None or found.id == member.id:
         raise Conflict(
-            f"{member.name} does nothing for {name[:64]}", f"seed cluster show {cluster.name}"
+            f"{member.name} does nothing for {name[:64]}",
+            f"seed {cluster.noun} show {cluster.name}",
         )
     return found
 
@@ -198,11 +199,15 @@ def put(store: Store, token: str, source: str, name: str, content: bytes) -> Non
 def _keep(session: Session, member: Member, cluster: Cluster, name: str, content: bytes) -> None:
     row = session.get(MemberValue, (cluster.id, name))
     if row is not None and row.put_by != member.name:
-        raise Conflict(f"{row.put_by} gave {name} already", f"seed cluster show {cluster.name}")
+        raise Conflict(
+            f"{row.put_by} gave {name} already", f"seed {cluster.noun} show {cluster.name}"
+        )
     if row is None:
         query = select(func.count()).where(MemberValue.cluster_id == cluster.id)
         if session.exec(query).one() >= MANY:
-            raise Conflict(f"a cluster keeps {MANY} values", f"seed cluster show {cluster.name}")
+            raise Conflict(
+                f"a cluster keeps {MANY} values", f"seed {cluster.noun} show {cluster.name}"
+            )
         row = MemberValue(cluster_id=cluster.id, name=name, content=content, put_by=member.name)
     row.content, row.put_at = content, now()
     session.add(row)

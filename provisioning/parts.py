@@ -2,7 +2,7 @@
 
 import asyncio
 import threading
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import CancelledError, ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -83,8 +83,8 @@ class Parts:
     talks: Talks = field(default_factory=Talks)
     undo: timedelta = timedelta(minutes=10)
     """How long a claim that ended by itself can be taken back."""
-    playbooks: Playbooks | None = None
-    """Runs of Ansible; None: it is not installed here."""
+    playbooks: Mapping[str, Playbooks] = field(default_factory=dict)
+    """Runs of Ansible, by environment: those that are installed here."""
     turnaround: timedelta = timedelta(hours=1)
     """How long after a claim its nodes count as free for a reservation."""
     answers: Callable[[str, int], bool] = holders.answers

@@ -8,9 +8,11 @@ import base64
 import re
 import secrets
 import string
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from hashlib import sha256
+from ipaddress import ip_address
 from typing import Final
 
 import yaml
@@ -206,6 +208,27 @@ def _client(
         .add_extension(identifier, critical=False)
         .sign(signer, hashes.SHA256())
     )
+
+
+def server_certificate(ca: Pair, name: str, addresses: Iterable[str], now: datetime) -> Pair:
+    """For who answers at these addresses, bare; as long as its CA. now: aware."""
+    issuer = x509.load_pem_x509_certificate(ca.public.encode())
+    signer = load_pem_private_key(ca.key.encode(), password=None)
+    assert isinstance(signer, ec.EllipticCurvePrivateKey)  # noqa: S101  made above
+    key = ec.generate_private_key(ec.SECP256R1())
+    subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
+    names = [x509.IPAddress(ip_address(one)) for one in addresses]
+    identifier = x509.AuthorityKeyIdentifier.from_issuer_public_key(signer.public_key())
+    signed = (
+        _builder(subject, issuer.subject, key.public_key(), now, issuer.not_valid_after_utc)
+        .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
+        .add_extension(authority.usage(ca=False), critical=True)
+        .add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH]), critical=False)
+        .add_extension(x509.SubjectAlternativeName(names), critical=False)
+        .add_extension(identifier, critical=False)
+        .sign(signer, hashes.SHA256())
+    )
+    return Pair(_pem(signed), _key_pem(key))
 
 
 def _builder(

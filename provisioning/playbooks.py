@@ -1,4 +1,4 @@
-"""Playbooks of kinds that Ansible installs, run by ansible-runner as a child of the reconciler.
+"""Playbooks of kinds and installers, run by ansible-runner as a child of the reconciler.
 
 A run's folder is ansible-runner's own: what goes in, and the artifacts of each try, which this
 reads as they grow. So a reconciler that comes after the one that began a run goes on with it. A
@@ -18,7 +18,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from hashlib import sha256
 from pathlib import Path
-from typing import Any, Final, Literal
+from typing import Any, Final, Literal, TypedDict
 
 from provisioning.targets import PartSpec
 
@@ -33,7 +33,8 @@ State = Literal["", "running", "successful", "failed", "timeout", "died"]
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """The last try of a run. task: the one that goes on, or that failed on `hosts`.
+    """The last try of a run. task: the one that goes on, or that failed on `hosts`; unreachable:
+    because SSH did not get there.
 
     ended_at: Unix time; 0.0: not yet. log: what Ansible printed.
     """
@@ -42,19 +43,24 @@ class Run:
     tries: int = 0
     task: str = ""
     hosts: tuple[str, ...] = ()
+    unreachable: bool = False
     ended_at: float = 0.0
     log: Path = Path()
 
 
 @dataclass(frozen=True)
 class Playbooks:
-    """runner: the program ansible-runner of an environment that has ansible-core as well.
-    project: Kubespray's folder. folder: of all runs, the reconciler's alone.
+    """Of one environment. runner: its program ansible-runner; ansible-core is there as well.
+    project: the folder of the playbooks. folder: of all runs, the reconciler's alone.
+    collections: a folder of Ansible's collections beside the environment's.
+
+    A run has a name and is of tries of several keys: of one set of inputs, or of one stage.
     """
 
     runner: Path
     project: Path
     folder: Path
+    collections: Path | None = None
     _children: dict[str, subprocess.Popen[bytes]] = field(default_factory=dict)
 
     def lacks(self, playbook: str) -> str:
@@ -62,14 +68,14 @@ class Playbooks:
         wanted = (self.runner, self.project / playbook)
         return next((str(path) for path in wanted if not path.is_file()), "")
 
-    def look(self, name: str, parts: Sequence[PartSpec]) -> Run:
-        """Of the run with just these inputs; of one with others nothing is said."""
-        found = self._tries(name, _digest(parts))
+    def look(self, name: str, key: str) -> Run:
+        """At the last try of this key; of others nothing is said."""
+        found = self._tries(name, key)
         if not found:
             return Run()
         last = found[-1]
         told = _events(last)
-        run = Run("running", len(found), *told, log=last / "stdout")
+        run = Run("running", len(found), **told, log=last / "stdout")
         with self._locked(name) as mine:
             if mine is None:
                 return run
@@ -79,10 +85,26 @@ class Playbooks:
         except OSError:
             state = "died"
         ended = last.stat().st_mtime
-        return Run(state, len(found), *told, ended_at=ended, log=last / "stdout")
+        return Run(state, len(found), **told, ended_at=ended, log=last / "stdout")
 
-    def begin(self, name: str, parts: Sequence[PartSpec], playbook: str) -> bool:
-        """False: one goes on already, of these inputs or of others. Returns at once."""
+    def told(self, name: str, key: str, task: str) -> str:
+        """What this task's program printed in the last try; empty: nothing, or it did not run."""
+        found = self._tries(name, key)
+        for event in _read(found[-1] / "job_events") if found else ():
+            data = event.get("event_data") or {}
+            if event.get("event") == "runner_on_ok" and data.get("task") == task:
+                return str((data.get("res") or {}).get("stdout", ""))
+        return ""
+
+    def kept(self, name: str, path: str) -> bytes:
+        """A file below the run's folder that a task left there; empty: there is none."""
+        try:
+            return (self.folder / name / path).read_bytes()
+        except OSError:
+            return b""
+
+    def begin(self, name: str, key: str, parts: Sequence[PartSpec], playbook: str) -> bool:
+        """False: one goes on already, whatever its key. Returns at once."""
         run = self.folder / name
         run.mkdir(mode=0o700, parents=True, exist_ok=True)
         with self._locked(name) as lock:
@@ -92,8 +114,7 @@ class Playbooks:
             for part in parts:
                 _write(run / part.path, part.content)
             (run / PID).unlink(missing_ok=True)
-            digest = _digest(parts)
-            ident = f"{digest}-{len(self._tries(name, digest)) + 1}"
+            ident = f"{key}-{len(self._tries(name, key)) + 1}"
             # The folder first: a try that died before it wrote anything is one, too.
             (run / ARTIFACTS / ident).mkdir(mode=0o700, parents=True)
             _link(run / "project", self.project)
@@ -139,18 +160,22 @@ class Playbooks:
         finally:
             os.close(fd)
 
-    def _tries(self, name: str, digest: str) -> list[Path]:
+    def _tries(self, name: str, key: str) -> list[Path]:
         """Oldest first."""
-        found = (self.folder / name / ARTIFACTS).glob(f"{digest}-*")
-        return sorted(found, key=lambda path: int(path.name.rpartition("-")[2]))
+        found = (self.folder / name / ARTIFACTS).glob(f"{key}-*")
+        own = [path for path in found if path.name[len(key) + 1 :].isdigit()]
+        return sorted(own, key=lambda path: int(path.name.rpartition("-")[2]))
 
     def _environment(self, run: Path) -> dict[str, str]:
-        return {
+        more = {"ANSIBLE_COLLECTIONS_PATH": str(self.collections)} if self.collections else {}
+        return more | {
             "PATH": f"{self.runner.parent}:/usr/sbin:/usr/bin:/sbin:/bin",
             "HOME": str(run),
             "LC_ALL": "C.UTF-8",
             "ANSIBLE_HOST_KEY_CHECKING": "True",
             "ANSIBLE_INVENTORY_UNPARSED_FAILED": "True",
+            "ANSIBLE_PIPELINING": "True",
+            "ANSIBLE_SSH_CONTROL_PATH_DIR": str(run / "cp"),
         }
 
     def _reap(self, name: str) -> None:
@@ -160,7 +185,7 @@ class Playbooks:
             child.wait(END_SECONDS)
 
 
-def _digest(parts: Sequence[PartSpec]) -> str:
+def digest(parts: Sequence[PartSpec]) -> str:
     told = sha256()
     for part in sorted(parts, key=lambda part: part.path):
         told.update(f"{part.path}\0{len(part.content)}\0".encode() + part.content)
@@ -189,9 +214,15 @@ def _signal(pid: Path, number: signal.Signals) -> None:
         return
 
 
-def _events(artifacts: Path) -> tuple[str, tuple[str, ...]]:
-    """(task, hosts): of the last failure that counts, else the task that began last."""
-    task, failed, hosts = "", "", dict[str, None]()
+class Told(TypedDict):
+    task: str
+    hosts: tuple[str, ...]
+    unreachable: bool
+
+
+def _events(artifacts: Path) -> Told:
+    """Of the last failure that counts, else the task that began last."""
+    task, failed, hosts, unreachable = "", "", dict[str, None](), False
     for event in _read(artifacts / "job_events"):
         data = event.get("event_data") or {}
         match event.get("event"):
@@ -200,7 +231,10 @@ def _events(artifacts: Path) -> tuple[str, tuple[str, ...]]:
             case "runner_on_failed" | "runner_on_unreachable" if not data.get("ignore_errors"):
                 failed = str(data.get("task", ""))
                 hosts[str(data.get("host", ""))] = None
-    return (failed, tuple(hosts)) if failed else (task, ())
+                unreachable = event["event"] == "runner_on_unreachable"
+    if failed:
+        return {"task": failed, "hosts": tuple(hosts), "unreachable": unreachable}
+    return {"task": task, "hosts": (), "unreachable": False}
 
 
 def _read(folder: Path) -> Iterator[dict[str, Any]]:

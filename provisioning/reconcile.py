@@ -25,6 +25,7 @@ from provisioning import (
     hook_delivery,
     kube_check,
     kube_steps,
+    overcloud_access,
     request_ids,
     secret_files,
     survey,
@@ -213,6 +214,7 @@ class Reconciler:
                 select(*CLUSTER_WISH).where(col(Cluster.ended_at).is_(None))
             ).all()
             certificates, checks = kube_steps.due(session)
+            clouds = overcloud_access.due(session)
         busy = ordered or _in_flight(wishes) or self.parts.watch.behind()
         jobs: list[Job] = [
             (("expected", ""), self._expected),
@@ -231,6 +233,7 @@ class Reconciler:
         jobs += [(("cluster", *wish), self._job(self._cluster, wish[0])) for wish in groups]
         jobs += [(("certificate", i), self._kube(kube_steps.sign, i)) for i in certificates]
         jobs += [(("check", i), self._kube(kube_check.step, i)) for i in checks]
+        jobs += [(("clouds", i), self._kube(overcloud_access.seal, i)) for i in clouds]
         self._accepted = len(bmcs)
         return jobs
 

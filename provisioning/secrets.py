@@ -40,8 +40,36 @@ class Sealer:
     public: Path
 
     def seal(self, plain: str, info: str) -> bytes:
-        key = X25519PublicKey.from_public_bytes(self.public.read_bytes())
-        return bytes(_SUITE.encrypt(plain.encode(), key, info.encode()))
+        return seal_to(self.public.read_bytes(), plain, info)
+
+
+def seal_to(key: bytes, plain: str, info: str) -> bytes:
+    """key: an X25519 public key, 32 bytes. ValueError for one that is none."""
+    return bytes(
+        _SUITE.encrypt(plain.encode(), X25519PublicKey.from_public_bytes(key), info.encode())
+    )
+
+
+@dataclass(frozen=True)
+class Envelope:
+    """A key pair of one question: what is sealed to `public` only who asked can open."""
+
+    key: X25519PrivateKey
+
+    @classmethod
+    def new(cls) -> "Envelope":
+        return cls(X25519PrivateKey.generate())
+
+    @property
+    def public(self) -> bytes:
+        return self.key.public_key().public_bytes_raw()
+
+    def open(self, sealed: bytes, info: str) -> str:
+        """ValueError where it was sealed to another key, or for another use."""
+        try:
+            return bytes(_SUITE.decrypt(sealed, self.key, info.encode())).decode()
+        except InvalidTag as err:
+            raise ValueError("what came back was not sealed to this key") from err
 
 
 @dataclass(frozen=True)

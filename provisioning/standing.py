@@ -83,7 +83,7 @@ def named_by_clusters(session: Session, name: str) -> set[str]:
     refs = {
         told.get("image", "")
         for row in living
-        for told in (row.spec, row.spec["control"], row.spec["workers"])
+        for told in (row.spec, *(part for part in row.spec.values() if isinstance(part, dict)))
     }
     return {ref for ref in refs if images.split(ref)[0] == name and images.split(ref)[1]}
 

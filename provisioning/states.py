@@ -62,6 +62,22 @@ TRANSITIONS: Final[frozenset[tuple[ClaimState, ClaimState]]] = frozenset(
 )
 
 
+class Noun(StrEnum):
+    """What people call what is made of claimed nodes."""
+
+    CLUSTER = "cluster"
+    OVERCLOUD = "overcloud"
+
+
+class StageState(StrEnum):
+    """How far a stage of an overcloud's installer is."""
+
+    WAITING = "waiting"
+    RUNNING = "running"
+    DONE = "done"
+    FAILED = "failed"  # until a person says `seed overcloud resume`
+
+
 class ClusterState(StrEnum):
     """How far a cluster is."""
 

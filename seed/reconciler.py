@@ -15,7 +15,7 @@ from pydantic import SecretStr
 import provisioning.bmc
 from ipxe.bootspec import discovery as discovery_ramdisk
 from ipxe.service import BootFiles
-from provisioning import image, plugins, relay
+from provisioning import image, installers, plugins, relay
 from provisioning.authority import Authority
 from provisioning.bmc import Access, BmcProtocol
 from provisioning.discovery import Finder
@@ -36,6 +36,8 @@ from seed.host.paths import Paths
 from seed.settings import Settings
 
 log = structlog.get_logger()
+OWN = "debian"
+"""The installer whose environment Seed brings along: env_dir/ansible."""
 
 
 def serve_reconciler(settings: Settings) -> None:
@@ -97,11 +99,20 @@ def make(settings: Settings) -> Reconciler:
     )
 
 
-def _playbooks(settings: Settings, paths: Paths) -> Playbooks | None:
-    told = settings.ansible
-    if not (told.runner and told.kubespray):
-        return None
-    return Playbooks(Path(told.runner), Path(told.kubespray), paths.ansible)
+def _playbooks(settings: Settings, paths: Paths) -> dict[str, Playbooks]:
+    """Of what is named in seed.toml; Seed's own environment has the playbooks that are its own."""
+    found, told = {}, settings.ansible
+    if told.runner and told.kubespray:
+        found["kubespray"] = Playbooks(Path(told.runner), Path(told.kubespray), paths.ansible)
+    for one in plugins.load(installers).values():
+        named = settings.installers.get(one.environment)
+        runner = Path(named.runner) if named else settings.env_dir / "ansible/bin/ansible-runner"
+        if one.environment and (named or one.environment == OWN):
+            collections = Path(named.collections) if named and named.collections else None
+            found[one.environment] = Playbooks(
+                runner, one.project(runner), paths.ansible, collections
+            )  # fmt: skip
+    return found
 
 
 def _courier(settings: Settings, store: Store, unsealer: Unsealer) -> Courier:

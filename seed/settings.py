@@ -18,6 +18,7 @@ from pydantic_settings import (
 from api.grants import KeystoneSettings, OidcSettings
 from ipxe.bootspec import checked_interface, checked_path, console_arguments
 from provisioning.errors import Invalid
+from provisioning.models import Name
 
 Url = Annotated[str, Field(pattern=r"^https?://[!-~]+$", max_length=1024)]
 Maker = Annotated[str, Field(pattern=r"^(kubernetes|cri-tools|cni-plugins|k3s)$")]
@@ -74,6 +75,17 @@ class AnsibleSettings(BaseModel):
     ansible-playbook of the ansible-core that Kubespray wants."""
     kubespray: str = Field(default="", pattern=r"^(/[A-Za-z0-9._-]+)*$")
     """The folder that has Kubespray's cluster.yml; readable by seed-reconciler."""
+
+
+class InstallerSettings(BaseModel):
+    """An installer of overclouds: an environment of its own that has ansible-runner."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    runner: str = Field(pattern=r"^(/[A-Za-z0-9._-]+)+$")
+    """Its program, e.g. /opt/kolla/bin/ansible-runner; readable by seed-reconciler."""
+    collections: str = Field(default="", pattern=r"^(/[A-Za-z0-9._-]+)*$")
+    """A folder of Ansible's collections, where the environment lacks one."""
 
 
 class ImageSettings(BaseModel):
@@ -190,6 +202,8 @@ class Settings(BaseSettings):
     keystone: KeystoneSettings = KeystoneSettings()
     """Single sign-on with OpenStack's own tokens."""
     images: ImageSettings = ImageSettings()
+    installers: dict[Name, InstallerSettings] = {}
+    """What overclouds are installed by; `debian` needs none."""
     ansible: AnsibleSettings = AnsibleSettings()
     """What clusters of the kind kubespray are installed by."""
     autoscaler: AutoscalerSettings = AutoscalerSettings()

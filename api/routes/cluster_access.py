@@ -84,7 +84,7 @@ def ask_certificate(
 
     It is good for 12 hours, for the caller, with the rights of the group seed:PROJECT.
     """
-    row = cluster_access.ask_certificate(parts.store, _looks_in(caller), name, caller.name, ask.csr)
+    row = cluster_access.ask_certificate(parts.store, looks_in(caller), name, caller.name, ask.csr)
     url = request.url_for("show_certificate", name=name, certificate_id=str(row.id))
     response.headers["Location"] = str(url)
     return _certificate(parts.store, caller, name, row.id)
@@ -106,10 +106,10 @@ def ask_check(
 
     Follow `Location`. What it makes in the cluster it takes away again.
     """
-    row = cluster_access.ask_check(parts.store, _looks_in(caller), name, caller.name)
+    row = cluster_access.ask_check(parts.store, looks_in(caller), name, caller.name)
     url = request.url_for("show_check", name=name, check_id=str(row.id))
     response.headers["Location"] = str(url)
-    return _check(row, name)
+    return check_out(row, name)
 
 
 @router.get("/v1/clusters/{name}/checks/{check_id}")
@@ -117,17 +117,17 @@ def show_check(name: str, check_id: UUID, caller: Anyone, parts: Here) -> CheckO
     """What has been found so far."""
     with parts.store.read() as session:
         row = cluster_access.check(session, caller.looks_in, name, check_id)
-    return _check(row, name)
+    return check_out(row, name)
 
 
-def _looks_in(caller: Caller) -> str | None:
+def looks_in(caller: Caller) -> str | None:
     """A cluster's own project only; root speaks for each."""
     return None if caller.root and not caller.named else caller.project
 
 
 def _certificate(store: Store, caller: Caller, name: str, identity: UUID) -> CertificateOut:
     with store.read() as session:
-        cluster, row = cluster_access.certificate(session, _looks_in(caller), name, identity)
+        cluster, row = cluster_access.certificate(session, looks_in(caller), name, identity)
     signed = row.signed_at is not None
     facts = row.model_dump(include=set(CertificateOut.model_fields))
     return CertificateOut(
@@ -143,7 +143,7 @@ def _waits(cluster: Cluster, caller: Caller) -> str:
     return f"{cluster.name} is {cluster.state}" + (f": {told}" if told else "")
 
 
-def _check(row: ClusterCheck, name: str) -> CheckOut:
+def check_out(row: ClusterCheck, name: str) -> CheckOut:
     failed = any(item["state"] == "failed" for item in row.items)
     over: Literal["ok", "failed"] = "failed" if failed else "ok"
     return CheckOut(

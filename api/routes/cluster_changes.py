@@ -21,6 +21,7 @@ from provisioning.cluster_rows import Cluster
 from provisioning.cluster_spec import MANY_CONTROL, MANY_WORKERS, Version
 from provisioning.models import ImageRef, Name
 from provisioning.plans import PlanOut
+from provisioning.states import Noun
 
 router = APIRouter(tags=["clusters"])
 
@@ -60,43 +61,55 @@ class UpgradeAsk(BaseModel):
 @router.post("/v1/clusters/{name}:plan-scale")
 def plan_cluster_scale(name: str, ask: ScaleAsk, caller: Anyone, parts: Here) -> PlanOut:
     """What another size would erase; whether it can be had."""
-    return _planned(parts, caller, name, "scale-cluster", _scale(name, ask, caller))
+    return planned(parts, caller, name, "scale-cluster", _scale(name, ask, caller))
 
 
 @router.post("/v1/clusters/{name}:scale", status_code=202)
 def scale_cluster(name: str, ask: ScaleAsk, caller: Anyone, parts: Here) -> ClusterOut:
     """So many workers and control planes from now on. Who leaves is drained before."""
-    return _made(parts, caller, name, "scale-cluster", ask.plan, _scale(name, ask, caller))
+    return shown(
+        parts,
+        made(parts, caller, name, "scale-cluster", ask.plan, _scale(name, ask, caller)),
+        caller,
+    )
 
 
 @router.post("/v1/clusters/{name}:plan-replace")
 def plan_cluster_replace(name: str, ask: ReplaceAsk, caller: Anyone, parts: Here) -> PlanOut:
     """What the replacing of a member would erase; whether there is a node for it."""
-    return _planned(parts, caller, name, "replace-member", _replace(name, ask, caller))
+    return planned(parts, caller, name, "replace-member", _replace(name, ask, caller))
 
 
 @router.post("/v1/clusters/{name}:replace", status_code=202)
 def replace_member(name: str, ask: ReplaceAsk, caller: Anyone, parts: Here) -> ClusterOut:
     """Another node in a member's place: it joins first, then this one leaves."""
-    return _made(parts, caller, name, "replace-member", ask.plan, _replace(name, ask, caller))
+    return shown(
+        parts,
+        made(parts, caller, name, "replace-member", ask.plan, _replace(name, ask, caller)),
+        caller,
+    )
 
 
 @router.post("/v1/clusters/{name}:plan-upgrade")
 def plan_cluster_upgrade(name: str, ask: UpgradeAsk, caller: Anyone, parts: Here) -> PlanOut:
     """What an upgrade would erase: each member's disk, one after the other."""
-    return _planned(parts, caller, name, "upgrade-cluster", _upgrade(name, ask, caller))
+    return planned(parts, caller, name, "upgrade-cluster", _upgrade(name, ask, caller))
 
 
 @router.post("/v1/clusters/{name}:upgrade", status_code=202)
 def upgrade_cluster(name: str, ask: UpgradeAsk, caller: Anyone, parts: Here) -> ClusterOut:
     """All members anew, one at a time, control planes first; it stops where one fails."""
-    return _made(parts, caller, name, "upgrade-cluster", ask.plan, _upgrade(name, ask, caller))
+    return shown(
+        parts,
+        made(parts, caller, name, "upgrade-cluster", ask.plan, _upgrade(name, ask, caller)),
+        caller,
+    )
 
 
 def _scale(name: str, ask: ScaleAsk, caller: Caller) -> Change:
     project = may_change(caller, "clusters")
     return lambda at: at.scale(
-        project, name, caller.name, ask.workers, ask.control, caller.sees_all
+        project, name, caller.name, caller.sees_all, workers=ask.workers, control=ask.control
     )  # fmt: skip
 
 
@@ -112,21 +125,27 @@ def _upgrade(name: str, ask: UpgradeAsk, caller: Caller) -> Change:
     )  # fmt: skip
 
 
-def _planned(parts: Here, caller: Caller, name: str, verb: str, change: Change) -> PlanOut:
+def planned(
+    parts: Here, caller: Caller, name: str, verb: str, change: Change, noun: Noun = Noun.CLUSTER
+) -> PlanOut:
+    """What this change would erase. Raises as it does."""
+    giving = replace(parts.giving, noun=noun)
     with parts.store.read() as session:
-        cluster = clusters.find(session, may_change(caller, "clusters"), name).name
-    sentence = f"{SAID[verb]} cluster {cluster}"
-    disks = parts.giving.disks(may_change(caller, "clusters"), name)
+        cluster = clusters.find(session, may_change(caller, "clusters"), name, noun).name
+    sentence = f"{SAID[verb]} {noun} {cluster}"
+    disks = giving.disks(may_change(caller, "clusters"), name)
     try:
-        change(replace(parts.clusters, agreed=parts.giving.shown(verb, disks)))
+        change(replace(parts.clusters, noun=noun, agreed=giving.shown(verb, disks)))
     except Shown as seen:
-        return parts.giving.offer(verb, sentence, seen.nodes)
-    return parts.giving.offer(verb, sentence, [])  # it is so already
+        return giving.offer(verb, sentence, seen.nodes)
+    return giving.offer(verb, sentence, [])  # it is so already
 
 
-def _made(
-    parts: Here, caller: Caller, name: str, verb: str, plan: str, change: Change
-) -> ClusterOut:
-    disks = parts.giving.disks(may_change(caller, "clusters"), name)
-    row = change(replace(parts.clusters, agreed=parts.giving.change(verb, plan, disks)))
-    return shown(parts, row, caller)
+def made(
+    parts: Here, caller: Caller, name: str, verb: str, plan: str, change: Change,
+    noun: Noun = Noun.CLUSTER,
+) -> Cluster:  # fmt: skip
+    """plan: the hash of just what it erases."""
+    giving = replace(parts.giving, noun=noun)
+    disks = giving.disks(may_change(caller, "clusters"), name)
+    return change(replace(parts.clusters, noun=noun, agreed=giving.change(verb, plan, disks)))

@@ -1,5 +1,6 @@
 """Clusters: claimed nodes that became one thing, Kubernetes or a swarm."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Annotated, Any, Final
@@ -22,7 +23,7 @@ from provisioning.errors import Invalid, NoCapacity, SeedError
 from provisioning.kinds import ClusterFacts
 from provisioning.models import Bmc, Claim
 from provisioning.plans import PlanOut
-from provisioning.states import ClusterState, MemberGoal
+from provisioning.states import ClusterState, MemberGoal, Noun
 
 router = APIRouter(tags=["clusters"])
 
@@ -144,15 +145,9 @@ def list_clusters(
     caller: Anyone, parts: Here, ended: bool = False, state: ClusterState | None = None
 ) -> list[ClusterOut]:
     """Living clusters, newest first; a claimer sees its own project's."""
-    query = select(Cluster).order_by(col(Cluster.created_at).desc(), col(Cluster.id))
-    if not caller.sees_all:
-        query = query.where(Cluster.project == caller.project)
-    if not ended:
-        query = query.where(col(Cluster.ended_at).is_(None))
-    if state is not None:
-        query = query.where(Cluster.state == state)
     with parts.store.read() as session:
-        return [_out(session, row, caller) for row in session.exec(query).all()]
+        rows = found(session, Noun.CLUSTER, caller, ended, state)
+        return [_out(session, row, caller) for row in rows]
 
 
 @router.post("/v1/clusters", status_code=202)
@@ -181,12 +176,12 @@ def plan_cluster(ask: ClusterAsk, caller: Planner, parts: Here) -> ClusterPlan:
             api_port=ask.api.port, version=ask.version, nodes=[],
             reasons=refused.reasons if isinstance(refused, NoCapacity) else {},
         )  # fmt: skip
-    found = _plan(parts, facts)
+    told_now = _plan(parts, facts)
     if not parts.answers(facts.vip, facts.api_port):
-        return found
+        return told_now
     told = f"api.vip: {facts.vip} answers already, somebody has it"
     remedy = f"seed network reserve {ask.api.network} {facts.vip} --why 'answers'"
-    return found.model_copy(update={"fits": False, "sentence": told, "remedy": remedy})
+    return told_now.model_copy(update={"fits": False, "sentence": told, "remedy": remedy})
 
 
 @router.put("/v1/clusters/{name}", status_code=202)
@@ -229,6 +224,21 @@ def undo_cluster_release(name: str, caller: Anyone, parts: Here) -> ClusterOut:
     )
 
 
+def found(
+    session: Session, noun: Noun, caller: Caller, ended: bool, state: ClusterState | None
+) -> Sequence[Cluster]:
+    """What the caller may see, newest first."""
+    query = select(Cluster).where(Cluster.noun == noun)
+    query = query.order_by(col(Cluster.created_at).desc(), col(Cluster.id))
+    if not caller.sees_all:
+        query = query.where(Cluster.project == caller.project)
+    if not ended:
+        query = query.where(col(Cluster.ended_at).is_(None))
+    if state is not None:
+        query = query.where(Cluster.state == state)
+    return session.exec(query).all()
+
+
 def shown(parts: Here, row: Cluster, caller: Caller) -> ClusterOut:
     with parts.store.read() as session:
         return _out(session, session.get_one(Cluster, row.id), caller)
@@ -239,6 +249,26 @@ def _out(session: Session, row: Cluster, caller: Caller) -> ClusterOut:
     facts: dict[str, Any] = row.model_dump(include=set(ClusterOut.model_fields) - {"spec"})
     if not caller.sees_all:
         facts |= without_bmcs(row, "cluster")
+    return ClusterOut(
+        settled=is_settled(session, row),
+        **facts,
+        version=clusters.version_of(row),
+        kind=spec.kind,
+        image=spec.image,
+        api_port=spec.api.port,
+        spec=row.spec,
+        members=members_of(session, row, caller),
+    )
+
+
+def is_settled(session: Session, row: Cluster) -> bool:
+    return all(
+        m.goal is MemberGoal.JOINED and m.joined_at and m.revision == row.revision
+        for m in _members(session, row)
+    )
+
+
+def members_of(session: Session, row: Cluster, caller: Caller) -> list[MemberOut]:
     members = _members(session, row)
     claims = [member.claim_id for member in members]
     query = select(Claim).where(col(Claim.id).in_(claims))
@@ -247,19 +277,7 @@ def _out(session: Session, row: Cluster, caller: Caller) -> ClusterOut:
         clusters.seated(session, claims),
         clusters.addresses_in(session, claims, row.network),
     )
-    return ClusterOut(
-        settled=all(
-            m.goal is MemberGoal.JOINED and m.joined_at and m.revision == row.revision
-            for m in members
-        ),
-        **facts,
-        version=clusters.version_of(row),
-        kind=spec.kind,
-        image=spec.image,
-        api_port=spec.api.port,
-        spec=row.spec,
-        members=[_member(seen, m, caller) for m in members],
-    )
+    return [_member(seen, m, caller) for m in members]
 
 
 def _members(session: Session, row: Cluster) -> list[Member]:

@@ -6,6 +6,7 @@ Where it has none, it is a format: people take its files and run it themselves.
 """
 
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Final, Literal, Protocol
 
 from provisioning.kinds import DataDisk, Fault
@@ -176,7 +177,14 @@ class Installer(Protocol):
         check has them; None: nothing does."""
 
     def leave(self, facts: OvercloudFacts, names: tuple[str, ...]) -> Stage | None:
-        """What takes these nodes out before they are given back; None: nothing is to be done."""
+        """What takes these nodes out before they are given back; None: nothing is to be done.
+        facts: without them. They may be dead."""
+
+    def clouds(self, facts: OvercloudFacts, secrets: dict[str, str]) -> str:
+        """clouds.yaml of its administrator; empty: Seed does not know it."""
+
+    def project(self, runner: Path) -> Path:
+        """The folder of its playbooks. runner: ansible-runner of its environment."""
 
 
 class Format:
@@ -195,3 +203,9 @@ class Format:
 
     def leave(self, facts: OvercloudFacts, names: tuple[str, ...]) -> Stage | None:
         return None
+
+    def clouds(self, facts: OvercloudFacts, secrets: dict[str, str]) -> str:
+        return ""
+
+    def project(self, runner: Path) -> Path:
+        return Path()

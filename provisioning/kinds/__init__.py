@@ -5,11 +5,15 @@ members do with them is provisioning/on_node/member.py's work.
 """
 
 from dataclasses import dataclass, field
-from typing import Any, Literal, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 from provisioning.targets import PartSpec
 
-Role = Literal["control", "worker"]
+if TYPE_CHECKING:
+    from provisioning.installers import OvercloudFacts
+
+Role = str
+"""Of a cluster "control" or "worker"; of an overcloud one of provisioning.installers.ROLES."""
 
 
 def part(path: str, text: str, mode: int = 0o644) -> PartSpec:
@@ -72,7 +76,7 @@ class ClusterFacts:
     images first; registry_ca: PEM, of Seed's own. options: the kind's own, and "addons": NAME ->
     those of an add-on. ranges: add-on -> addresses that Seed keeps for it, "first-last". given:
     names of the secrets that came with the wish. pod_nodes: how many nodes that run pods there
-    shall be; 0: as many as there are.
+    shall be; 0: as many as there are. overcloud: what its installer is told, where it is one.
     """
 
     id: str
@@ -93,6 +97,7 @@ class ClusterFacts:
     given: tuple[str, ...] = ()
     registry_ca: str = ""
     pod_nodes: int = 0
+    overcloud: "OvercloudFacts | None" = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -227,8 +232,11 @@ class Tries(Protocol):
 
 @runtime_checkable
 class ByPlaybook(Protocol):
-    """A kind that Ansible installs from the Seed machine, once its members took their steps."""
+    """A kind that Ansible installs from the Seed machine, once its members took their steps.
 
+    environment: whose ansible-runner and playbooks these are (provisioning.playbooks)."""
+
+    environment: str
     playbook: str
 
     def tree(

@@ -14,8 +14,6 @@ from ipaddress import IPv4Interface
 from typing import Annotated, Any, Final, Literal
 
 import yaml
-from cryptography.hazmat.primitives import serialization
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from pydantic import BaseModel, ConfigDict, StringConstraints, ValidationError
 
 from provisioning.kinds import (
@@ -28,6 +26,7 @@ from provisioning.kinds import (
     Step,
     _faults,
     _kubeadm,
+    _ssh,
     _vip,
     part,
 )
@@ -37,20 +36,12 @@ from provisioning.kinds.kubeadm import TAKEN
 from provisioning.targets import PartSpec
 
 PLAYBOOK: Final = "cluster.yml"
-KEYS: Final = "/root/.ssh/authorized_keys2"
-"""sshd reads it beside authorized_keys (sshd_config(5), AuthorizedKeysFile), which is
-cloud-init's."""
-KEY: Final = "env/ssh_key"
-"""ansible-runner gives it to an agent of its own (its documentation, "Input directory")."""
 OFFLINE: Final = {
     "kubeadm": "kubeadm_download_url", "kubectl": "kubectl_download_url",
     "kubelet": "kubelet_download_url", "crictl.tar.gz": "crictl_download_url",
     "cni-plugins.tgz": "cni_download_url",
 }  # fmt: skip
 """A bundle's file -> the variable that says where it is."""
-KNOWN: Final = (
-    "-o StrictHostKeyChecking=yes -o UserKnownHostsFile={{ inventory_dir }}/../known_hosts"
-)
 OWN: Final = "{{ inventory_dir }}/../kubespray"
 """What Kubespray keeps on the Seed machine. By default it lies within the inventory, which Ansible
 reads as a whole: the next run would take each file there for more hosts."""
@@ -76,6 +67,7 @@ class Options(BaseModel):
 class Kubespray(Stays):
     name = "kubespray"
     kube: KubeApi | None = None
+    environment = "kubespray"
     playbook = PLAYBOOK
 
     def faults(self, facts: ClusterFacts) -> list[Fault]:
@@ -85,23 +77,13 @@ class Kubespray(Stays):
         return [*found, *_faults.ranges(facts), *_faults.pods(facts)]
 
     def secrets(self, facts: ClusterFacts) -> dict[str, str]:
-        """ "ssh": a private key in OpenSSH's format, "ssh.pub": its public half; "vrrp"."""
-        key = Ed25519PrivateKey.generate()
-        private = key.private_bytes(
-            serialization.Encoding.PEM,
-            serialization.PrivateFormat.OpenSSH,
-            serialization.NoEncryption(),
-        )
-        public = key.public_key().public_bytes(
-            serialization.Encoding.OpenSSH, serialization.PublicFormat.OpenSSH
-        )
-        said = {"ssh": private.decode(), "ssh.pub": f"{public.decode()} seed-{facts.name}\n"}
-        return {**said, "vrrp": _vip.new_password()}
+        """Those of _ssh.new_key, and "vrrp"."""
+        return {**_ssh.new_key(facts.name), "vrrp": _vip.new_password()}
 
     def files(
         self, facts: ClusterFacts, member: MemberFacts, secrets: dict[str, str]
     ) -> list[PartSpec]:
-        found = [part(KEYS, secrets["ssh.pub"], 0o600)]
+        found = [part(_ssh.KEYS, secrets["ssh.pub"], 0o600)]
         if member.role == "control":
             port = _kubeadm.bind_port(facts)
             found += _vip.parts(facts, member, secrets["vrrp"], port, _kubeadm.HEALTH)
@@ -126,8 +108,8 @@ class Kubespray(Stays):
             **{f"inventory/group_vars/{path}": _yaml(told) for path, told in variables.items()},
             "env/settings": _yaml(settings),
             "env/cmdline": "--user root\n",
-            "known_hosts": _known_hosts(reached),
-            KEY: secrets["ssh"],
+            "known_hosts": _ssh.known_hosts((r.address, r.host_keys) for r in reached.values()),
+            _ssh.KEY: secrets["ssh"],
         }
         return [part(path, text, 0o600) for path, text in texts.items()]
 
@@ -137,11 +119,6 @@ PLUGIN = Kubespray()
 
 def _yaml(told: dict[str, Any]) -> str:
     return yaml.safe_dump(told, sort_keys=False, width=1_000_000)
-
-
-def _known_hosts(reached: dict[str, Reach]) -> str:
-    pairs = [(one.address, key) for one in reached.values() for key in one.host_keys]
-    return "".join(f"{address} {key}\n" for address, key in sorted(pairs))
 
 
 def _inventory(facts: ClusterFacts, reached: dict[str, Reach]) -> dict[str, Any]:
@@ -183,7 +160,7 @@ def _host(facts: ClusterFacts, member: MemberFacts, reached: str) -> dict[str, A
 def _of_all(facts: ClusterFacts) -> dict[str, Any]:
     options = Options.model_validate(facts.options)
     told: dict[str, Any] = {
-        "ansible_ssh_common_args": KNOWN,
+        "ansible_ssh_common_args": _ssh.KNOWN,
         "credentials_dir": f"{OWN}/credentials",
         "artifacts_dir": f"{OWN}/artifacts",
         # Bare: Kubespray writes no name into /etc/hosts any more (its #12382, #12872).

@@ -15,8 +15,9 @@ import pytest
 import yaml
 
 from provisioning.kinds import Reach
-from provisioning.kinds.kubespray import KEY, PLUGIN
-from provisioning.playbooks import Playbooks, Run
+from provisioning.kinds._ssh import KEY
+from provisioning.kinds.kubespray import PLUGIN
+from provisioning.playbooks import Playbooks, Run, digest
 from provisioning.targets import PartSpec
 from tests.fakes import a_kubeadm
 from tests.fakes.a_kubeadm import MEMBERS, Hidden
@@ -156,17 +157,21 @@ def reached(look: Callable[[], Run], wanted: Callable[[Run], bool]) -> Run:
 
 def test_a_run_is_followed_to_its_end_by_whoever_looks(runs: Playbooks, tmp_path: Path) -> None:
     parts = inputs(tmp_path)
-    assert runs.look("web", parts) == Run()
-    assert runs.begin("web", parts, "cluster.yml")
+    assert runs.look("web", digest(parts)) == Run()
+    assert runs.begin("web", digest(parts), parts, "cluster.yml")
     later = Playbooks(runs.runner, runs.project, runs.folder)  # another life
-    found = reached(lambda: later.look("web", parts), lambda run: run.task == "wait for a word")
+    found = reached(
+        lambda: later.look("web", digest(parts)), lambda run: run.task == "wait for a word"
+    )
     assert (found.state, found.tries) == ("running", 1)
-    assert not later.begin("web", parts, "cluster.yml"), "it goes on"
+    assert not later.begin("web", digest(parts), parts, "cluster.yml"), "it goes on"
     (tmp_path / "word").touch()
-    found = reached(lambda: later.look("web", parts), lambda run: run.state != "running")
+    found = reached(lambda: later.look("web", digest(parts)), lambda run: run.state != "running")
     assert (found.state, found.task, found.hosts) == ("successful", "do it", ())
     assert found.ended_at > 0
-    assert later.look("web", inputs(tmp_path, "/bin/echo")) == Run(), "of other inputs: nothing"
+    assert later.look("web", digest(inputs(tmp_path, "/bin/echo"))) == Run(), (
+        "of other inputs: nothing"
+    )
     files = [path for path in (runs.folder / "web").rglob("*") if path.is_file()]
     assert {oct(p.stat().st_mode & 0o077) for p in files if not p.is_symlink()} == {"0o0"}
 
@@ -177,8 +182,8 @@ def test_what_failed_where_is_told_and_it_can_be_tried_again(
     parts = inputs(tmp_path, "/bin/false")
     (tmp_path / "word").touch()
     for number in (1, 2):
-        assert runs.begin("web", parts, "cluster.yml")
-        found = reached(lambda: runs.look("web", parts), lambda run: run.state != "running")
+        assert runs.begin("web", digest(parts), parts, "cluster.yml")
+        found = reached(lambda: runs.look("web", digest(parts)), lambda run: run.state != "running")
         assert (found.state, found.tries, found.task, found.hosts) == (
             "failed", number, "do it", ("one",),
         )  # fmt: skip
@@ -189,22 +194,22 @@ def test_one_that_was_killed_died_and_one_that_hangs_is_ended(
     runs: Playbooks, tmp_path: Path
 ) -> None:
     parts = inputs(tmp_path)
-    runs.begin("web", parts, "cluster.yml")
-    reached(lambda: runs.look("web", parts), lambda run: run.task == "wait for a word")
+    runs.begin("web", digest(parts), parts, "cluster.yml")
+    reached(lambda: runs.look("web", digest(parts)), lambda run: run.task == "wait for a word")
     os.killpg(int((runs.folder / "web/pid").read_text()), 9)
-    found = reached(lambda: runs.look("web", parts), lambda run: run.state != "running")
+    found = reached(lambda: runs.look("web", digest(parts)), lambda run: run.state != "running")
     assert found.state == "died"
     runs.forget("web")
     short = inputs(tmp_path, job_timeout=3)
-    runs.begin("web", short, "cluster.yml")
-    found = reached(lambda: runs.look("web", short), lambda run: run.state != "running")
+    runs.begin("web", digest(short), short, "cluster.yml")
+    found = reached(lambda: runs.look("web", digest(short)), lambda run: run.state != "running")
     assert found.state == "timeout"
 
 
 def test_what_is_forgotten_is_ended_and_leaves_nothing(runs: Playbooks, tmp_path: Path) -> None:
     parts = [*inputs(tmp_path), PartSpec(KEY, KEY, 0o600, b"")]
-    runs.begin("web", parts[:-1], "cluster.yml")
-    reached(lambda: runs.look("web", parts[:-1]), lambda run: run.task == "wait for a word")
+    runs.begin("web", digest(parts[:-1]), parts[:-1], "cluster.yml")
+    reached(lambda: runs.look("web", digest(parts[:-1])), lambda run: run.task == "wait for a word")
     group = int((runs.folder / "web/pid").read_text())
     runs.forget("web")
     with pytest.raises(ProcessLookupError):

@@ -48,7 +48,7 @@ def installed(house: House, tmp_path: Path) -> Path:
 
 def with_playbooks(house: House, playbooks: Playbooks | None) -> None:
     old = house.reconciler.parts
-    parts = replace(old, playbooks=playbooks)
+    parts = replace(old, playbooks={"kubespray": playbooks} if playbooks else {})
     parts.__dict__["gang"] = old.__dict__["gang"]
     house.reconciler.parts = parts
 

@@ -8,7 +8,8 @@ import yaml
 
 from provisioning import kinds, plugins
 from provisioning.kinds import ByPlaybook, MemberFacts, Reach
-from provisioning.kinds.kubespray import KEY, KEYS, PLUGIN
+from provisioning.kinds._ssh import KEY, KEYS
+from provisioning.kinds.kubespray import PLUGIN
 from tests.fakes import a_kubeadm
 from tests.fakes.a_kubeadm import CONTROL, FIRST, MEMBERS, ROLES, WORKER, Hidden
 

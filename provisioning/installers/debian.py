@@ -1,0 +1,231 @@
+"""A small OpenStack of Debian's own packages (trixie: 2025.1), by playbooks of Seed's.
+
+One control node with the databases, any number of compute nodes; for labs and sites without a
+registry of containers. The packages are in the image `openstack-node`; what the playbooks do is
+beside this file, in debian_playbooks.
+"""
+
+import json
+import secrets
+from collections.abc import Iterator
+from ipaddress import ip_address
+from pathlib import Path
+from typing import Any, Final, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from provisioning import pki
+from provisioning.installers import NodeFacts, OvercloudFacts, Stage
+from provisioning.kinds import Fault, _ssh, part
+from provisioning.models import now
+from provisioning.targets import PartSpec
+
+RELEASE: Final = "2025.1"
+STAGES: Final = (
+    ("hosts", 900), ("data", 1800), ("identity", 1800), ("images", 1200), ("placement", 1200),
+    ("network", 2400), ("compute", 3600),
+)  # fmt: skip
+"""(playbook, seconds): three times what emulated servers take."""
+PASSWORDS: Final = (
+    "admin", "rabbit", "keystone_db", "glance_db", "placement_db", "nova_db", "neutron_db",
+    "glance", "placement", "nova", "neutron", "metadata",
+)  # fmt: skip
+SECRETS: Final = "env/extravars"
+PHYSNET: Final = "physnet1"
+REGION: Final = "RegionOne"
+
+
+class Options(BaseModel):
+    """driver: libvirt, or fake: Nova pretends that there are servers, which proves no guest.
+
+    virt_type: of libvirt; "auto": kvm where every compute node can, else qemu. tls: at the VIP.
+    zones: availability zones by rack.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    driver: Literal["libvirt", "fake"] = "libvirt"
+    virt_type: Literal["auto", "kvm", "qemu"] = "auto"
+    tls: bool = True
+    zones: bool = False
+
+
+class Debian:
+    name = "debian"
+    services: frozenset[str] = frozenset()
+    environment = "debian"
+
+    def faults(self, facts: OvercloudFacts) -> list[Fault]:
+        return [*_about_options(facts), *_about_nodes(facts), *_about_release(facts)]
+
+    def secrets(self, facts: OvercloudFacts) -> dict[str, str]:
+        """A password each, and with TLS "ca.crt", "vip.crt", "vip.key": PEM."""
+        told = {name: secrets.token_urlsafe(24) for name in PASSWORDS}
+        return told | (_certificates(facts) if _options(facts).tls else {})
+
+    def tree(self, facts: OvercloudFacts, secrets: dict[str, str]) -> list[PartSpec]:
+        texts = {
+            "inventory/hosts.yaml": _yaml(_inventory(facts)),
+            "env/cmdline": "--user root\n",
+            "known_hosts": _ssh.known_hosts((n.reached, n.host_keys) for n in facts.nodes),
+        }
+        if secrets:
+            texts |= {_ssh.KEY: secrets["ssh"], SECRETS: _extra(secrets)}
+        return [part(path, text, 0o600) for path, text in texts.items()]
+
+    def stages(self, facts: OvercloudFacts) -> tuple[Stage, ...]:
+        return tuple(Stage(name, f"{name}.yml", seconds=seconds) for name, seconds in STAGES)
+
+    def check(self, facts: OvercloudFacts) -> Stage | None:
+        return Stage("check", "check.yml", seconds=1800, tells="check")
+
+    def leave(self, facts: OvercloudFacts, names: tuple[str, ...]) -> Stage | None:
+        """Of compute nodes: services, agents and what Placement knows of them."""
+        told = part("inventory/group_vars/all/leaving.yml", _yaml({"oc_leaving": list(names)}))
+        return Stage("leave", "leave.yml", (told,), 900)
+
+    def clouds(self, facts: OvercloudFacts, secrets: dict[str, str]) -> str:
+        scheme = "https" if _options(facts).tls else "http"
+        cloud: dict[str, Any] = {
+            "auth": {
+                "auth_url": f"{scheme}://{_url_host(facts.vips['external'])}:5000/v3",
+                "username": "admin", "password": secrets["admin"], "project_name": "admin",
+                "user_domain_name": "Default", "project_domain_name": "Default",
+            },
+            "region_name": REGION, "interface": "public", "identity_api_version": 3,
+        }  # fmt: skip
+        if "ca.crt" in secrets:
+            cloud["cacert"] = f"{facts.name}.ca.pem"
+        return _yaml({"clouds": {facts.name: cloud}})
+
+    def project(self, runner: Path) -> Path:
+        return Path(__file__).with_name("debian_playbooks")
+
+
+PLUGIN = Debian()
+
+
+def _options(facts: OvercloudFacts) -> Options:
+    return Options.model_validate(facts.options)
+
+
+def _yaml(told: Any) -> str:  # noqa: ANN401
+    return yaml.safe_dump(told, sort_keys=False, width=1_000_000)
+
+
+def _url_host(address: str) -> str:
+    return f"[{address}]" if ip_address(address).version == 6 else address
+
+
+def _extra(secrets: dict[str, str]) -> str:
+    told: dict[str, Any] = {"oc_secrets": {name: secrets[name] for name in PASSWORDS}}
+    if "ca.crt" in secrets:
+        told |= {
+            "oc_ca": secrets["ca.crt"], "oc_cert": secrets["vip.crt"], "oc_key": secrets["vip.key"],
+        }  # fmt: skip
+    return json.dumps(told)
+
+
+def _certificates(facts: OvercloudFacts) -> dict[str, str]:
+    at = now()
+    ca = pki.make_authority(f"{facts.name}-overcloud", at)
+    own = pki.server_certificate(ca, facts.name, sorted(set(facts.vips.values())), at)
+    return {"ca.crt": ca.public, "vip.crt": own.public, "vip.key": own.key}
+
+
+def _inventory(facts: OvercloudFacts) -> dict[str, Any]:
+    options = _options(facts)
+    variables = {
+        "ansible_user": "root",
+        "ansible_python_interpreter": "/usr/bin/python3",
+        "ansible_ssh_common_args": _ssh.KNOWN,
+        "oc_name": facts.name, "oc_vip": facts.vips["internal"], "oc_region": REGION,
+        "oc_driver": options.driver, "oc_virt_type": _virt_type(facts, options),
+        "oc_tls": options.tls, "oc_physnet": PHYSNET, "oc_aggregates": _zones(facts, options),
+    }  # fmt: skip
+    groups: dict[str, Any] = {
+        group: {"hosts": {node.name: {} for node in nodes}}
+        for group, nodes in (
+            ("control", facts.of("control")), ("network", facts.of("network")),
+            ("compute", facts.of("compute")),
+        )
+    }  # fmt: skip
+    hosts = {node.name: _host(node) for node in facts.nodes}
+    return {"all": {"vars": variables, "hosts": hosts, "children": groups}}
+
+
+def _host(node: NodeFacts) -> dict[str, Any]:
+    api, external = node.wires["api"], node.wires.get("external")
+    return {
+        "ansible_host": node.reached,
+        "api_address": api.bare, "api_interface": api.interface,
+        "tunnel_address": node.wires.get("tunnel", api).bare,
+        "external_interface": external.interface if external and "network" in node.roles else "",
+    }  # fmt: skip
+
+
+def _virt_type(facts: OvercloudFacts, options: Options) -> str:
+    """kvm only where each node's own inventory said that its CPU can: a guess would end servers."""
+    if options.virt_type != "auto":
+        return options.virt_type
+    return "kvm" if all(node.virtualization for node in facts.of("compute")) else "qemu"
+
+
+def _zones(facts: OvercloudFacts, options: Options) -> dict[str, list[str]]:
+    """Rack -> its compute nodes."""
+    if not options.zones:
+        return {}
+    found: dict[str, list[str]] = {}
+    for node in facts.of("compute"):
+        found.setdefault(node.rack or "nova", []).append(node.name)
+    return found
+
+
+# --- what it cannot do ----------------------------------------------------------------------------
+
+
+def _about_options(facts: OvercloudFacts) -> Iterator[Fault]:
+    try:
+        _options(facts)
+    except ValidationError as problem:
+        for error in problem.errors():
+            field = ".".join(str(word) for word in ("options", *error["loc"]))
+            says = f"it is not as it must be: {error['msg']}"
+            yield Fault(field, says, f"debian knows {', '.join(Options.model_fields)}.")
+
+
+def _about_nodes(facts: OvercloudFacts) -> Iterator[Fault]:
+    if len(facts.of("control")) != 1:
+        yield Fault(
+            "control.count", "debian's databases are on one control node, not on several",
+            "Say control: {count: 1}, or take kolla-ansible.",
+        )  # fmt: skip
+    for role in ("network", "storage", "monitoring"):
+        for node in facts.nodes:
+            if node.roles[0] == role:
+                yield Fault(
+                    f"{role}.count", f"debian has no {role} nodes of their own",
+                    f"Leave {role} out: the control node is that.",
+                )  # fmt: skip
+                break
+    for node in facts.nodes:
+        external = node.wires.get("external")
+        if external and external.address and "network" in node.roles:
+            yield Fault(
+                "networks.external", f"{node.name} has an address there, which its bridge takes",
+                "Take a network without pools: `seed network list`.",
+            )  # fmt: skip
+
+
+def _about_release(facts: OvercloudFacts) -> Iterator[Fault]:
+    if facts.release not in ("", RELEASE):
+        yield Fault(
+            "release", f"Debian's packages are {RELEASE}, not {facts.release}",
+            "Leave release out, or take another installer: `seed overcloud installers`.",
+        )  # fmt: skip
+    if facts.services:
+        yield Fault(
+            "services", f"debian installs no {', '.join(facts.services)}",
+            "Leave services out, or take kolla-ansible.",
+        )  # fmt: skip
