@@ -43,6 +43,7 @@ TAGS: Final = {
     "adoptions": "Taking over nodes of another Ironic.",
     "claims": "N nodes with an image on them, for a project.",
     "clusters": "Claimed nodes that became one thing: Kubernetes, or a swarm.",
+    "overclouds": "Claimed nodes that an installer makes an OpenStack of.",
     "racks": "The rack plan, and the work in it.",
     "inventory": "What was handed out, as OpenSSH, Ansible and Prometheus read it.",
     "break-glass": "Raw Ironic for half an hour, on record.",

@@ -27,6 +27,7 @@ from seed.commands import (
     metal3,
     network,
     node,
+    overcloud,
     preview,
     project,
     rack,
@@ -82,6 +83,7 @@ app.add_typer(network.layout, name="layout")
 app.add_typer(claim.app, name="claim")
 app.add_typer(metal3.app, name="metal3")
 app.add_typer(cluster.app, name="cluster")
+app.add_typer(overcloud.app, name="overcloud")
 app.command("inventory")(inventory.inventory)
 app.add_typer(image.app, name="image")
 app.add_typer(registry.app, name="registry")

@@ -181,7 +181,12 @@ class Installer(Protocol):
         facts: without them. They may be dead."""
 
     def clouds(self, facts: OvercloudFacts, secrets: dict[str, str]) -> str:
-        """clouds.yaml of its administrator; empty: Seed does not know it."""
+        """clouds.yaml of its administrator, and beside `clouds` its `ca`, PEM, where it has one of
+        its own; empty: Seed does not know it."""
+
+    def proves(self, options: dict[str, Any]) -> str:
+        """What a server's ACTIVE means with these options, where it is no guest that runs; empty:
+        a guest runs."""
 
     def project(self, runner: Path) -> Path:
         """The folder of its playbooks. runner: ansible-runner of its environment."""
@@ -205,6 +210,9 @@ class Format:
         return None
 
     def clouds(self, facts: OvercloudFacts, secrets: dict[str, str]) -> str:
+        return ""
+
+    def proves(self, options: dict[str, Any]) -> str:
         return ""
 
     def project(self, runner: Path) -> Path:

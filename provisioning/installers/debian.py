@@ -95,9 +95,12 @@ class Debian:
             },
             "region_name": REGION, "interface": "public", "identity_api_version": 3,
         }  # fmt: skip
-        if "ca.crt" in secrets:
-            cloud["cacert"] = f"{facts.name}.ca.pem"
-        return _yaml({"clouds": {facts.name: cloud}})
+        ca = {"ca": secrets["ca.crt"]} if "ca.crt" in secrets else {}
+        return _yaml({"clouds": {facts.name: cloud}, **ca})
+
+    def proves(self, options: dict[str, Any]) -> str:
+        fake = options.get("driver") == "fake"
+        return "Nova's fake driver: ACTIVE proves no guest" if fake else ""
 
     def project(self, runner: Path) -> Path:
         return Path(__file__).with_name("debian_playbooks")

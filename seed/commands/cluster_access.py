@@ -43,7 +43,7 @@ def kubeconfig(
     api, key = client(), ec.generate_private_key(ec.SECP256R1())
     asked = api.create(f"/clusters/{part(name)}/certificates", {"csr": _request(key)})
     path = f"/clusters/{part(name)}/certificates/{asked['id']}"
-    made = _follow(api, path, asked, timeout, lambda now: now["state"] == "signed", _waits)
+    made = followed(api, path, asked, timeout, lambda now: now["state"] == "signed", _waits)
     plain = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()).decode()
     text = pki.kubeconfig(
         made["cluster"], made["server"], made["ca"], made["who"], made["certificate"], plain
@@ -68,7 +68,7 @@ def check(name: str, timeout: Timeout = 600, output: show.Output = show.Format.T
     api = client()
     asked = api.post(f"/clusters/{part(name)}/checks")
     path = f"/clusters/{part(name)}/checks/{asked['id']}"
-    found = _follow(api, path, asked, timeout, lambda now: now["state"] != "running", _goes_on)
+    found = followed(api, path, asked, timeout, lambda now: now["state"] != "running", goes_on)
     if output is show.Format.TABLE:
         show.rows(found["items"], COLUMNS, output)
     else:
@@ -97,7 +97,7 @@ def _may_be_written(file: Path, name: str) -> None:
         )
 
 
-def _follow(
+def followed(
     api: Seed,
     path: str,
     seen: dict[str, Any],
@@ -109,8 +109,9 @@ def _follow(
     with err.status("...") as progress:
         while not over(seen):
             if time.monotonic() > deadline:
-                name = seen["cluster"]
-                raise TooLong(f"{tell(seen)}, after {timeout} s", f"`seed cluster show {name}`")
+                noun = path.split("/")[1].removesuffix("s")
+                name = path.split("/")[2]
+                raise TooLong(f"{tell(seen)}, after {timeout} s", f"`seed {noun} show {name}`")
             progress.update(show.cell(tell(seen)))
             time.sleep(LOOK_SECONDS)
             seen = api.get(path)
@@ -121,6 +122,6 @@ def _waits(seen: dict[str, Any]) -> str:
     return str(seen["detail"])
 
 
-def _goes_on(seen: dict[str, Any]) -> str:
+def goes_on(seen: dict[str, Any]) -> str:
     late = [f"{i['name']}: {i['sentence'] or '...'}" for i in seen["items"] if not i["state"]]
     return f"{seen['cluster']} is being checked" + (f": {late[0]}" if late else "")

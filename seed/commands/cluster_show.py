@@ -17,14 +17,16 @@ PATIENCE: Final = 300.0
 """Seconds that Seed may be gone while a cluster is waited for."""
 
 
-def follow(api: Seed, identity: str, state: str, timeout: float) -> dict[str, Any]:
+def follow(
+    api: Seed, identity: str, state: str, timeout: float, noun: str = "cluster"
+) -> dict[str, Any]:
     """Until it is in `state`. Raises Stuck, TooLong; Seed may be restarted meanwhile."""
     deadline = time.monotonic() + timeout
     seen = time.monotonic()
     with err.status("...") as progress:
         while True:
             try:
-                cluster = dict(api.get(f"/clusters/{identity}"))
+                cluster = dict(api.get(f"/{noun}s/{identity}"))
                 seen = time.monotonic()
             except Unavailable:
                 if time.monotonic() > min(deadline, seen + PATIENCE):
@@ -37,11 +39,11 @@ def follow(api: Seed, identity: str, state: str, timeout: float) -> dict[str, An
             if cluster["problem"]:
                 raise Stuck(cluster["problem"], cluster["remedy"])
             if cluster["ended_at"]:
-                raise Stuck(f"{cluster['name']} was released", "`seed cluster list --ended`")
+                raise Stuck(f"{cluster['name']} was released", f"`seed {noun} list --ended`")
             if time.monotonic() > deadline:
                 raise TooLong(
-                    f"cluster {cluster['name']} is still {cluster['state']} after {timeout:.0f} s",
-                    f"`seed cluster show {cluster['name']}`",
+                    f"{noun} {cluster['name']} is still {cluster['state']} after {timeout:.0f} s",
+                    f"`seed {noun} show {cluster['name']}`",
                 )
             time.sleep(LOOK_SECONDS)
 
@@ -58,10 +60,10 @@ def printed(cluster: dict[str, Any], output: show.Format) -> None:
     facts["api"] = f"{cluster['vip']}:{cluster['api_port']}"
     show.fields(when.shown(facts, "since", "undo_until"))
     if cluster["members"]:
-        show.out.print(show.group([_member(m) for m in cluster["members"]], MEMBERS))
+        show.out.print(show.group([member_line(m) for m in cluster["members"]], MEMBERS))
 
 
-def _member(member: dict[str, Any]) -> dict[str, Any]:
+def member_line(member: dict[str, Any]) -> dict[str, Any]:
     """far: the claim's state until it is active, then how it joins."""
     if member["claim_state"] != "active":
         return member | {"far": member["claim_state"], "now": member["claim_detail"]}

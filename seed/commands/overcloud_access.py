@@ -1,0 +1,117 @@
+"""seed overcloud check, clouds, export: what people take from an overcloud that is there."""
+
+from base64 import b64decode, b64encode
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from seed import show
+from seed.commands.cluster_access import COLUMNS, Timeout, followed, goes_on
+from seed.commands.door import REFUSED, client, fail, part
+
+FILES = {"path": "FILE", "mode": "MODE", "bytes": "BYTES"}
+
+
+def check(name: str, timeout: Timeout = 1800, output: show.Output = show.Format.TABLE) -> None:
+    """Whether an overcloud works: endpoints, agents, a server that boots. Ends with 1 if not.
+
+    Example: seed overcloud check cloud
+    """
+    api = client()
+    asked = api.post(f"/overclouds/{part(name)}/checks")
+    path = f"/overclouds/{part(name)}/checks/{asked['id']}"
+    found = followed(api, path, asked, timeout, lambda now: now["state"] != "running", goes_on)
+    if output is show.Format.TABLE:
+        show.rows(found["items"], COLUMNS, output)
+    else:
+        show.one(found, output)
+    if found["state"] != "ok":
+        raise typer.Exit(REFUSED)
+
+
+def clouds(
+    name: str,
+    out: Annotated[Path, typer.Option(help="Folder to write to, 0600.")] = Path(),
+    timeout: Timeout = 120,
+    output: show.Output = show.Format.TABLE,
+) -> None:
+    """Write clouds.yaml of its administrator, and its CA. Nobody but you could read it on its way.
+
+    Example: seed overcloud clouds cloud --out ~/.config/openstack
+    """
+    from provisioning.overcloud_access import info
+    from provisioning.secrets import Envelope
+
+    files = {out.expanduser() / "clouds.yaml", out.expanduser() / f"{part(name)}.ca.pem"}
+    for file in sorted(files):
+        if file.exists():
+            fail(f"{file} is there already", "Name another folder: `--out FOLDER`.")
+    api, mine = client(), Envelope.new()
+    key = b64encode(mine.public).decode()
+    asked = api.create(f"/overclouds/{part(name)}/clouds", {"key": key}) | {"cluster": name}
+    path = f"/overclouds/{part(name)}/clouds/{asked['id']}"
+    told = followed(
+        api, path, asked, timeout, lambda now: bool(now["sealed"]),
+        lambda _now: f"clouds.yaml of {name} is being sealed",
+    )  # fmt: skip
+    text = mine.open(b64decode(told["sealed"]), info(told["id"]))
+    if not text:
+        fail(f"Seed does not know how to log in to {name}", f"See `seed overcloud show {name}`.")
+    _write_clouds(out.expanduser(), name, text, output)
+
+
+def export(
+    name: str,
+    to: Annotated[Path, typer.Option(help="A new folder.")],
+    installer: Annotated[
+        str, typer.Option("--format", help="Of `seed overcloud installers`; else its own.")
+    ] = "",
+    output: show.Output = show.Format.TABLE,
+) -> None:
+    """Write what an installer is given for this overcloud, without secrets, for you to run it.
+
+    Example: seed overcloud export cloud --format kayobe --to ./kayobe-config
+    """
+    found = client().get(f"/overclouds/{part(name)}/files", installer=installer)
+    folder = to.expanduser()
+    try:
+        folder.mkdir(parents=True)
+        for one in found:
+            file = folder / one["path"]
+            file.parent.mkdir(parents=True, exist_ok=True)
+            file.write_text(one["content"])
+            file.chmod(int(one["mode"], 8))
+    except FileExistsError:
+        fail(f"{folder} is there already", "Name a new folder: `--to FOLDER`.")
+    except OSError as problem:
+        fail(f"cannot write {folder}: {problem.strerror}", "Name another: `--to FOLDER`.")
+    rows = [
+        {"path": str(folder / one["path"]), "mode": one["mode"], "bytes": len(one["content"])}
+        for one in found
+    ]
+    show.rows(rows, FILES, output)
+
+
+def _write_clouds(folder: Path, name: str, text: str, output: show.Format) -> None:
+    """The CA is a file of its own, which clouds.yaml names."""
+    import yaml
+
+    from ipxe.render import write_atomic  # Jinja2: this verb's alone
+
+    told: dict[str, Any] = yaml.safe_load(text)
+    ca = told.pop("ca", "")
+    written = {"clouds.yaml": yaml.safe_dump(told, sort_keys=False)}
+    if ca:
+        file = (folder / f"{part(name)}.ca.pem").absolute()
+        for cloud in told["clouds"].values():
+            cloud["cacert"] = str(file)
+        written = {file.name: ca, "clouds.yaml": yaml.safe_dump(told, sort_keys=False)}
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        for path, content in written.items():
+            write_atomic(folder / path, content, 0o600)
+    except OSError as problem:
+        fail(f"cannot write to {folder}: {problem.strerror}", "Name another: `--out FOLDER`.")
+    facts = {"overcloud": name, "file": str(folder / "clouds.yaml")}
+    show.one(facts | {"use": f"OS_CLOUD={name} openstack server list"}, output)
