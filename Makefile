@@ -64,6 +64,7 @@ envs: packages
 	$(call env,lab,locks/lab.txt,--system-site-packages)
 	$(call env,tools,locks/tools.txt,)
 	$(call env,identity,locks/identity.txt,)
+	$(call env,ansible,locks/ansible.txt,)
 	@digest=$$( { sha256sum < locks/seed-dev.txt; $(PYTHON) --version; } | sha256sum | cut -c1-12); \
 	if [ "$$(cat $(ENVS)/seed/.ready 2>/dev/null)" != $$digest ]; then \
 	    echo "environment seed"; rm -rf $(ENVS)/seed; $(PYTHON) -m venv $(ENVS)/seed; \
@@ -85,7 +86,7 @@ UV_OUT = --no-emit-index-url --no-header --generate-hashes --universal --python-
 locks:  ## make locks/*.txt anew from pyproject.toml (needs uv; hashes, no index addresses)
 	uv pip compile pyproject.toml --all-extras --group dev $(UV_OUT) -o locks/seed-dev.txt
 	uv pip compile pyproject.toml -c locks/seed-dev.txt $(UV_OUT) -o locks/seed.txt
-	for env in build dib identity ironic lab tools; do uv pip compile --group $$env $(UV_OUT) -o locks/$$env.txt; done
+	for env in ansible build dib identity ironic lab tools; do uv pip compile --group $$env $(UV_OUT) -o locks/$$env.txt; done
 	uv pip compile --group agent --no-emit-index-url --no-header --generate-hashes -q \
 	    --python-version 3.13 --python-platform x86_64-manylinux_2_28 -o images/recipes/agent.lock.txt
 
@@ -172,6 +173,7 @@ install:  ## Seed on this Debian with systemd; WHEELS=folder: without an index; 
 root-envs:
 	$(call env,ironic,locks/ironic.txt,)
 	$(call env,tools,locks/tools.txt,)
+	$(call env,ansible,locks/ansible.txt,)
 	$(call env,seed,locks/seed.txt,)
 	@cd $(ENVS); for dir in *-*; do \
 	    [ "$$(readlink -f $${dir%-*})" = "$$(readlink -f $$dir)" ] || rm -rf "$$dir"; done

@@ -216,9 +216,13 @@ def find(
     found: Cluster = named(session, Cluster, noun or Noun.CLUSTER, project, name)
     if noun and found.noun != noun:
         raise NotFound(
-            f"{name[:64]} is a {found.noun}, no {noun}", f"seed {found.noun} show {found.name}"
+            f"{name[:64]} is {_a(found.noun)}, no {noun}", f"seed {found.noun} show {found.name}"
         )
     return found
+
+
+def _a(noun: Noun) -> str:
+    return f"an {noun}" if noun is Noun.OVERCLOUD else f"a {noun}"
 
 
 def members(session: Session, cluster: Cluster) -> list[Member]:
@@ -512,7 +516,7 @@ def refuse(faults: list[Fault]) -> NoReturn:
 def _same_spec(cluster: Cluster, spec: Spec) -> Cluster:
     if cluster.noun != _noun(spec):
         raise Conflict(
-            f"there is a {cluster.noun} named {cluster.name} already",
+            f"there is {_a(cluster.noun)} named {cluster.name} already",
             f"Choose another name, or see that one: `seed {cluster.noun} show {cluster.name}`.",
         )
     asked: dict[str, Any] = spec.model_dump(mode="json")
@@ -520,7 +524,7 @@ def _same_spec(cluster: Cluster, spec: Spec) -> Cluster:
     differs = [field for field, value in asked.items() if has[field] != value]
     if differs:
         raise Conflict(
-            f"a {cluster.noun} named {cluster.name} lives already and differs in "
+            f"{_a(cluster.noun)} named {cluster.name} lives already and differs in "
             f"{', '.join(differs)}",
             f"Choose another name, or change that one: `seed {cluster.noun} show {cluster.name}`.",
         )

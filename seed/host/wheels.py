@@ -12,7 +12,7 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
-LOCKS = ("build", "seed", "ironic", "tools")
+LOCKS = ("build", "seed", "ironic", "tools", "ansible")
 PYTHONS = {"3.11": (3, 11, 2), "3.13": (3, 13, 5)}
 """What Debian 12 and 13 have; they take security fixes without the number."""
 

@@ -44,7 +44,7 @@ class Control:
             "ANSIBLE_INVENTORY_UNPARSED_FAILED": "true", "ANSIBLE_NOCOLOR": "true",
         }  # fmt: skip
         done = subprocess.run(
-            [environments() / "identity" / "bin" / program, "-i", "./seed-inventory", *argv],
+            [environments() / "ansible" / "bin" / program, "-i", "./seed-inventory", *argv],
             cwd=self.folder,
             env=env,
             capture_output=True,

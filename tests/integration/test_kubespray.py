@@ -24,7 +24,7 @@ from tests.fakes.a_kubeadm import MEMBERS, Hidden
 from tests.fakes.machine import until
 from tests.fakes.programs import environments
 
-BIN = environments() / "identity" / "bin"
+BIN = environments() / "ansible" / "bin"
 FACTS = replace(a_kubeadm.FACTS, options={}, bundle_url="")
 REACHED = {
     m.name: Reach(f"172.22.0.{n + 11}", ("ssh-ed25519 AAAA",)) for n, m in enumerate(MEMBERS)
