@@ -25,6 +25,7 @@ from provisioning.cluster_changes import Clusters
 from provisioning.cluster_release import Giving
 from provisioning.image import Image
 from provisioning.ironic import Ironic
+from provisioning.network_doc import WIRE
 from provisioning.secrets import Sealer
 from provisioning.snapshot import Snapshots
 from provisioning.store import Store
@@ -141,7 +142,11 @@ class Parts:
     @cached_property
     def clusters(self) -> Clusters:
         """Where clusters are asked for."""
-        return Clusters(self.store, self.desk, self.bundle_dir)
+        return Clusters(self.store, self.desk, self.bundle_dir, served=self._served())
+
+    def _served(self) -> tuple[str, ...]:
+        wire = self.networks.get(WIRE)
+        return (f"{wire.network[0]}-{wire.network[-1]}",) if wire else ()
 
     @cached_property
     def giving(self) -> Giving:

@@ -64,7 +64,7 @@ class Clusters(clusters.Clusters):
             cluster.spec = spec.model_dump(mode="json")
             for role, (_field, group) in spec.groups.items():
                 self._resize(session, cluster, role, group.count, who, insider)
-            _no_faults(session, cluster)
+            self._fits(session, cluster)
             self.agreed(session, cluster, [m for m in before if m.goal is MemberGoal.LEAVING])
             _changed(session, cluster, who, "scaled", clusters.sizes(spec))
             return cluster
@@ -129,7 +129,7 @@ class Clusters(clusters.Clusters):
                 _may_be_replaced(session, cluster, row)
                 row.goal = MemberGoal.LEAVING
                 self.add_members(session, cluster, row.role, 1, who, insider)
-                _no_faults(session, cluster)
+                self._fits(session, cluster)
                 self.agreed(session, cluster, [row])
                 _changed(session, cluster, who, "replaces", row.name)
             session.add(row)
@@ -171,7 +171,7 @@ class Clusters(clusters.Clusters):
             before = staying(session, cluster)
             cluster.revision += 1
             _begin_anew(session, cluster)
-            _no_faults(session, cluster)
+            self._fits(session, cluster)
             self._has_successor(session, cluster, who, insider)
             self.agreed(session, cluster, before)
             words = [word for word in (version, image) if word]
@@ -214,6 +214,14 @@ class Clusters(clusters.Clusters):
                 f"control.count: the only control plane goes once it has a successor: {full}",
                 full.remedy, full.reasons, full.free_at, full.nearest,
             ) from full  # fmt: skip
+
+    def _fits(self, session: Session, cluster: Cluster) -> None:
+        """As it will be: those that go count no more."""
+        facts = clusters.facts_of(session, cluster)
+        names = {member.name for member in staying(session, cluster)}
+        wanted = tuple(m for m in facts.members if m.name in names)
+        kind = clusters.known()[cluster.spec["kind"]]
+        self.no_faults(kind, replace(facts, members=wanted))
 
     def _changeable(self, session: Session, project: str | None, name: str) -> Cluster:
         cluster = clusters.find(session, project, name, self.noun)
@@ -347,15 +355,6 @@ def _may_be_replaced(session: Session, cluster: Cluster, member: Member) -> None
             + (f" ({silent})" if silent else ""),
             f"Bring the others up first: `seed {cluster.noun} show {cluster.name}`.",
         )
-
-
-def _no_faults(session: Session, cluster: Cluster) -> None:
-    """As it will be: those that go count no more."""
-    facts = clusters.facts_of(session, cluster)
-    names = {member.name for member in staying(session, cluster)}
-    wanted = tuple(m for m in facts.members if m.name in names)
-    if faults := clusters.known()[cluster.spec["kind"]].faults(replace(facts, members=wanted)):
-        clusters.refuse(faults)
 
 
 def _begin_anew(session: Session, cluster: Cluster) -> None:

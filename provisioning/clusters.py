@@ -76,6 +76,8 @@ class Clusters:
     desk: Desk
     bundles: Path | None = None
     noun: Noun = Noun.CLUSTER
+    served: tuple[str, ...] = ()
+    """What Seed's own wire has of addresses, "first-last": no overcloud serves DHCP there."""
 
     def create(
         self,
@@ -152,13 +154,20 @@ class Clusters:
         if isinstance(spec, ClusterSpec):
             cluster_ranges.reserve(session, cluster, spec, who)
         facts = facts_of(session, cluster)
-        if faults := kind.faults(facts):
-            refuse(faults)
+        self.no_faults(kind, facts)
         record(
             session, "cluster.requested", cluster.id, f"{spec.name}: {spec.kind}, {sizes(spec)}",
             who=who, project=project,
         )  # fmt: skip
         return cluster, facts
+
+    def no_faults(self, kind: Kind, facts: ClusterFacts) -> None:
+        """Raises Invalid for what its kind cannot do with these facts."""
+        if facts.overcloud:
+            served = (*facts.overcloud.dhcp, *self.served)
+            facts = replace(facts, overcloud=replace(facts.overcloud, dhcp=served))
+        if faults := kind.faults(facts):
+            refuse(faults)
 
     def add_members(
         self, session: Session, cluster: Cluster, role: str, count: int, who: str, insider: bool

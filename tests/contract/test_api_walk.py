@@ -1,6 +1,7 @@
 """A claimer walks every route, and learns of no other project and of no BMC; nobody else does."""
 
 import re
+from base64 import b64encode
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,12 +20,14 @@ from api.auth import PUBLIC
 from api.gateway import create_gateway
 from api.parts import Door
 from api.roles import Role
+from provisioning.secrets import Envelope
 from tests.fakes.api import bearer
 from tests.fakes.autoscaler import a_key
 from tests.fakes.kubeconfigs import a_request, parted
 from tests.fakes.two_projects import (
     ASKED,
     CANARIES,
+    CLOUD_CHECK,
     COUNT,
     NAMES,
     OTHER_ASKED,
@@ -36,7 +39,7 @@ from tests.fakes.two_projects import (
 Row = tuple[str, str]
 ROWS = sorted(route_table())
 RAW = "/baremetal{path:path}"
-OF_CLUSTERS = ("{certificate_id}", "{check_id}")
+OF_CLUSTERS = ("{certificate_id}", "{check_id}", "{clouds_id}")
 FEW = ("own-claim", "canary-claim", "canary-node", "10.66.6.2")
 KEY = (
     Ed25519PrivateKey.generate()
@@ -53,6 +56,14 @@ SWARM = MappingProxyType(
         "control": {"count": 1, "layout": "grove"},
     }
 )  # fmt: skip
+
+CLOUD = MappingProxyType(
+    {
+        "installer": "debian", **SAID, "networks": {"api": "grove"},
+        "control": {"count": 1, "layout": "grove"},
+    }
+)  # fmt: skip
+ENVELOPE = b64encode(Envelope.new().public).decode()
 
 
 def plan(walk: "Walk") -> list[dict[str, Any]]:
@@ -108,6 +119,29 @@ BODIES: MappingProxyType[Row, Any] = MappingProxyType(
         ("POST", "/v1/clusters/{name}:upgrade"): [{"image": "debian"}],
         ("POST", "/v1/clusters/{name}/certificates"): [{"csr": parted(a_request())[1]}],
         ("POST", "/v1/clusters/{name}/checks"): [None],
+        ("POST", "/v1/overclouds"): [
+            {"name": "own-new", **CLOUD},
+            {"name": "canary-cloud", **CLOUD},
+            {"name": "own-many", **CLOUD, "compute": {"count": 9, "layout": "grove"}},
+            {"name": "own-nodes", **CLOUD, "compute": {"count": 1, "nodes": ["canary-node"]}},
+        ],
+        ("PUT", "/v1/overclouds/{name}"): [
+            {"name": name, **CLOUD} for name in ("own", "no-such", "canary-claim")
+        ],
+        ("POST", "/v1/overclouds:plan"): [
+            {"name": "own-new", **CLOUD},
+            {"name": "own-many", **CLOUD, "compute": {"count": 9, "layout": "grove"}},
+        ],
+        ("POST", "/v1/overclouds/{name}:plan-release"): [None],
+        ("POST", "/v1/overclouds/{name}:release"): [{"plan": ""}, {"plan": "0" * 64}],
+        ("POST", "/v1/overclouds/{name}:undo"): [None],
+        ("POST", "/v1/overclouds/{name}:resume"): [{"stage": "hosts"}, {"stage": "canary"}],
+        ("POST", "/v1/overclouds/{name}:plan-scale"): [{"compute": 0}, {"compute": 9}],
+        ("POST", "/v1/overclouds/{name}:scale"): [{"compute": 0}, {"compute": 9}],
+        ("POST", "/v1/overclouds/{name}:plan-replace"): [{"node": "canary-claim"}],
+        ("POST", "/v1/overclouds/{name}:replace"): [{"node": "canary-claim"}],
+        ("POST", "/v1/overclouds/{name}/checks"): [None],
+        ("POST", "/v1/overclouds/{name}/clouds"): [{"key": ENVELOPE}],
         ("POST", "/v1/clusters/{name}:autoscaler"): [{"csr": a_key().csr, "min": 1, "max": 5}],
         ("POST", "/v1/claims/{name}:plan-release"): [None],
         ("POST", "/v1/claims/{name}:release"): plan,
@@ -137,6 +171,9 @@ BODIES: MappingProxyType[Row, Any] = MappingProxyType(
 REFUSED_ONLY = {
     ("POST", "/v1/clusters/{name}:plan-replace"): "its cluster has no member",
     ("POST", "/v1/clusters/{name}:replace"): "its cluster has no member",
+    ("POST", "/v1/overclouds/{name}:plan-replace"): "its overcloud has no node",
+    ("POST", "/v1/overclouds/{name}:replace"): "its overcloud has no node",
+    ("GET", "/v1/overclouds/{name}/files"): "its overcloud has no node",
     ("DELETE", "/v1/sessions/current"): "a token is no session",
     ("PUT", "/v1/users/{name}/password"): "the caller is no user",
     ("GET", "/v1/users/{name}"): "the caller is no user",
@@ -192,7 +229,11 @@ def urls(path: str, names: Sequence[str]) -> list[str]:
     first, *rest = re.findall(r"\{[^}]*\}", path)
     paths = [path]
     for other in rest:
-        words = (str(ASKED), str(OTHER_ASKED)) if other in OF_CLUSTERS else ("baremetal",)
+        words = (
+            (str(ASKED), str(OTHER_ASKED), str(CLOUD_CHECK))
+            if other in OF_CLUSTERS
+            else ("baremetal",)
+        )
         paths = [path.replace(other, word) for path in paths for word in words]
     return [path.replace(first, name) for name in names for path in paths]
 

@@ -19,7 +19,14 @@ from api.parts import AutoscalerDoor, Parts
 from api.roles import Role
 from provisioning import authority
 from provisioning.autoscalers import ClientAuthority
-from provisioning.cluster_rows import Cluster, ClusterCheck, KubeCertificate, Member
+from provisioning.cluster_rows import (
+    Cluster,
+    ClusterCheck,
+    KubeCertificate,
+    Member,
+    OvercloudAccess,
+    OvercloudStage,
+)
 from provisioning.cluster_spec import ClusterSpec
 from provisioning.fabric import Layout, Network
 from provisioning.hardware import Inventory, Nic
@@ -37,6 +44,7 @@ from provisioning.models import (
     Token,
     now,
 )
+from provisioning.overcloud_spec import OvercloudSpec
 from provisioning.room import HardwareClass, Observation, Slot
 from provisioning.shelf import ImageStanding, Intake, RegistryLogin
 from provisioning.states import (
@@ -46,7 +54,9 @@ from provisioning.states import (
     ClusterState,
     ImageState,
     Login,
+    Noun,
     OrderKind,
+    StageState,
 )
 from provisioning.tenants import BreakGlass, KeptAnswer, Project, Quota, User
 from tests.fakes.api import Asked, a_token, empty_ironic, ironic_double, some_parts
@@ -66,14 +76,15 @@ DISCOVERY = UUID("cacacaca-0000-4000-8000-00000000000c")
 ASKED = UUID("00000000-0000-4000-8000-00000000000d")
 OTHER_ASKED = UUID("cacacaca-0000-4000-8000-00000000000e")
 """What is asked of clusters: the same id for each kind of it."""
+CLOUD_CHECK = UUID("00000000-0000-4000-8000-00000000000f")
 COUNT = 31337  # of nothing else here
 CANARIES = ("canary", "cacacaca", "10.66.6.", "10.88.8.", "66:66:66")
 """In lower case; and COUNT. UUIDs begin with cacacaca, BMCs' addresses with 10.66.6., MACs with
 66:66:66; the other project's servers are at 10.88.8."""
 NAMES = (
     OWN, "own-claim", str(OWN_CLAIM), "own-node", "own-user", "own.token", "own-hook", "debian",
-    "baremetal", "swagger-ui.css", "own-cluster", "own-kube",
-    "canary-cluster",
+    "baremetal", "swagger-ui.css", "own-cluster", "own-kube", "own-cloud",
+    "canary-cluster", "canary-cloud",
     OTHER, "canary-claim", str(OTHER_CLAIM), "canary-node", str(NODES["canary-node"]),
     "canary-user", "canary-token", "canary-login", "canary-hook", "canary-rack", "10.66.6.2",
     str(DISCOVERY), "grove", "no-such",
@@ -304,7 +315,34 @@ def _clusters() -> list[Any]:
     ):
         common = {"id": one, "cluster_id": cluster.id, "project": project, "who": who}
         asked += [KubeCertificate(csr=who, **common), ClusterCheck(**common)]
-    return [own, other, kube, member, *asked]
+    return [own, other, kube, member, *asked, *_overclouds()]
+
+
+def _overclouds() -> list[Any]:
+    """Each project's; neither has a node any more."""
+    told = {
+        "name": "x", "installer": "debian", "image": "debian", "networks": {"api": "grove"},
+        "control": {"count": 1, "layout": "grove"}, "ssh_keys": ["ssh-ed25519 AAAA own"],
+    }  # fmt: skip
+    spec = OvercloudSpec.model_validate(told).model_dump(mode="json")
+    own = Cluster(
+        noun=Noun.OVERCLOUD, name="own-cloud", project=OWN, network="grove", vip="10.88.0.11",
+        spec=spec, state=ClusterState.READY, problem="own-member: BMC 10.66.6.1 is silent",
+    )  # fmt: skip
+    other = Cluster(
+        noun=Noun.OVERCLOUD, name="canary-cloud", project=OTHER, network="grove",
+        vip="10.88.8.12", spec=spec, state=ClusterState.READY, detail="canary",
+    )  # fmt: skip
+    stages = [
+        OvercloudStage(cluster_id=one.id, name="hosts", state=StageState.DONE, task=word)
+        for one, word in ((own, "own"), (other, "canary"))
+    ]
+    accesses = [
+        OvercloudAccess(id=asked, cluster_id=one.id, project=one.project, who=who, key=b"x" * 32)
+        for asked, one, who in ((ASKED, own, "own.token"), (OTHER_ASKED, other, "canary-user"))
+    ]
+    check = ClusterCheck(id=CLOUD_CHECK, cluster_id=own.id, project=OWN, who="own.token")
+    return [own, other, *stages, *accesses, check]
 
 
 def _events() -> list[Event]:
