@@ -15,7 +15,7 @@ import yaml
 from typer.testing import CliRunner
 
 from api.roles import Role
-from provisioning import kube_check, kube_steps
+from provisioning import kube_check, kube_steps, overcloud_access
 from provisioning.cluster_rows import ClusterCheck, KubeCertificate, Member
 from provisioning.states import ClusterState
 from seed.cli import app
@@ -51,6 +51,9 @@ def reconciled(place: Place) -> Iterator[None]:
         while not over.wait(0.05):
             with place.house.store.read() as session:
                 certificates, checks = kube_steps.due(session)
+                clouds = overcloud_access.due(session)
+            for identity in clouds:
+                overcloud_access.seal(parts, identity)
             for identity in certificates:
                 kube_steps.sign(parts, identity)
             for identity in checks:
