@@ -12,7 +12,7 @@ from images.workbench import Workbench, remove, words
 CONTROL = words("""
 mariadb-server rabbitmq-server memcached python3-memcache python3-pymysql keystone glance-api
 placement-api nova-api nova-scheduler nova-conductor neutron-api neutron-rpc-server
-python3-openstackclient crudini debconf-utils
+python3-openstackclient crudini debconf-utils nginx busybox-static
 """)
 NETWORK = words("""
 ovn-central ovn-host neutron-ovn-metadata-agent neutron-ovn-maintenance-worker
@@ -40,7 +40,7 @@ PATIENCE = "[Manager]\nDefaultTimeoutStartSec=900s\n"
 KEPT = (*ENABLED, *CLOCK)
 OWN = words("""
 keystone* glance* placement* nova* neutron* ovn* openvswitch* ovs* mariadb* rabbitmq* epmd*
-memcached*
+memcached* nginx*
 libvirt* virt* apache2* uwsgi* haproxy* dnsmasq* iscsi* open-iscsi* iscsid* multipath* nfs* rpcbind*
 rpc-* dm-event* lvm2* blk-availability* radvd* conntrackd* keepalived* mdmonitor* qemu* ksm* tgt*
 systemd-machined* cgroupfs* ebtables* iptables* nftables* netfilter* redis* logrotate.timer
