@@ -3,6 +3,7 @@
 import json
 import shlex
 import shutil
+import subprocess
 from collections.abc import Collection
 from datetime import datetime
 from pathlib import Path
@@ -48,9 +49,9 @@ def a_room(home: Path, namespace: str, servers: Collection[str], memory_mib: int
     return Demo(home, scenario)
 
 
-def ready(room: Demo) -> None:
+def ready(room: Demo, image: str = "kubernetes-node") -> None:
     """From nothing to servers that are free, with a network and a layout for them."""
-    room.start("ramdisk", "kubernetes-node")
+    room.start("ramdisk", image)
     room.find()
     room.take_in()
     room.offer()
@@ -91,6 +92,21 @@ def line_of(room: Demo, member: str) -> list[str]:
 
 def on(log: Log, room: Demo, member: str, command: str) -> str:
     return log.run([*line_of(room, member), f"sudo sh -c {shlex.quote(command)}"], 300)
+
+
+def put(room: Demo, member: str, path: str, content: bytes) -> None:
+    """A file of root's on it, 0600."""
+    command = f"sudo sh -c {shlex.quote(f'umask 077; cat > {path}')}"
+    subprocess.run([*line_of(room, member), command], input=content, timeout=60, check=True)
+
+
+def booted(room: Demo, member: str) -> str:
+    """Its boot id; empty: it does not answer."""
+    done = subprocess.run(
+        [*line_of(room, member), "cat /proc/sys/kernel/random/boot_id"], capture_output=True,
+        text=True, timeout=60, check=False,
+    )  # fmt: skip
+    return done.stdout.strip()
 
 
 def address(room: Demo, member: str) -> str:

@@ -16,7 +16,7 @@ import yaml
 from tests.fakes.programs import environments
 
 PLAYBOOKS = Path(__file__).parents[2] / "provisioning/installers/debian_playbooks"
-BIN = environments() / "identity" / "bin"
+BIN = environments() / "ansible" / "bin"
 STAGES = (
     "hosts", "data", "identity", "images", "placement", "network", "compute", "check", "leave",
 )  # fmt: skip

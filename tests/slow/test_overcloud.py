@@ -1,0 +1,166 @@
+"""OpenStack of Debian's packages on servers of the lab, by one call: installed, used, rebooted."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from provisioning.installers.debian import STAGES
+from seed.lab.demo import Demo
+from tests.fakes.filled import has_gpt
+from tests.fakes.machine import traces, until
+from tests.slow.booted import a_room, booted, events, on, put, ready, told
+from tests.slow.log import Log
+
+NAMESPACE = "seed-cloud-slow"
+HOME = Path("/var/tmp/seed-cloud-slow")  # noqa: S108  the services' own users must be able to enter it
+PATHS = (
+    "provisioning/installers/debian.py", "provisioning/installers/debian_playbooks",
+    "provisioning/overcloud_stages.py", "provisioning/playbooks.py", "provisioning/installed.py",
+    "images/recipes/openstack_node.py", "tests/slow/booted.py", "tests/slow/test_overcloud.py",
+)  # fmt: skip
+IMAGE = "openstack-node"
+QUICK: dict[str, Any] = {
+    "name": "cloud", "installer": "debian", "image": IMAGE, "networks": {"api": "storage"},
+    "control": {"count": 1, "layout": "plain"}, "options": {"driver": "fake"},
+}  # fmt: skip
+WHOLE = QUICK | {
+    "compute": {"count": 1, "layout": "plain"}, "options": {"driver": "libvirt", "zones": True},
+}  # fmt: skip
+CLI = "OS_CLIENT_CONFIG_FILE=/root/clouds.yaml OS_CLOUD=cloud openstack"
+LONG = 7200
+
+
+@pytest.fixture
+def room(request: pytest.FixtureRequest) -> Iterator[Demo]:
+    servers, memory = request.param
+    demo = a_room(HOME, NAMESPACE, servers, memory)
+    try:
+        yield demo
+    finally:
+        demo.end()
+
+
+@pytest.mark.slow(*PATHS)
+@pytest.mark.timeout(LONG)
+@pytest.mark.parametrize("room", [(("server1",), 5120)], indirect=True)
+def test_quick_overcloud(log: Log, room: Demo) -> None:
+    """All on one node, and Nova's fake driver: ACTIVE proves no guest, and everything says so."""
+    before = traces(NAMESPACE)
+    ready(room, IMAGE)
+    with room.phase("from the claim to ready"):
+        wish(room, QUICK)
+    checked(log, room, guest=False)
+    cloud = told_of(log, room)
+    assert cloud["proves"] == "Nova's fake driver: ACTIVE proves no guest"
+    memory(log, room, "cloud-control-0")
+    given_back(log, room, 1)
+    room.end()
+    assert traces(NAMESPACE) == before
+
+
+@pytest.mark.slow(*PATHS)
+@pytest.mark.timeout(LONG)
+@pytest.mark.parametrize("room", [(("server1", "server2"), 5120)], indirect=True)
+def test_overcloud(log: Log, room: Demo) -> None:
+    """A control and a compute node; a server boots, and again after both were rebooted."""
+    before = traces(NAMESPACE)
+    ready(room, IMAGE)
+    with room.phase("from the wish to ready"):
+        wish(room, WHOLE)
+    checked(log, room, guest=True)
+    told_of(log, room)
+    use_clouds(log, room)
+    for name in ("cloud-control-0", "cloud-compute-0"):
+        memory(log, room, name)
+        restart(log, room, name)
+    with room.phase("all services again"):
+        until(lambda: answers(log, room), 1800, "compute and network services are up again")
+    checked(log, room, guest=True)
+    given_back(log, room, 2)
+    room.end()
+    assert traces(NAMESPACE) == before
+
+
+def wish(room: Demo, spec: dict[str, Any]) -> None:
+    file = room.home / "cloud.yaml"
+    file.write_text(yaml.safe_dump(spec))
+    room.seed("overcloud", "plan", str(file), "--ssh-key", f"{room.key}.pub")
+    room.seed("overcloud", "create", str(file), "--ssh-key", f"{room.key}.pub", "--wait")
+
+
+def told_of(log: Log, room: Demo) -> Any:
+    log.say(room.seed("overcloud", "show", "cloud"))
+    cloud = room.look_at("/overclouds/cloud")
+    for line in told(room, cloud["id"]):
+        log.say(line)
+    assert [(stage["name"], stage["state"]) for stage in cloud["stages"]] == [
+        (name, "done") for name, _seconds in STAGES
+    ]
+    for stage in cloud["stages"]:
+        log.say(f"stage {stage['name']}: {stage['seconds']:.0f} s, {stage['tries']} try")
+    assert events(room, cloud["id"])
+    return cloud
+
+
+def checked(log: Log, room: Demo, guest: bool) -> None:
+    """guest: a server boots for real, and its console says which address it took."""
+    with room.phase("check"):
+        found = room.ask("overcloud", "check", "cloud")
+    log.say(str(found["items"]))
+    items = {item["name"]: item for item in found["items"]}
+    assert {item["state"] for item in items.values()} <= {"ok", "none"}, items
+    for name in ("nodes", "endpoints", "compute", "network", "server"):
+        assert items[name]["state"] == "ok"
+    said = items["server"]["sentence"]
+    assert ("proves no guest" in said) is not guest, said
+
+
+def use_clouds(log: Log, room: Demo) -> None:
+    """What `seed overcloud clouds` wrote works on another node, through the VIP and its TLS."""
+    out = room.home / "openstack"
+    room.seed("overcloud", "clouds", "cloud", "--out", str(out))
+    told = yaml.safe_load((out / "clouds.yaml").read_text())
+    told["clouds"]["cloud"]["cacert"] = "/root/cloud.ca.pem"
+    put(room, "cloud-compute-0", "/root/cloud.ca.pem", (out / "cloud.ca.pem").read_bytes())
+    put(room, "cloud-compute-0", "/root/clouds.yaml", yaml.safe_dump(told).encode())
+    log.say(on(log, room, "cloud-compute-0", f"{CLI} compute service list -f value -c State"))
+    zones = on(
+        log, room, "cloud-compute-0", f"{CLI} availability zone list -f value -c 'Zone Name'"
+    )
+    log.say(zones)
+
+
+def answers(log: Log, room: Demo) -> bool:
+    """Both lists, and nobody is down."""
+    try:
+        states = on(log, room, "cloud-compute-0", f"{CLI} compute service list -f value -c State")
+        agents = on(log, room, "cloud-compute-0", f"{CLI} network agent list -f value -c Alive")
+    except AssertionError:
+        return False
+    return set(states.split()) == {"up"} and set(agents.split()) == {"True"}
+
+
+def restart(log: Log, room: Demo, name: str) -> None:
+    before = on(log, room, name, "cat /proc/sys/kernel/random/boot_id").strip()
+    on(log, room, name, "systemd-run --on-active=1 systemctl reboot")
+    with room.phase(f"reboot {name}"):
+        until(lambda: booted(room, name) not in ("", before), 1800, f"{name} boots again")
+
+
+def memory(log: Log, room: Demo, name: str) -> None:
+    log.say(f"{name}\n{on(log, room, name, 'free -m; df -m / | tail -1')}")
+
+
+def given_back(log: Log, room: Demo, servers: int) -> None:
+    room.seed("overcloud", "release", "cloud", "--now", "--yes")
+    with room.phase("release and clean"):
+        until(lambda: room.look_at("/overclouds/cloud")["state"] == "released", 1800, "released")
+    room.follow_nodes("available")
+    for number in range(1, servers + 1):
+        assert not has_gpt(room, f"LAB-000{number}-D0"), number
+    assert room.ask("network", "show", "storage")["addresses"] == []
+    for name, took in room.seconds.items():
+        log.say(f"{name}: {took:.0f} s")
