@@ -9,7 +9,9 @@ begin() {
     local unit=$1 since file
     shift
     mkdir -p "$WANTS"
-    ln -sfn "/usr/lib/systemd/system/$unit.service" "$WANTS/$unit.service"
+    file=/usr/lib/systemd/system/$unit.service
+    if [ -f "/etc/systemd/system/$unit.service" ]; then file=../$unit.service; fi
+    ln -sfn "$file" "$WANTS/$unit.service"
     case $(systemctl is-active "$unit" || true) in
         active | activating | reloading) ;;
         *) FRESH+=("$unit.service"); return ;;
