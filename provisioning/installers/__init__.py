@@ -109,6 +109,8 @@ class OvercloudFacts:
     of ROLES. services: beyond the installer's minimum, e.g. "horizon". options: the installer's
     own. registry: HOST[:PORT] for container images; empty: the installer's. dhcp: ranges that Seed
     itself serves by DHCP, "first-last": nothing of an overcloud may serve there.
+    lent: servers that its own Ironic has of Seed (provisioning/lent.py). wishes: what people say to
+    a row of provisioning/gives, by the row's name.
     """
 
     id: str
@@ -121,6 +123,8 @@ class OvercloudFacts:
     options: dict[str, Any] = field(default_factory=dict)
     registry: str = ""
     dhcp: tuple[str, ...] = ()
+    lent: tuple[NodeFacts, ...] = ()
+    wishes: dict[str, Any] = field(default_factory=dict)
 
     def of(self, role: Role) -> tuple[NodeFacts, ...]:
         """The nodes that have this role."""
