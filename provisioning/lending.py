@@ -1,4 +1,4 @@
-"""The nodes of a claim go to another owner, Cluster API's Metal3, and come back.
+"""The nodes of a claim go to another owner, Metal3 or an overcloud's Ironic, and come back.
 
 Each has one owner at any time. Ironic off (maintenance) -> Seed off the BMCs (Login.LENT) -> lent;
 and when the claim is released and its undo window is over: new logins on the BMCs, which the other
@@ -14,7 +14,7 @@ from sqlmodel import Session, col, select
 from provisioning import leasing, lent, rotation
 from provisioning.claim_seats import Outcome, Seats, some
 from provisioning.ironic import Node
-from provisioning.lent import Lending
+from provisioning.lent import LEND, Lending
 from provisioning.models import Bmc, Claim, now
 from provisioning.outcome import Done, Stuck, Wait
 from provisioning.room import Rotation
@@ -22,7 +22,6 @@ from provisioning.rotation import QUIET_SECONDS
 from provisioning.states import ClaimState, LendingStep, Login, RotationStep, Wanted
 from provisioning.store import record
 
-REASON: Final = "Metal3 has this server until its claim is released"
 LOOK_SECONDS: Final = 15.0
 """How often Ironic is looked at, whether its hands are still off."""
 OFF: Final = "power off"
@@ -41,31 +40,31 @@ class Lender(Seats):
             return None
         match row.step:
             case S.ASKED:
-                return self._withdraw(claim) if giving_back else self._keep_off(claim)
+                return self._withdraw(claim, row) if giving_back else self._keep_off(claim, row)
             case S.QUIET:
-                return self._withdraw(claim) if giving_back else self._let_go(claim, row)
+                return self._withdraw(claim, row) if giving_back else self._let_go(claim, row)
             case S.LENT:
-                return self._take(claim, row) if giving_back else self._guard(claim)
+                return self._take(claim, row) if giving_back else self._guard(claim, row)
             case S.RETURNING:
                 return self._returning(claim, row)
             case S.ROTATED:
-                return self._switch_off(claim)
+                return self._switch_off(claim, row)
             case S.OFF:
-                return self._finish(claim)
+                return self._finish(claim, row)
 
     # --- there ----------------------------------------------------------------------------------
 
-    def _keep_off(self, claim: Claim) -> Outcome:
+    def _keep_off(self, claim: Claim, row: Lending) -> Outcome:
         pairs = self._nodes(claim)
         for _bmc, node in pairs:
             if node.provision_state != "active" or node.reservation:
                 return Wait(f"lent once Ironic is done with {node.name}", 1.0)
-            if node.maintenance and node.maintenance_reason != REASON:
+            if node.maintenance and node.maintenance_reason != row.fence:
                 return Stuck(
                     f"{node.name} is in maintenance: {node.maintenance_reason}",
                     f"When it may be lent: `baremetal node maintenance unset {node.name}`.",
                 )
-        self.parts.each(pairs, lambda pair: self._fence(pair[1]))
+        self.parts.each(pairs, lambda pair: self._fence(pair[1], row))
         self._move(claim, S.QUIET)
         return Wait("Ironic is kept off its nodes", QUIET_SECONDS)
 
@@ -88,28 +87,29 @@ class Lender(Seats):
                     session, "claim.lent", claim.id, claim.name, who=row.asked_by,
                     project=claim.project,
                 )  # fmt: skip
-        return Wait("lent to Metal3", 0.0)
+        return Wait(f"lent to {row.owner}", 0.0)
 
-    def _guard(self, claim: Claim) -> Outcome:
+    def _guard(self, claim: Claim, row: Lending) -> Outcome:
         """People may end a maintenance: Ironic would force the power that it remembers."""
         warned = leasing.warn(self.parts.store, claim)
         seen = self.parts.seen_all([hold.node_uuid for hold, _bmc in self._seats(claim)])
-        again = [self.parts.ironic.node(node.uuid) for node in seen if not _is_fenced(node)]
-        loose = [node for node in again if not _is_fenced(node)]
-        self.parts.each(loose, self._fence)
+        again = [self.parts.ironic.node(node.uuid) for node in seen if not _is_fenced(node, row)]
+        loose = [node for node in again if not _is_fenced(node, row)]
+        self.parts.each(loose, lambda node: self._fence(node, row))
         if loose:
             names = some([node.name for node in loose], ", ")
             with self.parts.store.write() as session:
                 record(
                     session, "claim.fence-renewed", claim.id,
-                    f"Ironic is kept off {names} again: Metal3 has them", project=claim.project,
+                    f"Ironic is kept off {names} again: {row.owner} has them",
+                    project=claim.project,
                 )  # fmt: skip
-        return Done("lent to Metal3", seconds=min(LOOK_SECONDS, warned.seconds))
+        return Done(f"lent to {row.owner}", seconds=min(LOOK_SECONDS, warned.seconds))
 
-    def _withdraw(self, claim: Claim) -> Result:
+    def _withdraw(self, claim: Claim, row: Lending) -> Result:
         """Given back before anything was lent."""
         for _bmc, node in self._nodes(claim):
-            self._unfence(node)
+            self._unfence(node, row)
         self._forget(claim, "claim.lend-withdrawn")
         return None
 
@@ -120,7 +120,7 @@ class Lender(Seats):
         until = leasing.undo_until(claim, self.parts.undo)
         if until and until > now():
             left = (until - now()).total_seconds()
-            says = f"lent to Metal3; can be taken back for {left:.0f} s more"
+            says = f"lent to {row.owner}; can be taken back for {left:.0f} s more"
             return Wait(says, min(left + 0.1, 5.0))
         leasing.record_over(self.parts.store, claim)
         with self.parts.store.write() as session:
@@ -135,10 +135,9 @@ class Lender(Seats):
                 if not row.keep_logins:
                     rotation.ask(session, bmc, row.asked_by)
             _step(session, claim, S.RETURNING)
-            record(
-                session, "claim.taken-from-metal3", claim.id, claim.name, project=claim.project
-            )  # fmt: skip
-        return Wait("comes back from Metal3", 0.0)
+            kind = f"claim.taken-from-{row.borrower}"
+            record(session, kind, claim.id, claim.name, project=claim.project)
+        return Wait(f"comes back from {row.owner}", 0.0)
 
     def _returning(self, claim: Claim, row: Lending) -> Outcome:
         with self.parts.store.read() as session:
@@ -149,15 +148,17 @@ class Lender(Seats):
         lost = [c for c in changes if c.step is RotationStep.STUCK]
         for change in [*lost, *failed]:
             address = next(bmc.address for bmc in bmcs if bmc.id == change.bmc_id)
-            anyway = f"or, if Metal3 has let it go: `seed metal3 lend {claim.name} --keep-logins`."
+            anyway = (
+                f"or, once it is let go there: `{LEND[row.borrower]} {claim.name} --keep-logins`."
+            )
             remedy = change.remedy if change in lost else f"`seed bmc rotate {address}`; {anyway}"
             return Stuck(f"BMC {address} has no new login: {change.problem}", remedy, 5.0)
         if any(c.step is not RotationStep.FAILED for c in changes):
-            return Wait("comes back from Metal3: its BMCs get new logins", 1.0)
+            return Wait(f"comes back from {row.owner}: its BMCs get new logins", 1.0)
         self._move(claim, S.ROTATED)
-        return Wait("comes back from Metal3", 0.0)
+        return Wait(f"comes back from {row.owner}", 0.0)
 
-    def _switch_off(self, claim: Claim) -> Outcome:
+    def _switch_off(self, claim: Claim, row: Lending) -> Outcome:
         """Asked of the BMC itself: what Ironic remembers is what was when they were lent."""
         pairs = self._nodes(claim)
         for bmc, node in pairs:
@@ -166,15 +167,15 @@ class Lender(Seats):
             self.parts.verify_identity(bmc, [])  # a stranger is not even switched off
         self.parts.each(pairs, lambda pair: self.parts.ironic.power(pair[1].uuid, OFF))
         self._move(claim, S.OFF)
-        return Wait("comes back from Metal3: switched off", 0.5)
+        return Wait(f"comes back from {row.owner}: switched off", 0.5)
 
-    def _finish(self, claim: Claim) -> Result:
+    def _finish(self, claim: Claim, row: Lending) -> Result:
         pairs = self._nodes(claim)
         late = [node.name for _bmc, node in pairs if node.reservation or node.power_state != OFF]
         if late:
-            return Wait(f"comes back from Metal3: switching off {some(late, ', ')}", 1.0)
+            return Wait(f"comes back from {row.owner}: switching off {some(late, ', ')}", 1.0)
         for _bmc, node in pairs:
-            self._unfence(node)
+            self._unfence(node, row)
         self._forget(claim, "claim.came-back")
         return None
 
@@ -186,13 +187,13 @@ class Lender(Seats):
         nodes = self.parts.each(seats, lambda seat: self.parts.ironic.node(seat[0].node_uuid))
         return [(bmc, node) for (_hold, bmc), node in zip(seats, nodes, strict=True)]
 
-    def _fence(self, node: Node) -> None:
-        if not _is_fenced(node):
-            self.parts.ironic.set_maintenance(node.uuid, True, REASON)
+    def _fence(self, node: Node, row: Lending) -> None:
+        if not _is_fenced(node, row):
+            self.parts.ironic.set_maintenance(node.uuid, True, row.fence)
 
-    def _unfence(self, node: Node) -> None:
+    def _unfence(self, node: Node, row: Lending) -> None:
         """Only the maintenance that we set."""
-        if _is_fenced(node):
+        if _is_fenced(node, row):
             self.parts.ironic.set_maintenance(node.uuid, False)
 
     def _move(self, claim: Claim, step: LendingStep) -> None:
@@ -205,8 +206,8 @@ class Lender(Seats):
             record(session, kind, claim.id, claim.name, project=claim.project)
 
 
-def _is_fenced(node: Node) -> bool:
-    return node.maintenance and node.maintenance_reason == REASON
+def _is_fenced(node: Node, row: Lending) -> bool:
+    return node.maintenance and node.maintenance_reason == row.fence
 
 
 def _step(session: Session, claim: Claim, step: LendingStep) -> None:

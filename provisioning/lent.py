@@ -1,4 +1,4 @@
-"""Claims whose nodes another owner has, Cluster API's Metal3: rows, and who asks for them.
+"""Claims whose nodes another owner has, Metal3 or an overcloud's Ironic: rows, and who asks.
 
 lending.py is the reconciler's half. While they are lent, their BMCs' login is `Login.LENT`: nobody
 of Seed's says anything to them, and Ironic's hands are off by maintenance.
@@ -6,28 +6,34 @@ of Seed's says anything to them, and Ironic's hands are off by maintenance.
 
 from collections.abc import Callable
 from datetime import datetime
+from typing import Final
 from uuid import UUID
 
 from sqlmodel import Field, Session, SQLModel, col, select
 
-from provisioning import leasing
+from provisioning import handout, leasing
 from provisioning.cluster_rows import Member
 from provisioning.disks import kept_of
 from provisioning.errors import Conflict, NotFound
+from provisioning.handout import HandOutNode
 from provisioning.models import Bmc, Claim, Credential, Hold, now, stored_time
 from provisioning.room import Rotation
-from provisioning.states import ClaimState, LendingStep, Login, RotationStep, Wanted
+from provisioning.states import Borrower, ClaimState, LendingStep, Login, RotationStep, Wanted
 from provisioning.store import Store, record
 from provisioning.vault import in_vault
 
 COMING = (LendingStep.RETURNING, LendingStep.ROTATED, LendingStep.OFF)
+CALLED: Final = {Borrower.METAL3: "Metal3", Borrower.IRONIC: "The overcloud's Ironic"}
+LEND: Final = {Borrower.METAL3: "seed metal3 lend", Borrower.IRONIC: "seed ironic lend"}
+"""What people type."""
 
 
 class Lending(SQLModel, table=True):
     """One row per claim, until its nodes are back.
 
     asked_at:    the last time that somebody asked. since: of its step.
-    keep_logins: they come back with the BMC logins that the other owner knows.
+    keep_logins: they come back with the BMC logins that the other owner knows. borrower: that one;
+    a claim is never lent to two, so its logins are written in one form alone.
     """
 
     claim_id: UUID = Field(primary_key=True, foreign_key="claim.id")
@@ -36,10 +42,25 @@ class Lending(SQLModel, table=True):
     keep_logins: bool = False
     step: LendingStep = LendingStep.ASKED
     since: datetime = stored_time(default_factory=now)
+    borrower: Borrower = Borrower.METAL3
+
+    @property
+    def owner(self) -> str:
+        """Within a sentence."""
+        return CALLED[self.borrower].replace("The ", "the ")
+
+    @property
+    def fence(self) -> str:
+        """Why Ironic's hands are off."""
+        return f"{CALLED[self.borrower]} has this server until its claim is released"
 
 
 def ask(
-    store: Store, find: Callable[[Session], Claim], who: str, keep_logins: bool = False
+    store: Store,
+    find: Callable[[Session], Claim],
+    who: str,
+    keep_logins: bool = False,
+    to: Borrower = Borrower.METAL3,
 ) -> tuple[Lending, Claim]:
     """This claim's nodes shall be another owner's until the claim is released.
 
@@ -50,11 +71,16 @@ def ask(
         row = session.get(Lending, claim.id)
         if row is None:
             _check(session, claim, keep_logins)
-            row = Lending(claim_id=claim.id)
+            row = Lending(claim_id=claim.id, borrower=to)
             record(
                 session, "claim.lend-asked", claim.id, claim.name, who=who, project=claim.project,
-                keep_logins=keep_logins,
+                keep_logins=keep_logins, to=to,
             )  # fmt: skip
+        elif row.borrower is not to:
+            raise Conflict(
+                f"{row.owner} has the nodes of claim {claim.name}",
+                f"Release it first: `seed claim release {claim.name}`.",
+            )
         elif row.keep_logins is not keep_logins:
             record(
                 session, "claim.lend-logins", claim.id,
@@ -92,6 +118,25 @@ def bmcs_of(session: Session, claim_id: UUID) -> list[Bmc]:
     return list(session.exec(held).all())
 
 
+def servers(session: Session, claim: Claim, to: Borrower) -> list[tuple[Bmc, HandOutNode]]:
+    """What of this claim may be written for its other owner. Raises Conflict while Seed may still
+    act on its nodes, and for an owner who has not got them."""
+    row = session.get(Lending, claim.id)
+    if row is None or row.step is not LendingStep.LENT or row.borrower is not to:
+        raise Conflict(
+            f"the nodes of claim {claim.name} are {_whose(row, to)}",
+            f"`{LEND[to]} {claim.name}`, then look: `seed claim show {claim.name}`.",
+        )
+    nodes = {node.node_uuid: node for node in handout.of_claim(session, claim, "").nodes}
+    return [(bmc, nodes[bmc.node]) for bmc in bmcs_of(session, claim.id)]
+
+
+def _whose(row: Lending | None, to: Borrower) -> str:
+    if row is None:
+        return "Seed's"
+    return f"on their way: {row.step}" if row.borrower is to else f"lent elsewhere: {row.borrower}"
+
+
 def comes_back(session: Session, claim_id: UUID) -> bool:
     """Is Seed taking its nodes from their other owner?"""
     row = session.get(Lending, claim_id)
@@ -109,7 +154,7 @@ def _check(session: Session, claim: Claim, keep_logins: bool) -> None:
     if session.exec(select(Member.id).where(Member.claim_id == claim.id)).first() is not None:
         raise Conflict(
             f"claim {claim.name} is a member of a cluster of Seed's",
-            "Claim other nodes for Cluster API: `seed claim create`.",
+            "Claim other nodes to lend: `seed claim create`.",
         )
     for bmc in bmcs_of(session, claim.id):
         _check_bmc(session, bmc, keep_logins)
@@ -140,5 +185,5 @@ def _check_bmc(session: Session, bmc: Bmc, keep_logins: bool) -> None:
     if change is not None and not keep_logins:
         raise Conflict(
             f"BMC {bmc.address} took no new login, so the other owner could not be kept out later",
-            "If it may keep the login that it has: `seed metal3 lend CLAIM --keep-logins`.",
+            "If it may keep the login that it has: the same with `--keep-logins`.",
         )

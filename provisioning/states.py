@@ -131,6 +131,13 @@ class Login(StrEnum):
     LENT = "lent"  # another owner has it: Seed says nothing to this BMC
 
 
+class Borrower(StrEnum):
+    """Who has a claim's nodes while they are lent: an Ironic that is not Seed's."""
+
+    METAL3 = "metal3"  # Cluster API's
+    IRONIC = "ironic"  # an overcloud's own
+
+
 class LendingStep(StrEnum):
     """How far the nodes of a claim are on their way to another owner, and back."""
 

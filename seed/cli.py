@@ -22,6 +22,7 @@ from seed.commands import (
     host,
     image,
     inventory,
+    ironic,
     lists,
     login,
     metal3,
@@ -82,6 +83,7 @@ app.add_typer(network.app, name="network")
 app.add_typer(network.layout, name="layout")
 app.add_typer(claim.app, name="claim")
 app.add_typer(metal3.app, name="metal3")
+app.add_typer(ironic.app, name="ironic")
 app.add_typer(cluster.app, name="cluster")
 app.add_typer(overcloud.app, name="overcloud")
 app.command("inventory")(inventory.inventory)

@@ -15,7 +15,6 @@ from sqlmodel import select
 from provisioning import choices, lent, metal3, rotation, survey
 from provisioning.bmc import Access, Contact, Identity, Lengths
 from provisioning.errors import BmcBusy, BmcLoginRefused, BmcRefused, Conflict, Invalid, NotFound
-from provisioning.lending import REASON
 from provisioning.lent import Lending
 from provisioning.models import Bmc, Claim, Credential, Event, Order
 from provisioning.one_time import KeptDisk
@@ -29,6 +28,7 @@ from tests.fakes.life import UNDO, Clock, House, Killed, clock
 from tests.unit.test_claims import a_spec
 
 FIRST = "first-password"
+REASON = Lending(claim_id=UUID(int=0)).fence
 
 
 class Bmcs(FakeBmc):
