@@ -12,7 +12,7 @@ import yaml
 from pydantic import SecretStr
 from sqlmodel import select
 
-from provisioning import choices, lent, metal3, rotation, survey
+from provisioning import choices, lent, lent_ironic, metal3, rotation, survey
 from provisioning.bmc import Access, Contact, Identity, Lengths
 from provisioning.errors import BmcBusy, BmcLoginRefused, BmcRefused, Conflict, Invalid, NotFound
 from provisioning.lent import Lending
@@ -20,7 +20,7 @@ from provisioning.models import Bmc, Claim, Credential, Event, Order
 from provisioning.one_time import KeptDisk
 from provisioning.room import Rotation
 from provisioning.secrets import Sealer, Unsealer, make_keys
-from provisioning.states import ClaimState, LendingStep, Login, Wanted
+from provisioning.states import Borrower, ClaimState, LendingStep, Login, Wanted
 from seed.reconciler import open_logins
 from tests.fakes import metal3_crd
 from tests.fakes.crashing import FakeBmc
@@ -261,6 +261,29 @@ def test_given_back_before_it_was_lent_it_was_never_away(room: Room) -> None:
     assert {room.node(bmc).maintenance for bmc in room.ours} == {False}
     assert {bmc.login for bmc in room.ours} == {Login.OK}
     assert room.claim.state is ClaimState.RELEASING
+
+
+def test_an_overclouds_ironic_borrows_by_the_same_fence(room: Room) -> None:
+    """One owner at any time: who has them is in the fence, the events and the refusals."""
+    room.lend(to=Borrower.IRONIC)
+    room.steps(room.is_lent)
+    reason = "The overcloud's Ironic has this server until its claim is released"
+    assert {room.node(bmc).maintenance_reason for bmc in room.ours} == {reason}
+    assert room.claim.detail == "lent to the overcloud's Ironic"
+    with pytest.raises(Conflict, match="the overcloud's Ironic has the nodes"):
+        room.lend()
+    with pytest.raises(Conflict, match="lent elsewhere: ironic"):
+        objects(room)
+    with room.house.store.read() as session:
+        given = lent_ironic.graduates(session, lent.find(session, "web"))
+    assert [node.name for node in given] == ["web-0", "web-1"]
+    ours = room.ours
+    room.release()
+    Clock.at += UNDO
+    room.steps(lambda: room.lending is None)
+    assert {room.node(bmc).maintenance for bmc in ours} == {False}
+    assert set(room.bmcs.passwords) == {bmc.address for bmc in ours}
+    assert len(room.events("claim.taken-from-ironic")) == 1
 
 
 # --- objects --------------------------------------------------------------------------------------
