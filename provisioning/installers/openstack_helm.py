@@ -14,7 +14,14 @@ from typing import Any, Final, Literal
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from provisioning.installers import Format, NodeFacts, OvercloudFacts, Role, _helm_readme
+from provisioning.installers import (
+    Format,
+    NodeFacts,
+    OvercloudFacts,
+    Role,
+    _helm_readme,
+    _helm_way_in,
+)
 from provisioning.installers._text import yaml_of
 from provisioning.kinds import Fault, part
 from provisioning.models import NewHostLabel
@@ -35,7 +42,6 @@ LABELS: Final[dict[Role, tuple[str, ...]]] = {
     "compute": ("openstack-compute-node", OVS),
     "storage": ("ceph-osd",),
 }
-NAMESPACE, GATEWAYS, POOL = "metallb-system", "envoy-gateway-system", "openstack"
 
 
 class Options(BaseModel):
@@ -74,8 +80,8 @@ class OpenStackHelm(Format):
         texts = {
             "README.txt": readme,
             "node-labels.yaml": _documents(_labelled(facts)),
-            "metallb.yaml": _documents(_metallb(facts)),
-            "gateway.yaml": _documents(_gateway(facts)),
+            "metallb.yaml": _documents(_helm_way_in.metallb(_vip(facts))),
+            "gateway.yaml": _documents(_helm_way_in.gateway(_vip(facts))),
             **{f"values/{chart}.yaml": yaml_of(told) for chart, told in values.items()},
         }
         return [part(path, text) for path, text in texts.items()]
@@ -95,49 +101,6 @@ def _labelled(facts: OvercloudFacts) -> Iterator[dict[str, Any]]:
         if labels:
             about = {"name": node.name, "labels": labels}
             yield {"apiVersion": "v1", "kind": "Node", "metadata": about}
-
-
-def _metallb(facts: OvercloudFacts) -> Iterator[dict[str, Any]]:
-    """A pool that is used only by whom asks for its address by name."""
-    own = str(ip_network(_vip(facts)))
-    for kind, spec in (
-        ("IPAddressPool", {"addresses": [own], "autoAssign": False}),
-        ("L2Advertisement", {"ipAddressPools": [POOL]}),
-    ):
-        where = {"name": POOL, "namespace": NAMESPACE}
-        yield {"apiVersion": "metallb.io/v1beta1", "kind": kind, "metadata": where, "spec": spec}
-
-
-def _gateway(facts: OvercloudFacts) -> Iterator[dict[str, Any]]:
-    """gateway-default is the name that values_overrides/*/gateway.yaml refer to."""
-    kubernetes, envoy = "gateway.networking.k8s.io", "gateway.envoyproxy.io"
-    service = {
-        "type": "LoadBalancer",
-        "externalTrafficPolicy": "Cluster",
-        "annotations": {"metallb.universe.tf/loadBalancerIPs": _vip(facts)},
-    }
-    yield {
-        "apiVersion": f"{kubernetes}/v1", "kind": "GatewayClass", "metadata": {"name": "default"},
-        "spec": {"controllerName": f"{envoy}/gatewayclass-controller"},
-    }  # fmt: skip
-    yield {
-        "apiVersion": f"{envoy}/v1alpha1", "kind": "EnvoyProxy",
-        "metadata": {"name": "gateway-proxy-default", "namespace": GATEWAYS},
-        "spec": {"provider": {"type": "Kubernetes", "kubernetes": {"envoyService": service}}},
-    }  # fmt: skip
-    own = {"group": envoy, "kind": "EnvoyProxy", "name": "gateway-proxy-default"}
-    listener = {
-        "name": "http", "protocol": "HTTP", "port": 80,
-        "allowedRoutes": {"namespaces": {"from": "All"}},
-    }  # fmt: skip
-    yield {
-        "apiVersion": f"{kubernetes}/v1", "kind": "Gateway",
-        "metadata": {"name": "gateway-default", "namespace": GATEWAYS},
-        "spec": {
-            "gatewayClassName": "default", "infrastructure": {"parametersRef": own},
-            "listeners": [listener],
-        },
-    }  # fmt: skip
 
 
 def _vip(facts: OvercloudFacts) -> str:
