@@ -1,4 +1,9 @@
-"""TripleO's instackenv.json: {"nodes": [{"pm_type": ..., "pm_addr": ..., "ports": [...]}]}."""
+"""TripleO's instackenv.json, later nodes.json or .yaml: {"nodes": [{"pm_type": ..., "pm_addr": ...,
+"ports": [{"address": MAC}]}]}, or that list alone.
+
+openstack-archive/python-tripleoclient, tripleoclient/utils.py at 2539361 (parse_env_file), and
+openstack-archive/tripleo-common, utils/nodes.py at 0128e17.
+"""
 
 from dataclasses import dataclass
 from typing import Any
@@ -13,17 +18,18 @@ class Instackenv:
     title: str = "TripleO's instackenv.json"
 
     def fits(self, document: Document) -> bool:
-        first = document.parts[0] if len(document.parts) == 1 else None
-        nodes = first.get("nodes") if isinstance(first, dict) else None
-        return (
-            isinstance(nodes, list)
-            and bool(nodes)
-            and all(is_table(node, "pm_type", "pm_addr") for node in nodes)
-        )
+        nodes = _nodes(document)
+        return bool(nodes) and all(is_table(node, "pm_type", "pm_addr") for node in nodes)
 
     def read(self, document: Document) -> list[Listed]:
-        nodes = document.parts[0]["nodes"]
-        return [_node(f"nodes[{number}]", node) for number, node in enumerate(nodes)]
+        return [_node(f"nodes[{number}]", node) for number, node in enumerate(_nodes(document))]
+
+
+def _nodes(document: Document) -> list[Any]:
+    """Empty: it is no list of nodes."""
+    first = document.parts[0] if len(document.parts) == 1 else None
+    nodes = first.get("nodes") if isinstance(first, dict) else first
+    return nodes if isinstance(nodes, list) else []
 
 
 def _node(where: str, node: dict[str, Any]) -> Listed:
@@ -46,6 +52,7 @@ def _node(where: str, node: dict[str, Any]) -> Listed:
             "facts": {
                 "driver": node.get("pm_type"),
                 "cpu_arch": node.get("arch"),
+                "profile": node.get("profile"),
                 "capabilities": _capabilities(node.get("capabilities")),
                 "redfish_system_id": node.get("pm_system_id"),
                 "ipmi_port": node.get("pm_port"),

@@ -52,6 +52,13 @@ INSTACKENV = {
     "pm_type": "ipmi", "pm_addr": "10.0.0.5", "pm_user": "root", "pm_password": SECRET,
     "name": "web-1",
 }  # fmt: skip
+LATER = INSTACKENV | {
+    "pm_type": "redfish", "pm_addr": "https://10.0.0.5", "pm_system_id": "/redfish/v1/Systems/1",
+    "ports": [{"address": "52:54:00:00:00:01", "physical_network": "ctlplane",
+               "local_link_connection": {"switch_id": "52:54:00:00:00:ff", "port_id": "swp1"}}],
+    "capabilities": {"boot_mode": "uefi"}, "profile": "compute", "root_device": {"wwn": "0x1"},
+    "conductor_group": "a", "_comment": "rack 1",
+}  # fmt: skip
 YAML = f"""\
 nodes:
 - &one
@@ -78,6 +85,8 @@ EXAMPLES = {
             "instackenv.json",
             json.dumps({"nodes": [INSTACKENV | {"ports": [{"address": "52:54:00:00:00:01"}]}]}),
         ),
+        ("nodes.json", json.dumps([LATER])),
+        ("nodes.yaml", f"---\nnodes:\n- {json.dumps(LATER)}\n"),
     ],
     "metal3": [("hosts.yaml", METAL3)],
 }
