@@ -14,11 +14,12 @@ from provisioning.installers import USES, NetFacts, NodeFacts, OvercloudFacts, U
 from provisioning.ip_text import an_ip
 from provisioning.kinds import MemberFacts
 from provisioning.layout_doc import LayoutDoc, layout_of, tagged, vlan_name
+from provisioning.lent import Lending
 from provisioning.models import Address, Claim, Hold
 from provisioning.network_doc import NetworkDoc
 from provisioning.networks import networks
 from provisioning.overcloud_spec import OvercloudSpec
-from provisioning.states import AddressKind, MemberGoal
+from provisioning.states import AddressKind, Borrower, MemberGoal
 
 ROOT = "root"
 """Ansible's login: the image has it for that overcloud's own key alone."""
@@ -51,7 +52,7 @@ def of(
             for pair in sorted(staying, key=_order)
         ),
         services=spec.services, options=dict(spec.options), registry=spec.registry,
-        dhcp=_served(session),
+        dhcp=_served(session), lent=_lent(session, cluster), wishes=dict(spec.gives),
     )  # fmt: skip
 
 
@@ -110,6 +111,21 @@ def _served(session: Session) -> tuple[str, ...]:
         for one in doc.relayed
         for text in (one.pool, one.unknown)
     )
+
+
+def _lent(session: Session, cluster: Cluster) -> tuple[NodeFacts, ...]:
+    """What this project lent to an Ironic of its own: this overcloud's, as far as Seed knows."""
+    query = select(Claim).join(Lending, col(Lending.claim_id) == col(Claim.id))
+    query = query.where(Claim.project == cluster.project, Lending.borrower == Borrower.IRONIC)
+    claims = session.exec(query.order_by(col(Claim.name))).all()
+    return tuple(
+        NodeFacts(
+            name=node.name, roles=(), node_uuid=str(node.node_uuid), node_name=node.node_name,
+            nics=tuple(node.nics), **_of_hand_out(node),
+        )
+        for one in handout.of_claims(session, claims, lambda _ref: "")
+        for node in one.nodes
+    )  # fmt: skip
 
 
 def _node(

@@ -18,12 +18,12 @@ from api.routes.claims import ReleaseAsk
 from api.routes.cluster_access import CheckOut, check_out, looks_in
 from api.routes.cluster_changes import Change, Plan, made, planned
 from api.routes.clusters import MemberOut, found, is_settled, members_of
-from provisioning import cluster_access, clusters, overcloud_access
+from provisioning import cluster_access, clusters, gives, overcloud_access
 from provisioning.cluster_rows import Cluster, OvercloudAccess
 from provisioning.cluster_spec import MANY_CONTROL, MANY_WORKERS
-from provisioning.errors import Invalid, NoCapacity, NotFound, SeedError
+from provisioning.errors import Conflict, Invalid, NoCapacity, NotFound, SeedError
 from provisioning.installed import Installed, of
-from provisioning.installers import NodeFacts
+from provisioning.installers import NodeFacts, OvercloudFacts
 from provisioning.models import Name
 from provisioning.overcloud_spec import OvercloudSpec
 from provisioning.overcloud_stages import installer_of, rows_of
@@ -192,6 +192,22 @@ class CloudsOut(BaseModel):
     overcloud: str
     asked_at: datetime
     sealed: str
+
+
+class GiveAsk(BaseModel):
+    """give: a row's name. wish: what is said to it, in place of what the overcloud's spec says."""
+
+    model_config = ConfigDict(extra="forbid", json_schema_extra={"example": {"give": "zones"}})
+    give: Name
+    wish: dict[str, Any] = Field(default={}, max_length=32)
+
+
+class GiveOut(BaseModel):
+    """lacks: why it cannot be given; empty: it can."""
+
+    name: str
+    summary: str
+    lacks: str
 
 
 class FileOut(BaseModel):
@@ -404,6 +420,42 @@ def overcloud_files(
     if faults := kind.installer.faults(told):
         clusters.refuse(faults)
     return [_file(part) for part in kind.installer.tree(told, {})]
+
+
+@router.get("/v1/overclouds/{name}/gives")
+def overcloud_gives(name: str, caller: Anyone, parts: Here) -> list[GiveOut]:
+    """What this overcloud takes from the bare metal: each row, and why it cannot be given."""
+    with parts.store.read() as session:
+        row = clusters.find(session, caller.looks_in, name, OVERCLOUD)
+        facts = of(clusters.facts_of(session, row))
+    return [
+        GiveOut(name=give.name, summary=give.summary, lacks=_lacks(give, facts))
+        for _name, give in sorted(gives.known().items())
+    ]
+
+
+@router.post("/v1/overclouds/{name}:give")
+def give_overcloud(name: str, ask: GiveAsk, caller: Anyone, parts: Here) -> list[FileOut]:
+    """The files of one row. Nothing is changed by it."""
+    give = gives.known().get(ask.give)
+    if give is None:
+        rows = ", ".join(sorted(gives.known()))
+        raise NotFound(f"give: there is no row {ask.give}", f"Take one of these: {rows}.")
+    with parts.store.read() as session:
+        row = clusters.find(session, caller.looks_in, name, OVERCLOUD)
+        facts = of(clusters.facts_of(session, row))
+    if ask.wish:
+        facts = replace(facts, wishes=facts.wishes | {ask.give: ask.wish})
+    if lacks := give.lacks(facts):
+        raise Conflict(f"{ask.give}: {lacks}", f"See all rows: `seed overcloud gives {name}`.")
+    return [_file(part) for part in give.files(facts)]
+
+
+def _lacks(give: gives.Give, facts: OvercloudFacts) -> str:
+    try:
+        return give.lacks(facts)
+    except Invalid as problem:
+        return str(problem)
 
 
 def shown(parts: Here, row: Cluster, caller: Caller) -> OvercloudOut:

@@ -13,13 +13,16 @@ from seed.commands.cluster_show import MEMBERS, follow, member_line
 from seed.commands.confirm import confirm, give_back
 from seed.commands.door import REFUSED, USAGE, client, err, fail, part
 from seed.commands.hardware_class import text_of as document
-from seed.commands.overcloud_access import check, clouds, export
+from seed.commands.overcloud_access import check, clouds, export, give, gives, import_
 from seed.commands.wishes import text_of
 
 app = typer.Typer(no_args_is_help=True, help="An OpenStack on servers of yours.")
 app.command()(check)
 app.command()(clouds)
 app.command()(export)
+app.command()(gives)
+app.command()(give)
+app.command("import")(import_)
 COLUMNS: Final = {
     "name": "OVERCLOUD", "whose": "PROJECT", "installer": "INSTALLER", "state": "STATE",
     "nodes": "NODES", "vip": "VIP", "detail": "NOW",

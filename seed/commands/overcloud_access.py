@@ -8,8 +8,10 @@ import typer
 
 from seed import show
 from seed.commands.cluster_access import COLUMNS, Timeout, followed, goes_on
-from seed.commands.door import REFUSED, client, fail, part
+from seed.commands.door import REFUSED, USAGE, client, err, fail, part
+from seed.commands.wishes import text_of
 
+GIVES = {"name": "ROW", "summary": "WHAT", "lacks": "LACKS"}
 FILES = {"path": "FILE", "mode": "MODE", "bytes": "BYTES"}
 
 
@@ -73,7 +75,66 @@ def export(
 
     Example: seed overcloud export cloud --format kayobe --to ./kayobe-config
     """
-    found = client().get(f"/overclouds/{part(name)}/files", installer=installer)
+    _written(client().get(f"/overclouds/{part(name)}/files", installer=installer), to, output)
+
+
+def gives(name: str, output: show.Output = show.Format.TABLE) -> None:
+    """What an overcloud takes from the bare metal, and what each row lacks.
+
+    Example: seed overcloud gives cloud
+    """
+    show.rows(client().get(f"/overclouds/{part(name)}/gives"), GIVES, output)
+
+
+def give(
+    name: str,
+    row: Annotated[str, typer.Argument(help="See `seed overcloud gives`.")],
+    to: Annotated[Path, typer.Option(help="A new folder.")],
+    wish: Annotated[
+        Path | None, typer.Option(help="YAML: what is said to the row; else the overcloud's.")
+    ] = None,
+    output: show.Output = show.Format.TABLE,
+) -> None:
+    """Write one row's files, for you to put where its documentation says.
+
+    Example: seed overcloud give cloud zones --to ./zones
+    """
+    told = _yaml(wish) if wish else {}
+    found = client().post(f"/overclouds/{part(name)}:give", {"give": row, "wish": told})
+    _written(found, to, output)
+
+
+def import_(
+    file: Annotated[Path, typer.Argument(help="TripleO's baremetal_deployment.yaml.")],
+    name: Annotated[str, typer.Option(help="Of the overcloud.")] = "overcloud",
+) -> None:
+    """Print the beginning of an overcloud's file, of TripleO's; what has no counterpart is told.
+
+    Example: seed overcloud import baremetal_deployment.yaml --name cloud > cloud.yaml
+    """
+    import yaml
+
+    from provisioning import tripleo
+
+    spec, left_out = tripleo.overcloud(text_of(file), name)
+    for sentence in left_out:
+        err.print(show.cell(sentence), soft_wrap=True)
+    typer.echo(yaml.safe_dump(spec, sort_keys=False).rstrip())
+
+
+def _yaml(file: Path) -> dict[str, Any]:
+    import yaml
+
+    try:
+        told = yaml.safe_load(text_of(file))
+    except yaml.YAMLError as problem:
+        fail(f"{file} is no YAML: {str(problem).splitlines()[0]}", f"Mend {file}.", USAGE)
+    if not isinstance(told, dict):
+        fail(f"{file} says nothing to the row", f"Mend {file}.", USAGE)
+    return told
+
+
+def _written(found: list[dict[str, Any]], to: Path, output: show.Format) -> None:
     folder = to.expanduser()
     try:
         folder.mkdir(parents=True)

@@ -161,6 +161,8 @@ TABLE = MappingProxyType(
         ("PUT", "/v1/overclouds/{name}"): {C},
         ("GET", "/v1/overclouds/{name}"): EVERYONE,
         ("GET", "/v1/overclouds/{name}/files"): EVERYONE,
+        ("GET", "/v1/overclouds/{name}/gives"): EVERYONE,
+        ("POST", "/v1/overclouds/{name}:give"): EVERYONE,
         ("POST", "/v1/overclouds/{name}:resume"): EVERYONE,
         ("POST", "/v1/overclouds/{name}:plan-scale"): EVERYONE,
         ("POST", "/v1/overclouds/{name}:scale"): EVERYONE,

@@ -140,6 +140,7 @@ BODIES: MappingProxyType[Row, Any] = MappingProxyType(
         ("POST", "/v1/overclouds/{name}:scale"): [{"compute": 0}, {"compute": 9}],
         ("POST", "/v1/overclouds/{name}:plan-replace"): [{"node": "canary-claim"}],
         ("POST", "/v1/overclouds/{name}:replace"): [{"node": "canary-claim"}],
+        ("POST", "/v1/overclouds/{name}:give"): [{"give": "clouds"}, {"give": "canary"}],
         ("POST", "/v1/overclouds/{name}/checks"): [None],
         ("POST", "/v1/overclouds/{name}/clouds"): [{"key": ENVELOPE}],
         ("POST", "/v1/clusters/{name}:autoscaler"): [{"csr": a_key().csr, "min": 1, "max": 5}],
