@@ -7,7 +7,7 @@ Where it has none, it is a format: people take its files and run it themselves.
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Final, Literal, Protocol
+from typing import Any, Final, Literal, Protocol, runtime_checkable
 
 from provisioning.kinds import DataDisk, Fault
 from provisioning.seats import HandOutNic
@@ -146,6 +146,25 @@ class Stage:
     tells: str = ""
 
 
+FILE: Final = "{file}"
+"""The word of a program's argv in whose place its file's path is put."""
+
+
+@dataclass(frozen=True, slots=True)
+class Program:
+    """What makes a secret, once, as an overcloud is sealed: installer_programs.py runs it.
+
+    secret: its name. template: what the file has before, below the project. argv: its program lies
+    beside ansible-runner; it changes FILE, whose content is the secret. It is ended after `seconds`
+    of its own time.
+    """
+
+    secret: str
+    template: str
+    argv: tuple[str, ...]
+    seconds: int = 600
+
+
 class Installer(Protocol):
     """An overcloud's installer, or a format for one.
 
@@ -194,6 +213,29 @@ class Installer(Protocol):
 
     def project(self, runner: Path) -> Path:
         """The folder of its playbooks. runner: ansible-runner of its environment."""
+
+
+@runtime_checkable
+class FromProject(Protocol):
+    """An installer some of whose files are made of what its project, as installed, has.
+
+    project: the folder that ansible-runner's project is a link to. programs: whose secrets go to
+    `tree` beside those of `secrets`. gives: what the last stage leaves in the run's folder for
+    people, paths below it; with passwords in it.
+    """
+
+    programs: tuple[Program, ...]
+    gives: tuple[str, ...]
+
+    def lacks(self, project: Path, stage: str = "") -> str:
+        """What this stage, or if none is named any of them, wants and is not there, and how it gets
+        there; empty: nothing."""
+
+    def misfits(self, facts: OvercloudFacts, project: Path) -> list[Fault]:
+        """What this project cannot do, whatever another could; asked with `faults`."""
+
+    def prepare(self, project: Path) -> list[PartSpec]:
+        """More files for the run's folder, beside the tree; it lacks nothing."""
 
 
 class Format:
