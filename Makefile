@@ -76,6 +76,10 @@ envs: packages
 env-dib:  ## diskimage-builder, for the recipes of Ubuntu and Rocky
 	$(call env,dib,locks/dib.txt,)
 
+.PHONY: env-kolla-ansible
+env-kolla-ansible:  ## Kolla-Ansible and its Ansible, for overclouds; its tests look for it
+	$(call env,kolla-ansible,locks/kolla-ansible.txt,)
+
 .PHONY: setup
 setup: envs  ## packages, environments and this checkout's code, ready to run
 	@$(ENVS)/seed/bin/pip install -qq --disable-pip-version-check --no-deps --no-build-isolation \
@@ -86,7 +90,7 @@ UV_OUT = --no-emit-index-url --no-header --generate-hashes --universal --python-
 locks:  ## make locks/*.txt anew from pyproject.toml (needs uv; hashes, no index addresses)
 	uv pip compile pyproject.toml --all-extras --group dev $(UV_OUT) -o locks/seed-dev.txt
 	uv pip compile pyproject.toml -c locks/seed-dev.txt $(UV_OUT) -o locks/seed.txt
-	for env in ansible build dib identity ironic lab tools; do uv pip compile --group $$env $(UV_OUT) -o locks/$$env.txt; done
+	for env in ansible build dib identity ironic kolla-ansible lab tools; do uv pip compile --group $$env $(UV_OUT) -o locks/$$env.txt; done
 	uv pip compile --group agent --no-emit-index-url --no-header --generate-hashes -q \
 	    --python-version 3.13 --python-platform x86_64-manylinux_2_28 -o images/recipes/agent.lock.txt
 
@@ -129,7 +133,7 @@ lint:
 .PHONY: test
 test:  ## everything: set-up, lint, types, contracts, unit, contract, integration, e2e (80 minutes)
 	@mkdir -p $(PREFIX); rm -f $(PREFIX)/phases
-	$(call phase,set-up,$(MAKE) --no-print-directory setup)
+	$(call phase,set-up,$(MAKE) --no-print-directory setup env-kolla-ansible)
 	@$(MAKE) --no-print-directory lint
 	$(call phase,unit,$(PYTEST) -n auto --dist worksteal tests/unit)
 	$(call phase,contract,$(PYTEST) -n 4 --dist worksteal tests/contract --ignore $(RACE))

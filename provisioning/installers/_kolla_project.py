@@ -28,6 +28,14 @@ RIGHT: Final = "Install kolla-ansible 22 there: its pip install 'kolla-ansible==
 BY_COLLECTION: Final = "bootstrap-servers"
 """The one stage that needs openstack.kolla (ansible/kolla-host.yml)."""
 COLLECTION: Final = "ansible_collections/openstack/kolla/roles/baremetal"
+BEGINNING: Final[dict[str, Any]] = {
+    "create_kolla_user": False,
+    "virtualenv": "/opt/kolla-ansible",
+}
+"""Of openstack.kolla's role on nodes, unless the operator says otherwise: no more login with sudo;
+and podman's Python bindings by a virtualenv that sees the image's own, where the role would add an
+apt repository of others (doc/source/reference/deployment-and-bootstrapping/bootstrap-servers.rst;
+its roles/podman_sdk/tasks/install.yml)."""
 
 
 class OddProject(SeedError):
@@ -82,7 +90,7 @@ def prepare(project: Path) -> list[PartSpec]:
 
 def _operators(folder: Path) -> dict[str, Any]:
     """Of files in the order of their names, as the CLI has them."""
-    told: dict[str, Any] = {}
+    told: dict[str, Any] = {**BEGINNING}
     for path in sorted(folder.glob("*.yml")):
         read = yaml.safe_load(path.read_text()) or {}
         if not isinstance(read, dict):

@@ -133,8 +133,12 @@ def _images(facts: OvercloudFacts, options: Options) -> dict[str, Any]:
         "docker_namespace": options.docker_namespace,
     }
     if facts.registry:
-        insecure = options.docker_registry_insecure or None
-        return told | {"docker_registry": facts.registry, "docker_registry_insecure": insecure}
+        told["docker_registry"] = facts.registry
+        if options.docker_registry_insecure:
+            told["docker_registry_insecure"] = True
+            # openstack.kolla's role podman has words of its own (its defaults/main.yml).
+            told |= {"podman_registry": facts.registry, "podman_registry_insecure": True}
+        return told
     # No registry is Kolla's own, whose images are for tests: its prechecks want that said.
     return told | {"kolla_test_images": True}
 

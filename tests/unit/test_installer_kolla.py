@@ -17,7 +17,7 @@ from provisioning import installer_programs, installers, plugins
 from provisioning.errors import SeedError
 from provisioning.installers import FILE, FromProject, OvercloudFacts, Program, Wire
 from provisioning.installers._kolla_options import Options
-from provisioning.installers._kolla_project import FILLED, groups, release_of
+from provisioning.installers._kolla_project import BEGINNING, FILLED, groups, release_of
 from provisioning.installers.kolla_ansible import KEY, PLUGIN
 from tests.fakes.a_kubeadm import Hidden
 from tests.unit.overcloud_facts import large, small
@@ -139,7 +139,9 @@ def test_without_a_registry_the_images_for_tests_are_taken_and_that_is_said() ->
     assert "kolla_test_images" not in told
     assert told["docker_registry"] == "registry.example.com:5000"
     insecure = replace(large(), options={"docker_registry_insecure": True})
-    assert variables(insecure)["docker_registry_insecure"] is True
+    told = variables(insecure)
+    assert told["docker_registry_insecure"] is told["podman_registry_insecure"] is True
+    assert told["podman_registry"] == "registry.example.com:5000"
 
 
 def test_options_are_kollas_own_variables() -> None:
@@ -253,11 +255,12 @@ def prepared(project: Path) -> dict[str, Any]:
 
 
 def test_the_operators_own_variables_and_files_are_taken(project: Path) -> None:
-    assert yaml.safe_load(prepared(project)["kolla/operator.yml"]) == {}
+    told = yaml.safe_load(prepared(project)["kolla/operator.yml"])
+    assert told == BEGINNING
     own = project.parents[1] / "etc" / "kolla"
     there = {
         "globals.d/b.yml": "a: 2\n",
-        "globals.d/a.yml": "a: 1\nb: 1\n",
+        "globals.d/a.yml": "a: 1\nb: 1\nvirtualenv: /v\n",
         "globals.d/c.yml": "# nothing\n",
         "config/nova.conf": "",
     }
@@ -265,7 +268,8 @@ def test_the_operators_own_variables_and_files_are_taken(project: Path) -> None:
         (own / path).parent.mkdir(parents=True, exist_ok=True)
         (own / path).write_text(text)
     told = yaml.safe_load(prepared(project)["kolla/operator.yml"])
-    assert told == {"a": 2, "b": 1, "node_custom_config": str(own / "config")}
+    assert told == {**BEGINNING, "virtualenv": "/v", "a": 2, "b": 1,
+                    "node_custom_config": str(own / "config")}  # fmt: skip
     (own / "globals.d" / "d.yml").write_text("- a\n")
     with pytest.raises(SeedError, match=r"d\.yml has no variables"):
         PLUGIN.prepare(project)
