@@ -1,6 +1,7 @@
 """A node for an OpenStack in containers, as Kolla-Ansible's bootstrap and prechecks want it.
 
-Its podman_sdk role adds an apt repository of its own unless the bindings are installed: they are.
+Its podman_sdk role adds an apt repository of others, or makes a virtualenv, which finds all that it
+wants in the image (provisioning/installers/_kolla_project.py): bindings, pip, packaging.
 chrony takes the place of systemd-timesyncd, because prechecks look for an NTP daemon they know.
 """
 
@@ -12,7 +13,8 @@ from images.workbench import words
 PACKAGES = words("""
 podman crun netavark aardvark-dns catatonit uidmap
 python3-podman python3-dbus python3-docker python3-apt python3-venv python3-setuptools
-python3-requests python3-yaml chrony git gnupg acl rsync lvm2 xfsprogs apparmor nftables iptables
+python3-requests python3-yaml python3-pip python3-packaging
+chrony git gnupg acl rsync lvm2 xfsprogs apparmor nftables iptables
 logrotate cron bridge-utils openssl jq
 """)
 PLUGIN = WholeDisk(
