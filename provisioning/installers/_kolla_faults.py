@@ -75,15 +75,14 @@ def _services(facts: OvercloudFacts) -> Iterator[Fault]:
     for name in sorted({*facts.services} & {*Options.model_validate(facts.options).without}):
         says = f"{name} is among services and among options.without"
         yield Fault("options.without", says, f"Take {name} out of one of them.")
+    if "neutron_agent_ha" in facts.services and len(facts.of("network")) < 2:
+        says = "neutron_agent_ha wants two network nodes"
+        yield Fault("network.count", says, "Ask for 2, or take it out of services.")
     yield from _cinder(facts)
 
 
 def _cinder(facts: OvercloudFacts) -> Iterator[Fault]:
-    asked = set(facts.services)
-    if "cinder" in asked and not asked & known.CINDER_BACKENDS:
-        says = "cinder has no backend"
-        yield Fault("services", says, "Add cinder_backend_lvm to services.")
-    if "cinder_backend_lvm" not in asked:
+    if "cinder_backend_lvm" not in facts.services:
         return
     nodes = facts.of("storage")
     bare = [node.name for node in nodes if not node.disks]
@@ -111,11 +110,12 @@ def _nodes(facts: OvercloudFacts) -> Iterator[Fault]:
 
 
 def _wires(facts: OvercloudFacts) -> Iterator[Fault]:
+    outside = {"network", *(("compute",) if known.BRIDGED & {*facts.services} else ())}
     for node in facts.nodes:
         yield from _addressed(node, "api")
         if "tunnel" in facts.networks and {"network", "compute"} & {*node.roles}:
             yield from _addressed(node, "tunnel")
-        if "network" in node.roles:
+        if outside & {*node.roles}:
             yield from _external(node, "external" in facts.networks)
         for use, wire in node.wires.items():
             if len(wire.interface) > known.NIC_LONGEST:
@@ -137,7 +137,7 @@ def _external(node: NodeFacts, there: bool) -> Iterator[Fault]:
     """Neutron puts the interface into a bridge of its own, so nothing else may use it."""
     wire = node.wires.get("external")
     if wire is None:
-        says = f"{node.name} is a network node and is not in a network of role external"
+        says = f"{node.name} is to be in Neutron's networks, and in none of role external"
         if not there:
             says += ": the overcloud has none"
         remedy = "Take a layout with a network of role external, without addresses, on these nodes."

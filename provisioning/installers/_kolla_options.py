@@ -15,9 +15,9 @@ RELEASE: Final = "2026.1"
 NIC_LONGEST: Final = 15
 """Of a name of an interface: IFNAMSIZ without its end (linux/if.h)."""
 REGISTRY: Final = re.compile(r"[A-Za-z0-9]([A-Za-z0-9.-]{0,251}[A-Za-z0-9])?(:[0-9]{1,5})?")
-CINDER_BACKENDS: Final = frozenset({"cinder_backend_lvm"})
-"""Those that need no more than a service's name: what has an address or a login of its own is the
-operator's."""
+BRIDGED: Final = frozenset({"neutron_dvr", "neutron_provider_networks"})
+"""With one of these, compute nodes have a bridge to the outside, too (computes_need_external_bridge
+in ansible/group_vars/all/neutron.yml)."""
 SERVICES: Final = frozenset(
     """
     aodh barbican blazar ceilometer central_logging cinder cinder_backend_lvm cinder_backup
@@ -29,7 +29,8 @@ SERVICES: Final = frozenset(
     octavia opensearch osprofiler prometheus proxysql skyline tacker trove valkey watcher
     """.split()
 )
-"""NAME: Kolla's enable_NAME. heat, horizon, fluentd and proxysql are on anyway."""
+"""NAME: Kolla's enable_NAME. heat, horizon, fluentd and proxysql are on anyway. What has
+addresses or logins of its own, as most backends do, is the operator's variables."""
 DROPPED: Final = {
     "kuryr": "Kolla-Ansible 22 has none.",
     "redis": "Take valkey.",

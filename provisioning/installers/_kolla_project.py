@@ -7,6 +7,7 @@ node_custom_config has them, ENV/etc/kolla/config.
 """
 
 import re
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final
 
@@ -139,16 +140,39 @@ def release_of(version: str) -> str:
 
 def misfits(facts: OvercloudFacts, project: Path, wanted: str) -> list[Fault]:
     """wanted: the release that the tree is written for."""
+    return [*_release(facts, project, wanted), *_cinder(facts, project), *_ironic(facts, project)]
+
+
+def _release(facts: OvercloudFacts, project: Path, wanted: str) -> Iterator[Fault]:
     told = version(project)
     has = release_of(told)
     if has == wanted and facts.release in ("", has):
-        return []
+        return
     says = f"the Kolla-Ansible in {environment(project)} is {told or 'of no known version'}"
     if has:
         says += f", for OpenStack {has}"
     if has == wanted:
         remedy = f'Take release: "{has}", or leave it out.'
-        return [Fault("release", f"{says}, not {facts.release}", remedy)]
+        yield Fault("release", f"{says}, not {facts.release}", remedy)
+        return
     major = 18 + (int(wanted[:4]) - 2024) * 2 + int(wanted[-1]) - 1
     remedy = f"{environment(project)}/bin/pip install 'kolla-ansible=={major}.*'"
-    return [Fault("release", f"{says}; Seed's files are for {wanted}", remedy)]
+    yield Fault("release", f"{says}; Seed's files are for {wanted}", remedy)
+
+
+def _cinder(facts: OvercloudFacts, project: Path) -> Iterator[Fault]:
+    """Its backends that need no more than a name are services; others are the operator's."""
+    folder = environment(project) / "etc" / "kolla" / "globals.d"
+    named = {f"enable_{name}" for name in facts.services} | {*_operators(folder)}
+    if "cinder" in facts.services and not any("cinder_backend_" in name for name in named):
+        remedy = f"Add cinder_backend_lvm to services, or a backend's variables to {folder}."
+        yield Fault("services", "cinder has no backend", remedy)
+
+
+def _ironic(facts: OvercloudFacts, project: Path) -> Iterator[Fault]:
+    folder = environment(project) / "etc" / "kolla" / "config" / "ironic"
+    names = ("ironic-agent.kernel", "ironic-agent.initramfs")
+    missing = [name for name in names if not (folder / name).is_file()]
+    if "ironic" in facts.services and missing:
+        says = f"ironic has no {' and no '.join(missing)} to boot servers with"
+        yield Fault("services", says, f"Put a ramdisk with ironic-python-agent into {folder}.")

@@ -311,6 +311,30 @@ def test_another_release_than_the_installed_one_is_refused(project: Path) -> Non
     assert "kolla-ansible==22.*" in fault.remedy
 
 
+def test_volumes_need_a_backend_which_may_be_the_operators(project: Path) -> None:
+    facts = replace(small(), services=("cinder",))
+    (fault,) = PLUGIN.misfits(facts, project)
+    assert (fault.field, "Add cinder_backend_lvm" in fault.remedy) == ("services", True)
+    with_one = replace(small(), services=("cinder", "cinder_backend_lvm"))
+    assert PLUGIN.misfits(with_one, project) == []
+    own = project.parents[1] / "etc/kolla/globals.d/ceph.yml"
+    own.parent.mkdir(parents=True)
+    own.write_text("cinder_backend_ceph: true\n")
+    assert PLUGIN.misfits(facts, project) == []
+
+
+def test_bare_metal_needs_a_ramdisk_of_the_operators(project: Path) -> None:
+    facts = replace(small(), services=("ironic",))
+    folder = project.parents[1] / "etc/kolla/config/ironic"
+    folder.mkdir(parents=True)
+    (folder / "ironic-agent.kernel").touch()
+    (fault,) = PLUGIN.misfits(facts, project)
+    assert "has no ironic-agent.initramfs to" in fault.sentence
+    assert str(folder) in fault.remedy
+    (folder / "ironic-agent.initramfs").touch()
+    assert PLUGIN.misfits(facts, project) == []
+
+
 def a_program(project: Path, text: str) -> Path:
     """Its runner, beside which it lies."""
     path = project.parents[1] / "bin" / "maker"

@@ -68,8 +68,8 @@ ROWS: dict[str, tuple[Change, str, str, str]] = {
         asked(services=("heat",), options={"without": ["heat"]}), "options.without",
         "heat is among services", "Take heat out",
     ),
-    "volumes nowhere": (
-        asked(services=("cinder",)), "services", "no backend", "Add cinder_backend_lvm",
+    "agents twice on one node": (
+        asked(services=("neutron_agent_ha",)), "network.count", "two network nodes", "Ask for 2",
     ),
     "volumes without a node": (
         asked(services=("cinder", "cinder_backend_lvm")), "services",
@@ -148,7 +148,13 @@ ROWS: dict[str, tuple[Change, str, str, str]] = {
     ),
     "no external wire": (
         wired("cloud-control-0", external=None), "networks",
-        "cloud-control-0 is a network node and is not in a network of role external", "without",
+        "cloud-control-0 is to be in Neutron's networks, and in none of role external", "without",
+    ),
+    "no external wire where computes are outside, too": (
+        lambda: replace(
+            wired("cloud-compute-0", external=None)(), services=("neutron_provider_networks",),
+        ),
+        "networks", "cloud-compute-0 is to be in Neutron's networks", "without addresses",
     ),
     "an external wire with an address": (
         wired("cloud-control-0", external=replace(OUT, address="203.0.113.9/24")), "networks",
