@@ -148,6 +148,7 @@ def _addresses(facts: OvercloudFacts, options: Options) -> dict[str, Any]:
     own = options.keepalived_virtual_router_id
     return {
         "network_address_family": "ipv6" if ":" in internal else None,
+        "tunnel_address_family": _tunnel_family(facts, internal),
         "kolla_internal_vip_address": internal,
         "kolla_internal_fqdn": options.kolla_internal_fqdn,
         "kolla_external_vip_address": external if external not in ("", internal) else None,
@@ -155,6 +156,14 @@ def _addresses(facts: OvercloudFacts, options: Options) -> dict[str, Any]:
         # As kinds/_vip.py has it: two addresses of one /24 never have the same.
         "keepalived_virtual_router_id": str(own or int(ip_address(internal)) % 255 + 1),
     }
+
+
+def _tunnel_family(facts: OvercloudFacts, internal: str) -> str | None:
+    """None: that of all others."""
+    tunnel = facts.networks.get("tunnel")
+    if not tunnel or not tunnel.cidr or (":" in tunnel.cidr) == (":" in internal):
+        return None
+    return "ipv6" if ":" in tunnel.cidr else "ipv4"
 
 
 def _services(facts: OvercloudFacts, options: Options) -> Iterator[tuple[str, Any]]:

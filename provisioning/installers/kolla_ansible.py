@@ -36,7 +36,7 @@ CONFIG: Final = "{{ inventory_dir }}/../kolla"
 EXTRA: Final = ("operator.yml", "globals.yml", PASSWORDS)
 """In kolla/, as extra variables; of one that two have, the later counts."""
 FORKS: Final = 50
-"""Hosts at a time at most: each is a process of some 60 MiB on the Seed machine."""
+"""Hosts at a time at most: each is a process of some 80 MiB, most of it shared."""
 IDLE_SECONDS: Final = 3600
 """Pulling an image says nothing until it is there."""
 LATER: Final = "# {what} is kept sealed by Seed, and is here only when it runs.\n"

@@ -383,3 +383,5 @@ def test_addresses_of_version_6_are_told_as_such() -> None:
     facts = replace(small(), networks=networks, nodes=nodes, vips={"internal": "2001:db8::5"})
     assert PLUGIN.faults(facts) == []
     assert variables(facts)["network_address_family"] == "ipv6"
+    assert variables(facts)["tunnel_address_family"] == "ipv4"
+    assert not {"network_address_family", "tunnel_address_family"} & {*variables(small())}
