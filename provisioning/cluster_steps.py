@@ -89,11 +89,12 @@ class Clustering:
             )
         if lacks := ByAnsible(self.parts).lacks(cluster) or Stages(self.parts).lacks(cluster):
             return lacks
+        drawn = {} if cluster.sealed else Stages(self.parts).drawn(cluster)
         with self.parts.store.write() as session:
             row = session.get_one(Cluster, cluster.id)
             if not row.sealed:
                 kind = clusters.known()[row.spec["kind"]]
-                made = kind.secrets(clusters.facts_of(session, row))
+                made = kind.secrets(clusters.facts_of(session, row)) | drawn
                 row.sealed = self.parts.sealer.seal(json.dumps(made), sealed_for(row.id))
                 session.add(row)
         return On(S.DEPLOYING)

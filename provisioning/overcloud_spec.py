@@ -21,7 +21,7 @@ from provisioning.states import Noun
 NONE: Final = Group(count=0)
 Release = Annotated[str, StringConstraints(pattern=r"^([0-9]{4}\.[12])?$")]
 """As OpenStack names its releases since 2023.1."""
-Service = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9-]{0,31}$")]
+Service = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_-]{0,31}$")]
 
 
 class Networks(Strict):

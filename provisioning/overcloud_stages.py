@@ -12,10 +12,10 @@ from typing import Final
 
 from sqlmodel import Session, col, select
 
-from provisioning import clusters
+from provisioning import clusters, installer_programs
 from provisioning.cluster_rows import Cluster, Member, OvercloudStage
 from provisioning.installed import Installed, of
-from provisioning.installers import Installer, OvercloudFacts, Stage
+from provisioning.installers import FromProject, Installer, OvercloudFacts, Stage
 from provisioning.kinds import part
 from provisioning.memberships import sealed_for
 from provisioning.models import now
@@ -57,17 +57,28 @@ class Stages:
             return None
         books = self.parts.playbooks.get(installer.environment)
         with self.parts.store.read() as session:
-            stages = installer.stages(_facts(session, self.parts, cluster))
+            facts = _facts(session, self.parts, cluster)
         missing = "ansible-runner"
         if books is not None:
-            missing = next(filter(None, (books.lacks(stage.playbook) for stage in stages)), "")
-        if not missing:
-            return None
-        return Stuck(
-            f"the installer {installer.name} wants {missing}, which is not on the Seed machine",
-            f"Install it, and name it in [installers.{installer.environment}] of seed.toml; then "
-            "`seed up`.",
-        )
+            playbooks = [stage.playbook for stage in installer.stages(facts)]
+            missing = next(filter(None, map(books.lacks, playbooks)), "")
+        if missing:
+            return Stuck(
+                f"the installer {installer.name} wants {missing}, which is not on the Seed machine",
+                f"Install it, and name it in [installers.{installer.environment}] of seed.toml; "
+                "then `seed up`.",
+            )
+        return _misfit(cluster, installer, books, facts) if books else None
+
+    def drawn(self, cluster: Cluster) -> dict[str, str]:
+        """Secrets that programs of its environment make, in seconds: never in a transaction."""
+        installer, books = self._at(cluster)
+        if books is None or not isinstance(installer, FromProject):
+            return {}
+        return {
+            program.secret: installer_programs.run(program, books.runner, books.project)
+            for program in installer.programs
+        }
 
     def step(self, cluster: Cluster) -> Wait | Stuck | None:
         """None: all went well with the nodes of now, or there is nothing to run."""
@@ -124,8 +135,8 @@ class Stages:
         name, key = str(cluster.id), f"check-{number}"
         run = books.look(name, key)
         if run.state == "":
-            begun = books.begin(name, key, self._inputs(cluster, installer, facts, stage),
-                                stage.playbook)  # fmt: skip
+            inputs = self._inputs(cluster, installer, books, facts, stage)
+            begun = books.begin(name, key, inputs, stage.playbook)
             return Wait("it is tried" if begun else "another run goes on", LOOK_SECONDS)
         if run.state == "running":
             return Wait(run.task or "begins", LOOK_SECONDS)
@@ -183,8 +194,10 @@ class Stages:
                 return _failed(cluster, stage, run)
         if row.state is S.FAILED:
             return _failed(cluster, stage, run)
+        if isinstance(installer, FromProject) and (lacks := installer.lacks(books.project, key)):
+            return Stuck(f"stage {stage.name}: {lacks}", f"seed overcloud show {cluster.name}")
         self._begins(cluster, row, run.tries + 1, names)
-        inputs = self._inputs(cluster, installer, facts, stage)
+        inputs = self._inputs(cluster, installer, books, facts, stage)
         if books.begin(str(cluster.id), key, inputs, stage.playbook):
             return Wait(f"stage {stage.name} begins", LOOK_SECONDS)
         return Wait("another run goes on", LOOK_SECONDS)
@@ -222,18 +235,37 @@ class Stages:
             session.add(now_is)
 
     def _inputs(
-        self, cluster: Cluster, installer: Installer, facts: OvercloudFacts, stage: Stage
-    ) -> list[PartSpec]:
-        """The installer's files, and how long this stage may take."""
+        self, cluster: Cluster, installer: Installer, books: Playbooks, facts: OvercloudFacts,
+        stage: Stage,
+    ) -> list[PartSpec]:  # fmt: skip
+        """The installer's files, and how long this stage may take; the last of a path counts."""
         limits = {"job_timeout": stage.seconds, "idle_timeout": stage.seconds}
-        told = {p.path: p for p in installer.tree(facts, self._secrets(cluster))}
-        told |= {p.path: p for p in stage.also}
-        return [*told.values(), part(SETTINGS, json.dumps(limits), 0o600)]
+        found = [part(SETTINGS, json.dumps(limits), 0o600)]
+        found += installer.tree(facts, self._secrets(cluster))
+        if isinstance(installer, FromProject):
+            found += installer.prepare(books.project)
+        return [*{one.path: one for one in (*found, *stage.also)}.values()]
 
     def _secrets(self, cluster: Cluster) -> dict[str, str]:
         opened = self.parts.unseal(cluster.sealed, sealed_for(cluster.id))
         found: dict[str, str] = json.loads(opened)
         return found
+
+
+def _misfit(
+    cluster: Cluster, installer: Installer, books: Playbooks, facts: OvercloudFacts
+) -> Stuck | None:
+    """What this very project cannot do. Before any disk is touched."""
+    if not isinstance(installer, FromProject):
+        return None
+    anew = f"seed overcloud release {cluster.name}, then create it otherwise"
+    names = [stage.name for stage in installer.stages(facts)]
+    if lacks := next(filter(None, (installer.lacks(books.project, name) for name in names)), ""):
+        return Stuck(lacks, f"It goes on by itself once that is there; else {anew}.")
+    if faults := installer.misfits(facts, books.project):
+        told = "; ".join(f"{fault.field}: {fault.sentence}" for fault in faults)
+        return Stuck(told, f"{faults[0].remedy} Then {anew}.")
+    return None
 
 
 def is_pending(session: Session, cluster: Cluster) -> bool:

@@ -52,7 +52,6 @@ class Run:
 class Playbooks:
     """Of one environment. runner: its program ansible-runner; ansible-core is there as well.
     project: the folder of the playbooks. folder: of all runs, the reconciler's alone.
-    collections: a folder of Ansible's collections beside the environment's.
 
     A run has a name and is of tries of several keys: of one set of inputs, or of one stage.
     """
@@ -60,7 +59,6 @@ class Playbooks:
     runner: Path
     project: Path
     folder: Path
-    collections: Path | None = None
     _children: dict[str, subprocess.Popen[bytes]] = field(default_factory=dict)
 
     def lacks(self, playbook: str) -> str:
@@ -167,8 +165,7 @@ class Playbooks:
         return sorted(own, key=lambda path: int(path.name.rpartition("-")[2]))
 
     def _environment(self, run: Path) -> dict[str, str]:
-        more = {"ANSIBLE_COLLECTIONS_PATH": str(self.collections)} if self.collections else {}
-        return more | {
+        return {
             "PATH": f"{self.runner.parent}:/usr/sbin:/usr/bin:/sbin:/bin",
             "HOME": str(run),
             "LC_ALL": "C.UTF-8",

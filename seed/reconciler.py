@@ -108,10 +108,7 @@ def _playbooks(settings: Settings, paths: Paths) -> dict[str, Playbooks]:
         named = settings.installers.get(one.environment)
         runner = Path(named.runner) if named else settings.env_dir / "ansible/bin/ansible-runner"
         if one.environment and (named or one.environment == OWN):
-            collections = Path(named.collections) if named and named.collections else None
-            found[one.environment] = Playbooks(
-                runner, one.project(runner), paths.ansible, collections
-            )  # fmt: skip
+            found[one.environment] = Playbooks(runner, one.project(runner), paths.ansible)
     return found
 
 

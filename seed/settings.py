@@ -84,8 +84,6 @@ class InstallerSettings(BaseModel):
 
     runner: str = Field(pattern=r"^(/[A-Za-z0-9._-]+)+$")
     """Its program, e.g. /opt/kolla/bin/ansible-runner; readable by seed-reconciler."""
-    collections: str = Field(default="", pattern=r"^(/[A-Za-z0-9._-]+)*$")
-    """A folder of Ansible's collections, where the environment lacks one."""
 
 
 class ImageSettings(BaseModel):

@@ -71,10 +71,13 @@ class DhcpRange(BaseModel):
 
 class Options(BaseModel):
     """kolla_base_distro: of the containers. keepalived_virtual_router_id: derived from the internal
-    VIP if not told. openstack_tag: of the images. without: what is on unless it stands here."""
+    VIP if not told. openstack_tag: of the images. without: what is on unless it stands here.
+    bootstrap_servers: no: that stage is left out; nodes are as it would make them.
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
+    bootstrap_servers: bool = True
     kolla_base_distro: Literal["debian", "ubuntu", "rocky", "centos"] = "debian"
     kolla_container_engine: Literal["podman", "docker"] = "podman"
     kolla_internal_fqdn: Fqdn | None = None

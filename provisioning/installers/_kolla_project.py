@@ -40,7 +40,7 @@ its roles/podman_sdk/tasks/install.yml)."""
 
 
 class OddProject(SeedError):
-    code, status = "kolla-project-is-odd", 500
+    code, status = "kolla-project-is-odd", 503
 
 
 def groups(shipped: str) -> str:

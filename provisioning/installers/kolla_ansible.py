@@ -11,8 +11,7 @@ imports them, and nothing of them is kept here.
 from pathlib import Path
 from typing import Any, Final
 
-from cryptography.hazmat.primitives import serialization
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+import yaml
 
 from provisioning.installers import (
     FILE,
@@ -26,11 +25,9 @@ from provisioning.installers import (
 )
 from provisioning.installers._kolla_options import RELEASE, SERVICES
 from provisioning.installers._kolla_tree import dump
-from provisioning.kinds import Fault, part
+from provisioning.kinds import Fault, _ssh, part
 from provisioning.targets import PartSpec
 
-KEY: Final = "env/ssh_key"
-"""ansible-runner gives it to an agent of its own (its documentation, "Input directory")."""
 PASSWORDS: Final = "passwords.yml"
 CONFIG: Final = "{{ inventory_dir }}/../kolla"
 EXTRA: Final = ("operator.yml", "globals.yml", PASSWORDS)
@@ -63,18 +60,8 @@ class KollaAnsible:
         return _kolla_project.prepare(project)
 
     def secrets(self, facts: OvercloudFacts) -> dict[str, str]:
-        """ "ssh": a private key in OpenSSH's format, "ssh.pub": its public half, which root of each
-        node lets in. "passwords.yml" is a program's."""
-        key = Ed25519PrivateKey.generate()
-        private = key.private_bytes(
-            serialization.Encoding.PEM,
-            serialization.PrivateFormat.OpenSSH,
-            serialization.NoEncryption(),
-        )
-        public = key.public_key().public_bytes(
-            serialization.Encoding.OpenSSH, serialization.PublicFormat.OpenSSH
-        )
-        return {"ssh": private.decode(), "ssh.pub": f"{public.decode()} seed-{facts.name}\n"}
+        """None: "passwords.yml" is a program's, and the SSH key each overcloud's."""
+        return {}
 
     def tree(self, facts: OvercloudFacts, secrets: dict[str, str]) -> list[PartSpec]:
         """Of a run; `prepare` adds what the project has."""
@@ -84,17 +71,19 @@ class KollaAnsible:
             f"kolla/{PASSWORDS}": secrets.get(
                 PASSWORDS, LATER.format(what="What it says") + "{}\n"
             ),
-            "known_hosts": _known_hosts(facts),
-            KEY: secrets.get("ssh", LATER.format(what="The private key")),
+            "known_hosts": _ssh.known_hosts((n.reached, n.host_keys) for n in facts.nodes),
         }
+        if "ssh" in secrets:
+            texts[_ssh.KEY] = secrets["ssh"]
         return [part(path, text, 0o600) for path, text in texts.items()]
 
     def stages(self, facts: OvercloudFacts) -> tuple[Stage, ...]:
         """The CLI's commands, and its extra variables beside those of kolla/. bootstrap-servers has
         no interpreter of its own: the inventory names it."""
         host, site, post = _kolla_project.PLAYBOOKS
+        first = _stage(facts, "bootstrap-servers", host, "bootstrap-servers", 2 * 3600)
         return (
-            _stage(facts, "bootstrap-servers", host, "bootstrap-servers", 2 * 3600),
+            *([first] if facts.options.get("bootstrap_servers", True) else []),
             _stage(facts, "prechecks", site, "precheck", 3600),
             _stage(facts, "pull", site, "pull", 4 * 3600),
             _stage(facts, "deploy", site, "deploy", 4 * 3600),
@@ -113,6 +102,28 @@ class KollaAnsible:
         the instances that are still there, and MariaDB's quorum with them."""
         return None
 
+    def clouds(self, facts: OvercloudFacts, secrets: dict[str, str]) -> str:
+        """As etc/kolla/clouds.yaml.j2 of its post-deploy has the cloud kolla-admin."""
+        told = yaml.safe_load(secrets[PASSWORDS])
+        variables = _kolla_tree.global_variables(facts)
+        scheme = "https" if variables.get("kolla_enable_tls_external") else "http"
+        host = variables.get("kolla_external_fqdn") or facts.vips["external"]
+        cloud = {
+            "auth": {
+                "auth_url": f"{scheme}://{host}:5000/v3", "username": "admin",
+                "password": str(told["keystone_admin_password"]), "project_name": "admin",
+                "user_domain_name": "Default", "project_domain_name": "Default",
+            },
+            "region_name": "RegionOne", "interface": "public", "identity_api_version": 3,
+        }  # fmt: skip
+        return dump({"clouds": {facts.name: cloud}})
+
+    def proves(self, options: dict[str, Any]) -> str:
+        return ""
+
+    def project(self, runner: Path) -> Path:
+        return runner.parent.parent / "share" / "kolla-ansible"
+
 
 PLUGIN = KollaAnsible()
 
@@ -130,8 +141,3 @@ def _stage(facts: OvercloudFacts, name: str, playbook: str, action: str, seconds
     }
     also = tuple(part(path, text, 0o600) for path, text in texts.items())
     return Stage(name, playbook, also, seconds)
-
-
-def _known_hosts(facts: OvercloudFacts) -> str:
-    pairs = [(node.reached, key) for node in facts.nodes for key in node.host_keys if node.reached]
-    return "".join(f"{address} {key}\n" for address, key in sorted(pairs))

@@ -18,7 +18,8 @@ from provisioning.errors import SeedError
 from provisioning.installers import FILE, FromProject, OvercloudFacts, Program, Wire
 from provisioning.installers._kolla_options import Options
 from provisioning.installers._kolla_project import BEGINNING, FILLED, groups, release_of
-from provisioning.installers.kolla_ansible import KEY, PLUGIN
+from provisioning.installers.kolla_ansible import PLUGIN
+from provisioning.kinds import _ssh
 from tests.fakes.a_kubeadm import Hidden
 from tests.unit.overcloud_facts import large, small
 
@@ -36,7 +37,7 @@ SHIPPED = "\n".join(
 
 @pytest.fixture(scope="module")
 def secrets() -> dict[str, str]:
-    return Hidden({**PLUGIN.secrets(small()), "passwords.yml": PASSWORDS})
+    return Hidden({**_ssh.new_key("cloud"), "passwords.yml": PASSWORDS})
 
 
 def texts(facts: OvercloudFacts, secrets: dict[str, str]) -> dict[str, str]:
@@ -81,15 +82,14 @@ def test_a_preview_has_no_secret_and_is_yaml_all_the_same(size: str) -> None:
     for path, text in texts(SIZES[size](), {}).items():
         if path.endswith((".yml", ".yaml", "extravars", "settings")):
             assert isinstance(yaml.safe_load(text), dict), path
-    assert "sealed by Seed" in texts(small(), {})[KEY]
+    assert _ssh.KEY not in texts(small(), {})
 
 
 def test_secrets_are_in_files_of_their_own(secrets: dict[str, str]) -> None:
     parts = PLUGIN.tree(large(), secrets)
     assert {part.mode for part in parts} == {0o600}
-    assert [part.path for part in parts if b"PRIVATE KEY" in part.content] == [KEY]
+    assert [part.path for part in parts if b"PRIVATE KEY" in part.content] == [_ssh.KEY]
     assert [part.path for part in parts if b"s3cret" in part.content] == ["kolla/passwords.yml"]
-    assert PLUGIN.secrets(small())["ssh.pub"] != secrets["ssh.pub"]
 
 
 def test_what_is_the_same_everywhere_is_a_global_and_what_differs_is_the_hosts_own() -> None:
