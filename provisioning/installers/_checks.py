@@ -1,7 +1,7 @@
 """What several formats refuse in the same words."""
 
 from collections.abc import Iterable, Iterator
-from ipaddress import IPv4Address, IPv4Network, ip_address, ip_network
+from ipaddress import IPv4Network, ip_address, ip_network
 
 from provisioning.installers import USES, NodeFacts, OvercloudFacts, Role, Use
 from provisioning.kinds import Fault
@@ -49,7 +49,7 @@ def vips(facts: OvercloudFacts) -> Iterator[Fault]:
         says = f"the internal VIP {internal} is not in {api}, the network for api"
         yield Fault("vips.internal", says, REMEDY)
     for name, vip in facts.vips.items():
-        if taken := taken_by(facts, vip):
+        if vip and (taken := taken_by(facts, vip)):
             says = f"the {name} VIP {vip} is {taken}"
             yield Fault(f"vips.{name}", says, REMEDY)
 
@@ -82,4 +82,4 @@ def within(address: str, span: str) -> bool:
 def home(facts: OvercloudFacts, vip: str) -> Use | None:
     """The use of the network that this address is in."""
     nets = ((use, net4(facts, use)) for use in USES)
-    return next((use for use, net in nets if net and IPv4Address(vip) in net), None)
+    return next((use for use, net in nets if net and ip_address(vip) in net), None)
