@@ -4,9 +4,9 @@ vip=$1
 manage=/usr/local/lib/overcloud/manage.py
 schema=/etc/overcloud/schema
 stamps=/var/lib/overcloud/schema
+mkdir -p "$stamps"
 
-
-if [ -n "$(find /etc/systemd/system/epmd.socket.d -newer "$stamps" 2>/dev/null)" ]; then
+if [ "$(systemctl show --value -p NeedDaemonReload epmd.socket)" = yes ]; then
     systemctl daemon-reload
 fi
 begin mariadb /etc/mysql/mariadb.conf.d/99-overcloud.cnf
