@@ -34,8 +34,6 @@ addresses or logins of its own, as most backends do, is the operator's variables
 DROPPED: Final = {
     "kuryr": "Kolla-Ansible 22 has none.",
     "redis": "Take valkey.",
-    "sahara": "It was retired.",
-    "swift": "Take ceph outside of this overcloud, or manila.",
     "zun": "It was broken in 2026.1, so Kolla-Ansible 22 has none.",
 }  # fmt: skip
 """What older releases had (its release notes)."""
