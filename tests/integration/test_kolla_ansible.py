@@ -37,7 +37,7 @@ from tests.fakes.appliance import environments
 from tests.fakes.machine import until
 from tests.unit.overcloud_facts import large, small
 
-IDENTITY = environments() / "identity" / "bin"
+IDENTITY = environments() / "ansible" / "bin"
 ENV = environments() / "kolla-ansible"
 PROJECT = ENV / "share" / "kolla-ansible"
 SIZES: dict[str, Callable[[], OvercloudFacts]] = {"small": small, "large": large}

@@ -31,7 +31,7 @@ def inventory(source: Path, warned: str = "no such warning") -> dict[str, Any]:
     warned: words of the one that is expected.
     """
     done = subprocess.run(
-        [environments() / "identity" / "bin" / "ansible-inventory", "-i", source, "--list"],
+        [environments() / "ansible" / "bin" / "ansible-inventory", "-i", source, "--list"],
         env={"PATH": os.environ["PATH"], "HOME": str(source.parent), "LC_ALL": "C.UTF-8",
              "ANSIBLE_INVENTORY_UNPARSED_FAILED": "true",
              "ANSIBLE_TRANSFORM_INVALID_GROUP_CHARS": "ignore"},
