@@ -3,7 +3,7 @@
 from base64 import b64decode, b64encode
 from dataclasses import replace
 from datetime import datetime
-from typing import Annotated, Any, Final
+from typing import Annotated, Any, Final, Literal
 from uuid import UUID
 
 from fastapi import APIRouter, Depends, Request, Response
@@ -192,6 +192,16 @@ class CloudsOut(BaseModel):
     overcloud: str
     asked_at: datetime
     sealed: str
+
+
+class ExportAsk(BaseModel):
+    """installer: empty: its own. options: of that installer."""
+
+    model_config = ConfigDict(
+        extra="forbid", json_schema_extra={"example": {"installer": "kayobe"}}
+    )
+    installer: Name | Literal[""] = ""
+    options: dict[str, Any] = Field(default={}, max_length=32)
 
 
 class GiveAsk(BaseModel):
@@ -400,26 +410,26 @@ def show_clouds(name: str, clouds_id: UUID, caller: Claimer, parts: Here) -> Clo
     return _clouds(row, name)
 
 
-@router.get("/v1/overclouds/{name}/files")
-def overcloud_files(
-    name: str, caller: Anyone, parts: Here, installer: Annotated[str, Field(max_length=64)] = ""
-) -> list[FileOut]:
-    """What an installer is given for this overcloud, without any secret; its own if none is named.
+@router.post("/v1/overclouds/{name}:export")
+def export_overcloud(name: str, ask: ExportAsk, caller: Anyone, parts: Here) -> list[FileOut]:
+    """What an installer is given for this overcloud, without any secret, for people who run it.
 
-    For those that people run themselves.
+    Nothing is changed by it.
     """
     with parts.store.read() as session:
         row = clusters.find(session, caller.looks_in, name, OVERCLOUD)
         facts = of(clusters.facts_of(session, row))
-        wanted = installer or row.spec["kind"]
+    own: str = row.spec["kind"]
+    wanted = ask.installer or own
     kind = clusters.known().get(wanted)
     if not isinstance(kind, Installed):
-        raise NotFound(f"there is no installer {wanted[:64]!r}", "seed overcloud installers")
-    own = wanted == row.spec["kind"]
-    told = facts if own else replace(facts, options={}, services=(), release="")
-    if faults := kind.installer.faults(told):
+        raise NotFound(f"there is no installer {wanted!r}", "seed overcloud installers")
+    if wanted != own:  # these are the own installer's words
+        facts = replace(facts, options={}, services=(), release="")
+    facts = replace(facts, options=facts.options | ask.options)
+    if faults := kind.installer.faults(facts):
         clusters.refuse(faults)
-    return [_file(part) for part in kind.installer.tree(told, {})]
+    return [_file(part) for part in kind.installer.tree(facts, {})]
 
 
 @router.get("/v1/overclouds/{name}/gives")

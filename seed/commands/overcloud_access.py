@@ -69,13 +69,15 @@ def export(
     installer: Annotated[
         str, typer.Option("--format", help="Of `seed overcloud installers`; else its own.")
     ] = "",
+    options: Annotated[Path | None, typer.Option(help="YAML: options of that installer.")] = None,
     output: show.Output = show.Format.TABLE,
 ) -> None:
     """Write what an installer is given for this overcloud, without secrets, for you to run it.
 
     Example: seed overcloud export cloud --format kayobe --to ./kayobe-config
     """
-    _written(client().get(f"/overclouds/{part(name)}/files", installer=installer), to, output)
+    body = {"installer": installer, "options": _yaml(options) if options else {}}
+    _written(client().post(f"/overclouds/{part(name)}:export", body), to, output)
 
 
 def gives(name: str, output: show.Output = show.Format.TABLE) -> None:
@@ -115,8 +117,12 @@ def import_(
     import yaml
 
     from provisioning import tripleo
+    from provisioning.errors import Invalid
 
-    spec, left_out = tripleo.overcloud(text_of(file), name)
+    try:
+        spec, left_out = tripleo.overcloud(text_of(file), name)
+    except Invalid as problem:
+        fail(str(problem), problem.remedy, USAGE)
     for sentence in left_out:
         err.print(show.cell(sentence), soft_wrap=True)
     typer.echo(yaml.safe_dump(spec, sort_keys=False).rstrip())
@@ -130,7 +136,7 @@ def _yaml(file: Path) -> dict[str, Any]:
     except yaml.YAMLError as problem:
         fail(f"{file} is no YAML: {str(problem).splitlines()[0]}", f"Mend {file}.", USAGE)
     if not isinstance(told, dict):
-        fail(f"{file} says nothing to the row", f"Mend {file}.", USAGE)
+        fail(f"{file} has no NAME: VALUE", f"Mend {file}.", USAGE)
     return told
 
 

@@ -160,7 +160,7 @@ TABLE = MappingProxyType(
         ("POST", "/v1/overclouds:plan"): {C, O},
         ("PUT", "/v1/overclouds/{name}"): {C},
         ("GET", "/v1/overclouds/{name}"): EVERYONE,
-        ("GET", "/v1/overclouds/{name}/files"): EVERYONE,
+        ("POST", "/v1/overclouds/{name}:export"): EVERYONE,
         ("GET", "/v1/overclouds/{name}/gives"): EVERYONE,
         ("POST", "/v1/overclouds/{name}:give"): EVERYONE,
         ("POST", "/v1/overclouds/{name}:resume"): EVERYONE,

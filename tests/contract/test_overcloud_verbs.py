@@ -1,6 +1,7 @@
 """`seed overcloud ...` as people type it, by HTTP: planned, made, shown, changed, given back."""
 
 import json
+import re
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -13,6 +14,7 @@ from typer.testing import CliRunner
 from api.app import create_app
 from api.parts import Door
 from api.roles import Role
+from provisioning import gives, installers, plugins
 from provisioning.cluster_rows import Cluster, Member, OvercloudStage
 from provisioning.states import ClusterState, StageState
 from seed.cli import app
@@ -27,6 +29,8 @@ from tests.unit.test_clusters import house, nothing_is_there
 from tests.unit.test_overclouds import installed, ready
 
 __all__ = ["house", "installed"]
+INSTALLERS = plugins.load(installers)
+ROWS = gives.known()
 SPEC: dict[str, Any] = {
     "name": "cloud", "installer": "debian", "image": "debian", "networks": {"api": "storage"},
     "control": {"count": 1, "layout": "bonded"}, "compute": {"count": 2, "layout": "bonded"},
@@ -185,6 +189,48 @@ def test_its_files_are_exported_without_a_secret(place: Overclouds) -> None:
     )
     assert code != 0
     assert "there is no installer 'nonesuch'" in " ".join(text.split())
+
+
+@pytest.mark.parametrize("name", sorted(INSTALLERS))
+def test_every_installers_files_are_had_or_refused_in_a_sentence(
+    place: Overclouds, name: str
+) -> None:
+    ready(place.house)
+    to = place.folder / "export"
+    words = ["overcloud", "export", "cloud", "--format", name, "--to", str(to)]
+    code, text = place.seed(*words)
+    if code == 0:
+        assert list(to.rglob("*")), name
+        return
+    assert re.search(r"(networks|nodes|options|control|storage|network|layout)\S*: ", text), text
+    assert not to.exists()
+
+
+@pytest.mark.parametrize("name", sorted(ROWS))
+def test_every_row_is_given_or_says_what_it_lacks(place: Overclouds, name: str) -> None:
+    ready(place.house)
+    (told,) = [one for one in place.json("overcloud", "gives", "cloud") if one["name"] == name]
+    to = place.folder / "given"
+    code, text = place.seed("overcloud", "give", "cloud", name, "--to", str(to))
+    assert (code == 0) is (told["lacks"] == ""), text
+    assert (code == 0) is to.exists()
+    if told["lacks"]:
+        assert told["lacks"][:20] in " ".join(text.split())
+
+
+def test_tripleos_file_begins_an_overclouds(place: Overclouds) -> None:
+    file = place.folder / "baremetal_deployment.yaml"
+    file.write_text("- name: Controller\n  count: 3\n- name: Compute\n  count: 2\n")
+    code, text = place.seed("overcloud", "import", str(file), "--name", "old")
+    assert code == 0, text
+    assert "kolla-ansible" in text
+    done = CliRunner().invoke(app, ["overcloud", "import", str(file)], env=place.env)
+    told = yaml.safe_load(done.stdout)
+    assert (told["control"]["count"], told["compute"]["count"]) == (3, 2)
+    file.write_text("- [")
+    code, text = place.seed("overcloud", "import", str(file))
+    assert code != 0
+    assert "baremetal_deployment.yaml" in text.replace("\n", "")
 
 
 def test_it_is_scaled_after_a_plan_and_given_back(place: Overclouds) -> None:
