@@ -23,7 +23,7 @@ from provisioning.store import Store, record
 from provisioning.vault import in_vault
 
 COMING = (LendingStep.RETURNING, LendingStep.ROTATED, LendingStep.OFF)
-CALLED: Final = {Borrower.METAL3: "Metal3", Borrower.IRONIC: "The overcloud's Ironic"}
+OWNERS: Final = {Borrower.METAL3: "Metal3", Borrower.IRONIC: "the overcloud's Ironic"}
 LEND: Final = {Borrower.METAL3: "seed metal3 lend", Borrower.IRONIC: "seed ironic lend"}
 """What people type."""
 
@@ -47,12 +47,14 @@ class Lending(SQLModel, table=True):
     @property
     def owner(self) -> str:
         """Within a sentence."""
-        return CALLED[self.borrower].replace("The ", "the ")
+        return OWNERS[self.borrower]
 
     @property
     def fence(self) -> str:
         """Why Ironic's hands are off."""
-        return f"{CALLED[self.borrower]} has this server until its claim is released"
+        return (
+            f"{self.owner[0].upper()}{self.owner[1:]} has this server until its claim is released"
+        )
 
 
 def ask(

@@ -12,7 +12,7 @@ from sqlmodel import Session
 
 from provisioning import handout
 from provisioning.handout import HandOutNode
-from provisioning.lent import CALLED
+from provisioning.lent import OWNERS
 from provisioning.logins import Trust
 from provisioning.models import Bmc, Claim
 from provisioning.states import Borrower
@@ -44,9 +44,9 @@ def made(
 ) -> Export:  # fmt: skip
     """It is recorded. seed_ca: PEM of the CA by which Seed makes certificates for BMCs."""
     hosts = tuple(node.name for _bmc, node in servers)
-    owner = CALLED[to].replace("The ", "the ")
     record(
-        session, "claim.exported", claim.id, f"{claim.name}: {len(hosts)} BMC logins for {owner}",
+        session, "claim.exported", claim.id,
+        f"{claim.name}: {len(hosts)} BMC logins for {OWNERS[to]}",
         who=who, project=claim.project,
     )  # fmt: skip
     unknown = tuple(

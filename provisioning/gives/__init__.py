@@ -24,7 +24,8 @@ HEAD: Final = "# Made by Seed for the overcloud {name}."
 
 @dataclass(frozen=True, slots=True)
 class Give:
-    """One row. files: paths are below a folder of people's; what has a secret is 0600.
+    """One row. files: where it lacks nothing; paths are below a folder of people's, and what has a
+    secret is 0600.
 
     lacks: why it cannot be given, a sentence; empty: it can. Both raise Invalid for a wish that is
     none.
