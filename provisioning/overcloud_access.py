@@ -129,7 +129,7 @@ def resume(store: Store, project: str | None, name: str, who: str, stage: str = 
 
 
 def again(session: Session, row: OvercloudStage) -> None:
-    row.state, row.wanted, row.nodes = StageState.WAITING, row.tries + 1, []
+    row.state, row.wanted = StageState.WAITING, row.tries + 1
     row.hosts, row.unreachable = [], False
     session.add(row)
 

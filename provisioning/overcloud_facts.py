@@ -7,7 +7,7 @@ from uuid import UUID
 
 from sqlmodel import Session, col, select
 
-from provisioning import handout, orders
+from provisioning import handout, lent_ironic, orders
 from provisioning.cluster_rows import Cluster, Member
 from provisioning.handout import HandOutNode
 from provisioning.installers import USES, NetFacts, NodeFacts, OvercloudFacts, Use, Wire
@@ -52,7 +52,7 @@ def of(
             for pair in sorted(staying, key=_order)
         ),
         services=spec.services, options=dict(spec.options), registry=spec.registry,
-        dhcp=_served(session), lent=_lent(session, cluster), wishes=dict(spec.gives),
+        dhcp=_served(session), lent=_lent(session, cluster),
     )  # fmt: skip
 
 
@@ -118,14 +118,7 @@ def _lent(session: Session, cluster: Cluster) -> tuple[NodeFacts, ...]:
     query = select(Claim).join(Lending, col(Lending.claim_id) == col(Claim.id))
     query = query.where(Claim.project == cluster.project, Lending.borrower == Borrower.IRONIC)
     claims = session.exec(query.order_by(col(Claim.name))).all()
-    return tuple(
-        NodeFacts(
-            name=node.name, roles=(), node_uuid=str(node.node_uuid), node_name=node.node_name,
-            nics=tuple(node.nics), **_of_hand_out(node),
-        )
-        for one in handout.of_claims(session, claims, lambda _ref: "")
-        for node in one.nodes
-    )  # fmt: skip
+    return tuple(node for claim in claims for node in lent_ironic.graduates(session, claim))
 
 
 def _node(

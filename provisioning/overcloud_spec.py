@@ -46,7 +46,7 @@ class OvercloudSpec(Spec):
     """installer: of `seed overcloud installers`. release: of OpenStack; empty: the installer's.
 
     control is all that has no group of its own, but storage. services: beyond the installer's
-    minimum. gives: what is said to rows of `seed overcloud gives`, by the row's name.
+    minimum.
     """
 
     kind: Name = Field(validation_alias=AliasChoices("installer", "kind"))
@@ -58,7 +58,6 @@ class OvercloudSpec(Spec):
     storage: Group = NONE
     monitoring: Group = NONE
     services: Annotated[tuple[Service, ...], Field(max_length=64)] = ()
-    gives: dict[Name, dict[str, Any]] = Field(default={}, max_length=16)
 
     @property
     def groups(self) -> dict[str, tuple[str, Group]]:

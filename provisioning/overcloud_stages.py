@@ -102,7 +102,7 @@ class Stages:
     def leave(self, cluster: Cluster) -> Wait | Stuck | None:
         """Take those that shall leave out of OpenStack, before their servers are given back.
 
-        None: nobody has to be.
+        None: nobody has to be, or not yet.
         """
         installer, books = self._at(cluster)
         if installer is None or books is None:
@@ -111,6 +111,8 @@ class Stages:
             known = {row.name: row for row in rows_of(session, cluster)}
             due = [m for m in leaving(session, cluster) if is_in(known.values(), m.name)]
             facts = _facts(session, self.parts, cluster) if due else None
+            if due and (is_pending(session, cluster) or _are_coming(session, cluster)):
+                return None  # whoever takes its place is installed first
         for member in due:
             stage = installer.leave(facts, (member.name,)) if facts else None
             row = known.get(LEAVE + member.name)
@@ -156,9 +158,12 @@ class Stages:
         _installer, books = self._at(cluster)
         if books is not None:
             books.forget(str(cluster.id))
-        with self.parts.store.write() as session:
-            for row in rows_of(session, cluster):
-                session.delete(row)
+        with self.parts.store.read() as session:
+            rows = rows_of(session, cluster)
+        if rows:
+            with self.parts.store.write() as session:
+                for row in rows_of(session, cluster):
+                    session.delete(row)
 
     def _at(self, cluster: Cluster) -> tuple[Installer | None, Playbooks | None]:
         installer = installer_of(cluster)
@@ -208,7 +213,10 @@ class Stages:
         with self.parts.store.write() as session:
             now_is = session.get_one(OvercloudStage, (cluster.id, row.name))
             now_is.state, now_is.wanted, now_is.tries = S.RUNNING, tries, tries
-            now_is.nodes, now_is.task, now_is.hosts = list(names), "", []
+            there = {member.name for member in clusters.members(session, cluster)}
+            # Whoever is to leave is still in it: that is known by these names alone.
+            now_is.nodes = sorted({*names, *(there & {*now_is.nodes})})
+            now_is.task, now_is.hosts = "", []
             now_is.unreachable, now_is.began_at, now_is.ended_at = False, now(), None
             session.add(now_is)
             record(
@@ -269,10 +277,20 @@ def _misfit(
 
 
 def is_pending(session: Session, cluster: Cluster) -> bool:
-    """Whether a person wants a stage again."""
-    return cluster.noun is Noun.OVERCLOUD and any(
-        row.state in (S.WAITING, S.RUNNING) for row in rows_of(session, cluster)
+    """Whether a stage is to run: a person wants it again, or it knows nothing of a node."""
+    if cluster.noun is not Noun.OVERCLOUD:
+        return False
+    rows = [row for row in rows_of(session, cluster) if not row.name.startswith(LEAVE)]
+    names = {m.name for m in clusters.members(session, cluster) if m.goal is MemberGoal.JOINED}
+    return any(
+        row.state in (S.WAITING, S.RUNNING) or (row.state is S.DONE and names - set(row.nodes))
+        for row in rows
     )
+
+
+def _are_coming(session: Session, cluster: Cluster) -> bool:
+    rows = clusters.members(session, cluster)
+    return any(m.goal is MemberGoal.JOINED and m.joined_at is None for m in rows)
 
 
 def leaving(session: Session, cluster: Cluster) -> list[Member]:

@@ -26,7 +26,7 @@ from provisioning.installed import Installed, of
 from provisioning.installers import NodeFacts, OvercloudFacts
 from provisioning.models import Name
 from provisioning.overcloud_spec import OvercloudSpec
-from provisioning.overcloud_stages import installer_of, rows_of
+from provisioning.overcloud_stages import installer_of, is_pending, rows_of
 from provisioning.plans import PlanOut
 from provisioning.states import ClusterState, Noun, StageState
 from provisioning.targets import PartSpec
@@ -494,7 +494,7 @@ def _out(session: Session, row: Cluster, caller: Caller) -> OvercloudOut:
         installer=spec.kind,
         release=spec.version,
         image=spec.image,
-        settled=is_settled(session, row),
+        settled=is_settled(session, row) and not is_pending(session, row),
         proves=installer.proves(spec.options) if installer else "",
         spec=_as_asked(row.spec),
         stages=[_stage(one) for one in rows_of(session, row)],

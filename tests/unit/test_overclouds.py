@@ -323,6 +323,22 @@ def test_who_leaves_is_taken_out_of_openstack_first(house: House, installed: Pat
     assert ran(installed)[-2:] == ["leave", "leave"]
 
 
+def test_who_is_replaced_leaves_once_the_other_is_installed(house: House, installed: Path) -> None:
+    ready(house)
+    desk(house).replace("p", "cloud", "cloud-compute-0", "me")
+    for _ in range(40):
+        look(house)
+        house.round()
+        if cluster(house).state is S.BOOTSTRAPPING:
+            break
+    assert "leave" not in ran(installed)
+    new = next(member for member in house.rows(Member) if member.joined_at is None)
+    assert new.name == "cloud-compute-2"
+    tell(house, new, cluster="cloud")
+    until(lambda: look(house) and "leave" in ran(installed), 60, "left")
+    assert ran(installed)[:15] == [*ORDER, *ORDER, "leave"]
+
+
 def test_the_only_control_node_is_not_replaced(house: House, installed: Path) -> None:
     ready(house)
     with pytest.raises(Conflict, match="the only control node, and all databases are on it"):
