@@ -7,6 +7,7 @@ does not run, as a disk from another server brings it: "Unable to clean all soft
 that is off. Runs in the ramdisk, before `erase_devices_metadata`; its errors fail the clean.
 """
 
+import errno
 import os
 from pathlib import Path
 from typing import Any, ClassVar
@@ -37,15 +38,14 @@ class Arrays(hardware.HardwareManager):  # type: ignore[misc]  # the agent has n
     def full_sync(self) -> None:
         """Before the power goes. The agent's own leaves what a disk itself has not written yet;
         fsync of a block device has it flushed (block/fops.c, blkdev_fsync)."""
+        failed = []
         for name in sorted(path.name for path in BLOCK.iterdir() if (path / "device").exists()):
             try:
-                disk = os.open(f"/dev/{name}", os.O_RDONLY)
-            except OSError:
-                continue  # a drive without a medium
-            try:
-                os.fsync(disk)
-            finally:
-                os.close(disk)
+                _flush(f"/dev/{name}")
+            except OSError as problem:  # the others are still to be flushed
+                failed.append(f"{name}: {problem.strerror}")
+        if failed:
+            raise errors.BlockDeviceError(f"not flushed: {', '.join(failed)}")
 
     def forget_arrays(self, node: Any, ports: Any) -> None:  # noqa: ANN401
         """Of disks that may be erased: arrays are stopped, then their superblocks zeroed.
@@ -68,6 +68,19 @@ class Arrays(hardware.HardwareManager):  # type: ignore[misc]  # the agent has n
             if _run("lsblk", "--nodeps", "--noheadings", "-o", "FSTYPE", name) == MEMBER:
                 _run("mdadm", "--zero-superblock", name)
         _run("udevadm", "settle")
+
+
+def _flush(path: str) -> None:
+    try:
+        disk = os.open(path, os.O_RDONLY)
+    except OSError as problem:
+        if problem.errno in (errno.ENOMEDIUM, errno.ENXIO):
+            return  # a drive without a medium
+        raise
+    try:
+        os.fsync(disk)
+    finally:
+        os.close(disk)
 
 
 def _run(*argv: str) -> str:

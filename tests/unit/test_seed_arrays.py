@@ -14,6 +14,10 @@ from typing import Any
 import pytest
 
 
+class BlockDeviceError(Exception):
+    pass
+
+
 class CleaningError(Exception):
     """As the agent's: what is said is `details`."""
 
@@ -48,7 +52,7 @@ def arrays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
         HardwareManager=object, HardwareSupport=SimpleNamespace(MAINLINE=2),
         dispatch_to_managers=dispatch,
     )  # fmt: skip
-    agent.errors = SimpleNamespace(CleaningError=CleaningError)
+    agent.errors = SimpleNamespace(CleaningError=CleaningError, BlockDeviceError=BlockDeviceError)
     agent.utils = SimpleNamespace(execute=execute)
     monkeypatch.setitem(sys.modules, "ironic_python_agent", agent)
     sys.modules.pop("images.in_ramdisk.seed_arrays", None)
@@ -131,16 +135,20 @@ def test_the_step_comes_before_the_agent_erases(arrays: Any) -> None:
 def test_each_disk_is_told_to_write_what_it_has_cached(
     arrays: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for name, is_one in (("sda", True), ("sdb", True), ("loop0", False), ("sr0", True)):
+    names = (("sda", True), ("sdb", True), ("sdc", True), ("loop0", False), ("sr0", True))
+    for name, is_one in names:
         (arrays.folder / name).mkdir()
         if is_one:
             (arrays.folder / name / "device").mkdir()
     opened: dict[int, str] = {}
+    broken: set[str] = set()
     synced: list[str] = []
 
     def open_it(path: str, flags: int) -> int:
         if path == "/dev/sr0":
             raise OSError(errno.ENOMEDIUM, "No medium found")
+        if path in broken:
+            raise OSError(errno.EIO, "Input/output error")
         opened[len(opened) + 1000] = path
         return len(opened) + 999
 
@@ -150,5 +158,12 @@ def test_each_disk_is_told_to_write_what_it_has_cached(
     )  # fmt: skip
     monkeypatch.setattr(arrays, "os", told)
     arrays.Arrays().full_sync()
-    assert synced == ["/dev/sda", "/dev/sdb"]
+    assert synced == ["/dev/sda", "/dev/sdb", "/dev/sdc"]
     assert opened == {}
+    synced.clear()
+    broken.add("/dev/sdb")
+    with pytest.raises(
+        arrays.errors.BlockDeviceError, match="not flushed: sdb: Input/output error"
+    ):
+        arrays.Arrays().full_sync()
+    assert synced == ["/dev/sda", "/dev/sdc"], "the others are"
