@@ -37,20 +37,21 @@ class Pair:
 def of(
     session: Session, cluster: Cluster, spec: OvercloudSpec, pairs: Sequence[Pair]
 ) -> OvercloudFacts:
-    """pairs: in their order. Those that leave are none of it any more."""
+    """Those that leave are none of its nodes any more."""
     nets = networks(session)
     used = {use: nets[name] for use in USES if (name := spec.of_use(use)) in nets}
-    staying = [pair for pair in pairs if pair.member.goal is MemberGoal.JOINED]
-    handed = _handed(session, [pair.claim for pair in staying])
-    rows = _addresses(session, [pair.claim.id for pair in staying])
+    handed = _handed(session, [pair.claim for pair in pairs])
+    rows = _addresses(session, [pair.claim.id for pair in pairs])
+    nodes: dict[MemberGoal, list[NodeFacts]] = {goal: [] for goal in MemberGoal}
+    for pair in sorted(pairs, key=_order):
+        found = handed.get(pair.claim.id)
+        node = _node(session, spec, used, pair, found, rows.get(pair.claim.id, {}))
+        nodes[pair.member.goal].append(node)
     vips = _vips(session, cluster, spec)
     return OvercloudFacts(
         id=str(cluster.id), name=cluster.name, release=spec.version, vips=vips,
         networks={use: _network(session, doc) for use, doc in used.items()},
-        nodes=tuple(
-            _node(session, spec, used, pair, handed.get(pair.claim.id), rows.get(pair.claim.id, {}))
-            for pair in sorted(staying, key=_order)
-        ),
+        nodes=tuple(nodes[MemberGoal.JOINED]), leaving=tuple(nodes[MemberGoal.LEAVING]),
         services=spec.services, options=dict(spec.options), registry=spec.registry,
         dhcp=_served(session), lent=_lent(session, cluster),
     )  # fmt: skip

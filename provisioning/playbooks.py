@@ -23,6 +23,8 @@ from typing import Any, Final, Literal, TypedDict
 from provisioning.targets import PartSpec
 
 LOCK, PID, ARTIFACTS = "lock", "pid", "artifacts"
+READ: Final = ("inventory", "env")
+"""Folders that ansible-runner and Ansible read as a whole."""
 END_SECONDS: Final = 5.0
 """For Ansible to end its own children; what is left then is killed."""
 # The child says itself who it is: who began it may have died right behind.
@@ -109,6 +111,8 @@ class Playbooks:
             if lock is None:
                 return False
             self._reap(name)
+            for folder in READ:  # all that lies there counts: also what an earlier try was given
+                shutil.rmtree(run / folder, ignore_errors=True)
             for part in parts:
                 _write(run / part.path, part.content)
             (run / PID).unlink(missing_ok=True)

@@ -109,6 +109,7 @@ class OvercloudFacts:
     of ROLES. services: beyond the installer's minimum, e.g. "horizon". options: the installer's
     own. registry: HOST[:PORT] for container images; empty: the installer's. dhcp: ranges that Seed
     itself serves by DHCP, "first-last": nothing of an overcloud may serve there.
+    leaving: nodes that are to be given back; none of `nodes`.
     lent: servers that its own Ironic has of Seed (provisioning/lent.py). wishes: what people say to
     a row of provisioning/gives, by the row's name.
     """
@@ -123,6 +124,7 @@ class OvercloudFacts:
     options: dict[str, Any] = field(default_factory=dict)
     registry: str = ""
     dhcp: tuple[str, ...] = ()
+    leaving: tuple[NodeFacts, ...] = ()
     lent: tuple[NodeFacts, ...] = ()
     wishes: dict[str, Any] = field(default_factory=dict)
 
@@ -201,7 +203,7 @@ class Installer(Protocol):
 
     def leave(self, facts: OvercloudFacts, names: tuple[str, ...]) -> Stage | None:
         """What takes these nodes out before they are given back; None: nothing is to be done.
-        facts: without them. They may be dead."""
+        They are among facts.leaving, and may be dead."""
 
     def clouds(self, facts: OvercloudFacts, secrets: dict[str, str]) -> str:
         """clouds.yaml of its administrator, and beside `clouds` its `ca`, PEM, where it has one of

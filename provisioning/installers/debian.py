@@ -82,8 +82,16 @@ class Debian:
 
     def leave(self, facts: OvercloudFacts, names: tuple[str, ...]) -> Stage | None:
         """Of compute nodes: services, agents and what Placement knows of them."""
-        told = part("inventory/group_vars/all/leaving.yml", _yaml({"oc_leaving": list(names)}))
-        return Stage("leave", "leave.yml", (told,), 900)
+        going = [node for node in facts.leaving if node.name in names]
+        known = [(node.reached, node.host_keys) for node in (*facts.nodes, *going)]
+        texts = {
+            "inventory/group_vars/all/leaving.yml": _yaml({"oc_leaving": list(names)}),
+            # In no group: of stages they are none any more.
+            "inventory/leaving.yaml": _yaml({"all": {"hosts": {n.name: _host(n) for n in going}}}),
+            "known_hosts": _ssh.known_hosts(known),
+        }
+        also = tuple(part(path, text, 0o600) for path, text in texts.items())
+        return Stage("leave", "leave.yml", also, 900)
 
     def clouds(self, facts: OvercloudFacts, secrets: dict[str, str]) -> str:
         scheme = "https" if _options(facts).tls else "http"

@@ -316,6 +316,10 @@ def test_who_leaves_is_taken_out_of_openstack_first(house: House, installed: Pat
     assert cluster(house).problem.startswith("stage leave cloud-compute-1: ")
     assert {c.state for c in house.rows(Claim)} == {ClaimState.ACTIVE}, "no server is given back"
     assert "cloud-compute-1" not in installed.with_name("runner.inventory").read_text()
+    (run,) = (installed.parent / "runs").iterdir()
+    leaving = yaml.safe_load((run / "inventory/leaving.yaml").read_text())["all"]["hosts"]
+    assert list(leaving) == ["cloud-compute-1"]
+    assert leaving["cloud-compute-1"]["ansible_host"]
     verdict(installed, "leave", "successful")
     overcloud_access.resume(house.store, "p", "cloud", "me")
     leave = f"{LEAVE}cloud-compute-1"
