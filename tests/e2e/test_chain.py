@@ -17,7 +17,13 @@ from typing import Any
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
+from provisioning.installers import NetFacts, NodeFacts, OvercloudFacts, Wire
+from provisioning.installers.debian import PLUGIN as DEBIAN
+from provisioning.kinds import _ssh
+from provisioning.playbooks import Playbooks
+from seed.host import netns
 from seed.lab.demo import Demo
+from tests.fakes.appliance import environments
 from tests.fakes.desk import Follower, Person
 from tests.fakes.disks import a_raw_disk, sha256
 from tests.fakes.estate import (
@@ -533,6 +539,57 @@ def test_a_clean_server_becomes_a_swarm_by_one_call(
     assert f" {hive['vip']}/32 " in told, "haproxy serves there: it was a step to reach it"
     chain.seed("cluster", "check", "hive")
     assert is_as_it_was(chain, KEPT), "by a cluster's claim, too"
+
+
+def test_an_overclouds_first_stage_names_what_its_node_lacks(chain: Demo, tmp_path: Path) -> None:
+    """The playbook of Seed's own installer, by SSH as root, on a server whose image is another."""
+    (one,) = chain.look_at("/claims/hive-control-0")["handout"]["nodes"]
+    (api,) = (a for a in one["addresses"] if a["network"] == "bees")
+    wire = Wire(interface_of(chain, api["address"]), f"{api['address']}/{api['prefix']}")
+    facts = OvercloudFacts(
+        "e2e", "cloud", "", {"internal": "10.31.0.250", "external": "10.31.0.250"},
+        {"api": NetFacts("bees")},
+        (
+            NodeFacts(
+                one["name"], ("control", "network", "compute"), one["node_uuid"],
+                reached=one["address"], host_keys=tuple(one["host_keys"]), wires={"api": wire},
+            ),
+        ),
+        options={"driver": "fake", "tls": False},
+    )  # fmt: skip
+    own = _ssh.new_key("cloud")
+    on_node(chain, f"umask 077; mkdir -p /root/.ssh; echo '{own['ssh.pub'].strip()}' > {_ssh.KEYS}")
+    runner = environments() / "ansible" / "bin" / "ansible-runner"
+    books = Playbooks(runner, DEBIAN.project(runner), tmp_path)
+    first = DEBIAN.stages(facts)[0]
+    inputs = DEBIAN.tree(facts, own | DEBIAN.secrets(facts))
+    with chain.phase("first stage"):
+        assert netns.call(
+            NAMESPACE, lambda: books.begin("cloud", first.name, inputs, first.playbook)
+        )
+        until(lambda: books.look("cloud", first.name).state != "running", 600, "it is over")
+    run = books.look("cloud", first.name)
+    said = run.log.read_text()
+    assert (run.state, run.hosts) == ("failed", ("hive-control-0",)), said
+    assert run.task == "what every host must have", said
+    assert "there is no unit mariadb: is the image openstack-node?" in said
+    assert on_node(chain, "cat /etc/overcloud/hosts"), "its files came there"
+    secrets = json.loads((tmp_path / "cloud/env/extravars").read_text())["oc_secrets"]
+    assert not [one for one in secrets.values() if one in said]
+
+
+def on_node(chain: Demo, command: str) -> str:
+    (line,) = chain.ssh_lines("hive-control-0")
+    argv = [*shlex.split(line), "-o", "BatchMode=yes", f"sudo sh -c {shlex.quote(command)}"]
+    return subprocess.run(argv, capture_output=True, text=True, timeout=120, check=True).stdout
+
+
+def interface_of(chain: Demo, address: str) -> str:
+    """The interface that has it."""
+    told = json.loads(on_node(chain, "ip -j address"))
+    return next(
+        str(link["ifname"]) for link in told if address in {a["local"] for a in link["addr_info"]}
+    )
 
 
 def test_a_claim_that_was_stopped_is_given_back_clean(chain: Demo, people: Estate) -> None:
