@@ -46,8 +46,8 @@ def render(
     _add(root, "name", server.name)
     _add(root, "uuid", str(server.uuid))
     _add(root, "memory", str(server.memory_mib), unit="MiB")
-    # One: QEMU 7.2 under TCG corrupts flags with two, see the reference's cmpxchg16b panics.
-    _add(root, "vcpu", "1")
+    # Several only without cx16: QEMU 7.2 under TCG corrupts flags (panics at cmpxchg16b).
+    _add(root, "vcpu", str(server.cpus))
     _firmware(root, server, layout, first)
     _smbios(root, server)
     _processor(root, scenario, server)

@@ -86,7 +86,7 @@ class Disk(Strict):
 
 
 class Server(Strict):
-    """One server. Memory in MiB, disks in GiB; one vCPU.
+    """One server. Memory in MiB, disks in GiB. cpus: hardware threads.
 
     cx16: it can compare and swap 16 bytes under emulation, too: haproxy ends with SIGILL else.
     """
@@ -97,6 +97,7 @@ class Server(Strict):
     serial: Text
     firmware: Literal["uefi", "bios"]
     memory_mib: int = Field(default=3072, ge=256, le=65536)
+    cpus: int = Field(default=1, ge=1, le=16)
     cx16: bool = False
     bmc: BmcSpec
     nics: tuple[Nic, ...] = Field(min_length=1, max_length=8)
@@ -113,6 +114,12 @@ class Server(Strict):
         return any(nic.model == "virtio" for nic in self.nics) or any(
             disk.bus == "virtio-scsi" for disk in self.disks
         )
+
+    @model_validator(mode="after")
+    def _several_cpus_have_no_cx16(self) -> Self:
+        if self.cpus > 1 and self.cx16:
+            raise ValueError("cpus: QEMU 7.2 corrupts a guest with several and cx16; leave one out")
+        return self
 
     @model_validator(mode="after")
     def _nvme_needs_ipmi(self) -> Self:

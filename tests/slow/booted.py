@@ -30,7 +30,9 @@ networks: [{network: storage, link: up}]
 """
 
 
-def a_room(home: Path, namespace: str, servers: Collection[str], memory_mib: int = 3072) -> Demo:
+def a_room(
+    home: Path, namespace: str, servers: Collection[str], memory_mib: int = 3072, cpus: int = 1
+) -> Demo:
     """These servers of vagrant/room.yaml, with one NIC and a disk that kubernetes-node fits."""
     scenario = home / "lab.yaml"
     if scenario.exists():  # an earlier run was killed
@@ -40,7 +42,8 @@ def a_room(home: Path, namespace: str, servers: Collection[str], memory_mib: int
     told = yaml.safe_load(ROOM.read_text())
     found = [
         s | {
-            "nics": s["nics"][:1], "memory_mib": memory_mib, "cx16": True,  # haproxy wants it
+            "nics": s["nics"][:1], "memory_mib": memory_mib,
+            "cpus": cpus, "cx16": cpus == 1,  # haproxy wants it
             "disks": [s["disks"][0] | {"size_gib": 24}],  # the image wants 20
         }
         for s in told["servers"] if s["name"] in servers

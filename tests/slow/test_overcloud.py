@@ -35,8 +35,8 @@ LONG = 7200
 
 @pytest.fixture
 def room(request: pytest.FixtureRequest) -> Iterator[Demo]:
-    servers, memory = request.param
-    demo = a_room(HOME, NAMESPACE, servers, memory)
+    servers, memory, cpus = request.param
+    demo = a_room(HOME, NAMESPACE, servers, memory, cpus)
     try:
         yield demo
     finally:
@@ -45,7 +45,7 @@ def room(request: pytest.FixtureRequest) -> Iterator[Demo]:
 
 @pytest.mark.slow(*PATHS)
 @pytest.mark.timeout(LONG)
-@pytest.mark.parametrize("room", [(("server1",), 5120)], indirect=True)
+@pytest.mark.parametrize("room", [(("server1",), 5120, 2)], indirect=True)
 def test_quick_overcloud(log: Log, room: Demo) -> None:
     """All on one node, and Nova's fake driver: ACTIVE proves no guest, and everything says so."""
     before = traces(NAMESPACE)
@@ -63,7 +63,7 @@ def test_quick_overcloud(log: Log, room: Demo) -> None:
 
 @pytest.mark.slow(*PATHS)
 @pytest.mark.timeout(LONG)
-@pytest.mark.parametrize("room", [(("server1", "server2"), 5120)], indirect=True)
+@pytest.mark.parametrize("room", [(("server1", "server2"), 5120, 2)], indirect=True)
 def test_overcloud(log: Log, room: Demo) -> None:
     """A control and a compute node; a server boots, and again after both were rebooted."""
     before = traces(NAMESPACE)
