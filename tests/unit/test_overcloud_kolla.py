@@ -1,5 +1,6 @@
 """An overcloud by Kolla-Ansible on a small house; its package and ansible-runner are stand-ins."""
 
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,7 @@ from tests.fakes.life import House
 from tests.unit.test_cluster_life import can_seal, cluster, rounds, tell
 from tests.unit.test_clusters import house
 from tests.unit.test_installer_kolla import project
-from tests.unit.test_overclouds import RUNNER, a_spec, desk, look, until
+from tests.unit.test_overclouds import RUNNER, a_spec, desk, end, look, until
 
 __all__ = ["house", "project"]
 S = ClusterState
@@ -34,7 +35,7 @@ echo "keystone_admin_password: drawn-once" > "$2"
 
 
 @pytest.fixture
-def env(house: House, project: Path) -> Path:
+def env(house: House, project: Path) -> Iterator[Path]:
     """Kolla-Ansible's environment, without the collection."""
     env = project.parent.parent
     for name, text in (("ansible-runner", RUNNER), ("kolla-genpwd", GENPWD)):
@@ -53,7 +54,8 @@ def env(house: House, project: Path) -> Path:
     runs = Playbooks(env / "bin" / "ansible-runner", project, env / "runs")
     house.reconciler.parts = replace(old, playbooks={"kolla-ansible": runs})
     house.reconciler.parts.__dict__["gang"] = old.__dict__["gang"]
-    return env
+    yield env
+    end(runs)
 
 
 def wish(house: House, **told: Any) -> None:

@@ -2,7 +2,7 @@
 
 import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -55,7 +55,7 @@ printf %s "$verdict" > "$to/status"
 
 
 @pytest.fixture
-def installed(house: House, tmp_path: Path) -> Path:
+def installed(house: House, tmp_path: Path) -> Iterator[Path]:
     """The program; NAME.STAGE beside it has how a stage ends, NAME.ran which ones ran."""
     runner = tmp_path / "runner"
     runner.write_text(RUNNER)
@@ -64,10 +64,17 @@ def installed(house: House, tmp_path: Path) -> Path:
         (tmp_path / f"{name}.yml").touch()
     can_seal(house)
     old = house.reconciler.parts
-    books = {"debian": Playbooks(runner, tmp_path, tmp_path / "runs")}
-    house.reconciler.parts = replace(old, playbooks=books)
+    books = Playbooks(runner, tmp_path, tmp_path / "runs")
+    house.reconciler.parts = replace(old, playbooks={"debian": books})
     house.reconciler.parts.__dict__["gang"] = old.__dict__["gang"]
-    return runner
+    yield runner
+    end(books)
+
+
+def end(books: Playbooks) -> None:
+    """What still runs of it."""
+    for run in books.folder.glob("*"):
+        books.forget(run.name)
 
 
 def a_spec(**told: Any) -> OvercloudSpec:
