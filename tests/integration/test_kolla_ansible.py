@@ -201,12 +201,12 @@ def test_a_stage_finds_all_of_its_variables_in_its_runs_folder(tmp_path: Path) -
     secrets = Hidden({**PLUGIN.secrets(small()), "passwords.yml": "database_password: s3cret\n"})
     parts = [*PLUGIN.tree(small(), secrets), *stage.also,
              PartSpec("", "kolla/operator.yml", 0o600, b"{}\n")]  # fmt: skip
-    assert runs.begin("overcloud-1", parts, stage.playbook)
+    assert runs.begin("overcloud-1", stage.name, parts, stage.playbook)
     over: Run = Run()
 
     def ended() -> bool:
         nonlocal over
-        over = runs.look("overcloud-1", parts)
+        over = runs.look("overcloud-1", stage.name)
         return over.state not in ("", "running")
 
     until(ended, 120, "the stage's end")
