@@ -29,9 +29,11 @@ class Identity:
         self.made: list[str] = []
 
     def ask(self, method: str, path: str, **more: object) -> Row:
+        # A worker that ends in the middle, or is not there yet, is the proxy's 502 or 504.
         answer = self.session.request(
-            self.url + path, method, connect_retries=5, status_code_retries=3, **more
-        )
+            self.url + path, method, connect_retries=5, status_code_retries=5,
+            retriable_status_codes=[502, 503, 504], status_code_retry_delay=2.0, **more
+        )  # fmt: skip
         row: Row = answer.json() if answer.content else {}
         return row
 
