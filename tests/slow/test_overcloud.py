@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 import yaml
 
+from provisioning.errors import HostError
 from provisioning.installers.debian import STAGES
 from seed.lab.demo import Demo
 from tests.fakes.filled import has_gpt
@@ -30,6 +31,11 @@ WHOLE = QUICK | {
     "compute": {"count": 1, "layout": "plain"}, "options": {"driver": "libvirt", "zones": True},
 }  # fmt: skip
 CLI = "OS_CLIENT_CONFIG_FILE=/root/clouds.yaml OS_CLOUD=cloud openstack"
+LAST_WORDS = (
+    "systemctl --failed --no-legend; journalctl -p 4 -n 40 --no-pager; "
+    "tail -n 25 /var/log/keystone/*.log /var/log/nova/*.log /var/log/neutron/*.log "
+    "/var/log/glance/*.log /var/log/nginx/*.log 2>&1 | cut -c1-400; free -m"
+)
 LONG = 7200
 
 
@@ -51,7 +57,7 @@ def test_quick_overcloud(log: Log, room: Demo) -> None:
     before = traces(NAMESPACE)
     ready(room, IMAGE)
     with room.phase("from the claim to ready"):
-        wish(room, QUICK)
+        wish(log, room, QUICK)
     checked(log, room, guest=False)
     cloud = told_of(log, room)
     assert cloud["proves"] == "Nova's fake driver: ACTIVE proves no guest"
@@ -69,7 +75,7 @@ def test_overcloud(log: Log, room: Demo) -> None:
     before = traces(NAMESPACE)
     ready(room, IMAGE)
     with room.phase("from the wish to ready"):
-        wish(room, WHOLE)
+        wish(log, room, WHOLE)
     checked(log, room, guest=True)
     told_of(log, room)
     use_clouds(log, room)
@@ -84,11 +90,17 @@ def test_overcloud(log: Log, room: Demo) -> None:
     assert traces(NAMESPACE) == before
 
 
-def wish(room: Demo, spec: dict[str, Any]) -> None:
+def wish(log: Log, room: Demo, spec: dict[str, Any]) -> None:
     file = room.home / "cloud.yaml"
     file.write_text(yaml.safe_dump(spec))
     room.seed("overcloud", "plan", str(file), "--ssh-key", f"{room.key}.pub")
-    room.seed("overcloud", "create", str(file), "--ssh-key", f"{room.key}.pub", "--wait")
+    try:
+        room.seed("overcloud", "create", str(file), "--ssh-key", f"{room.key}.pub", "--wait")
+    except HostError:
+        log.say(room.seed("overcloud", "show", "cloud"))
+        if room.look_at("/overclouds/cloud")["stages"]:  # nodes are up: what do they say?
+            log.say(on(log, room, "cloud-control-0", LAST_WORDS))
+        raise
 
 
 def told_of(log: Log, room: Demo) -> Any:
