@@ -6,9 +6,6 @@ schema=/etc/overcloud/schema
 stamps=/var/lib/overcloud/schema
 mkdir -p "$stamps"
 
-if [ "$(systemctl show --value -p NeedDaemonReload epmd.socket)" = yes ]; then
-    systemctl daemon-reload
-fi
 begin mariadb /etc/mysql/mariadb.conf.d/99-overcloud.cnf
 begin rabbitmq-server /etc/rabbitmq/{rabbitmq.conf,rabbitmq-env.conf,definitions.json}
 begin memcached /etc/memcached.conf
