@@ -40,6 +40,7 @@ LANGUAGE = (
     "put_network", "put_layout", "reserve_address", "put_vip",
     "add_version", "put_registry_login", "preview_claim",
     "create_cluster", "put_cluster", "plan_cluster", "ask_certificate", "give_autoscaler",
+    "create_overcloud", "put_overcloud", "plan_overcloud", "give_overcloud", "ask_clouds",
 )  # fmt: skip
 """Operations that read text which no JSON schema describes: keys, ranges, YAML, CSV, URLs, names
 of what is there, times that are near enough. Of them 422 for what the schema allows is right,
