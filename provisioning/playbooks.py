@@ -27,8 +27,20 @@ READ: Final = ("inventory", "env")
 """Folders that ansible-runner and Ansible read as a whole."""
 END_SECONDS: Final = 5.0
 """For Ansible to end its own children; what is left then is killed."""
-# The child says itself who it is: who began it may have died right behind.
-_BEGIN: Final = 'echo $$ > pid; exec "$@"'
+CONNECTIONS: Final = "cp"
+"""Sockets of SSH connections that are kept between tasks; each has a process of its own."""
+# The child says itself who it is: who began it may have died right behind. Connections that it kept
+# end with it, also when it is told to end: then it waits for Ansible, which is told, too.
+_BEGIN: Final = f"""\
+echo $$ > pid
+trap : TERM
+code=0
+"$@" || code=$?
+for way in {CONNECTIONS}/*; do
+    [ ! -S "$way" ] || ssh -q -o ControlPath="$way" -O exit none </dev/null >/dev/null 2>&1 || true
+done
+exit $code
+"""
 
 State = Literal["", "running", "successful", "failed", "timeout", "died"]
 
@@ -142,6 +154,11 @@ class Playbooks:
             while not self._is_over(name) and time.monotonic() < until:
                 time.sleep(0.05)
         self._reap(name)
+        for way in (run / CONNECTIONS).glob("*"):  # of one that was killed
+            argv = ["ssh", "-q", "-o", f"ControlPath={way}", "-O", "exit", "none"]
+            subprocess.run(
+                argv, check=False, capture_output=True, stdin=subprocess.DEVNULL, timeout=30
+            )  # fmt: skip
         shutil.rmtree(run, ignore_errors=True)
 
     def _is_over(self, name: str) -> bool:
@@ -176,7 +193,7 @@ class Playbooks:
             "ANSIBLE_HOST_KEY_CHECKING": "True",
             "ANSIBLE_INVENTORY_UNPARSED_FAILED": "True",
             "ANSIBLE_PIPELINING": "True",
-            "ANSIBLE_SSH_CONTROL_PATH_DIR": str(run / "cp"),
+            "ANSIBLE_SSH_CONTROL_PATH_DIR": str(run / CONNECTIONS),
         }
 
     def _reap(self, name: str) -> None:

@@ -20,7 +20,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from provisioning.installers import NetFacts, NodeFacts, OvercloudFacts, Wire
 from provisioning.installers.debian import PLUGIN as DEBIAN
 from provisioning.kinds import _ssh
-from provisioning.playbooks import Playbooks
+from provisioning.playbooks import CONNECTIONS, Playbooks
 from seed.host import netns
 from seed.lab.demo import Demo
 from tests.fakes.appliance import environments
@@ -576,6 +576,8 @@ def test_an_overclouds_first_stage_names_what_its_node_lacks(chain: Demo, tmp_pa
     assert on_node(chain, "cat /etc/overcloud/hosts"), "its files came there"
     secrets = json.loads((tmp_path / "cloud/env/extravars").read_text())["oc_secrets"]
     assert not [one for one in secrets.values() if one in said]
+    assert not [*(tmp_path / "cloud" / CONNECTIONS).glob("*")], "its connections ended with it"
+    books.forget("cloud")
 
 
 def on_node(chain: Demo, command: str) -> str:
