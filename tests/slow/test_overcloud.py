@@ -127,7 +127,7 @@ def checked(log: Log, room: Demo, guest: bool) -> None:
     for name in ("nodes", "endpoints", "compute", "network", "server"):
         assert items[name]["state"] == "ok"
     said = items["server"]["sentence"]
-    assert ("proves no guest" in said) is not guest, said
+    assert ("runs no guest" in said) is not guest, said
 
 
 def use_clouds(log: Log, room: Demo) -> None:
