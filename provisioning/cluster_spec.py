@@ -2,6 +2,7 @@
 the networks and the bundle have their say in clusters.py.
 """
 
+from abc import abstractmethod
 from ipaddress import ip_network
 from typing import Annotated, Any, Literal, Self
 
@@ -117,28 +118,28 @@ class Spec(Strict):
     options: dict[str, Any] = Field(default={}, max_length=32)
 
     @property
+    @abstractmethod
     def groups(self) -> dict[str, tuple[str, Group]]:
         """Role -> (its group's field, that group)."""
-        raise NotImplementedError
 
     @property
+    @abstractmethod
     def api_network(self) -> str:
         """Where members talk to each other, and the VIP is."""
-        raise NotImplementedError
 
     @property
+    @abstractmethod
     def vip(self) -> tuple[str, str]:
         """The field that names it, and the name; empty: one is taken."""
-        raise NotImplementedError
 
     @property
+    @abstractmethod
     def port(self) -> int:
         """Where its API answers at the VIP."""
-        raise NotImplementedError
 
+    @abstractmethod
     def wants(self, role: str) -> list[tuple[str, str]]:
         """(field, network) of those that nodes of this role must be in, with an address."""
-        raise NotImplementedError
 
     def must_have(self, role: str) -> list[tuple[str, str]]:
         """(field, network) of those that they must be in, whether they have an address or not."""

@@ -12,11 +12,11 @@ from ipaddress import ip_address
 from pathlib import Path
 from typing import Any, Final, Literal
 
-import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from provisioning import pki
 from provisioning.installers import NodeFacts, OvercloudFacts, Stage
+from provisioning.installers._text import yaml_of
 from provisioning.kinds import Fault, _ssh, part
 from provisioning.models import now
 from provisioning.targets import PartSpec
@@ -66,7 +66,7 @@ class Debian:
 
     def tree(self, facts: OvercloudFacts, secrets: dict[str, str]) -> list[PartSpec]:
         texts = {
-            "inventory/hosts.yaml": _yaml(_inventory(facts)),
+            "inventory/hosts.yaml": yaml_of(_inventory(facts)),
             "env/cmdline": "--user root\n",
             "known_hosts": _ssh.known_hosts((n.reached, n.host_keys) for n in facts.nodes),
         }
@@ -85,9 +85,11 @@ class Debian:
         going = [node for node in facts.leaving if node.name in names]
         known = [(node.reached, node.host_keys) for node in (*facts.nodes, *going)]
         texts = {
-            "inventory/group_vars/all/leaving.yml": _yaml({"oc_leaving": list(names)}),
+            "inventory/group_vars/all/leaving.yml": yaml_of({"oc_leaving": list(names)}),
             # In no group: of stages they are none any more.
-            "inventory/leaving.yaml": _yaml({"all": {"hosts": {n.name: _host(n) for n in going}}}),
+            "inventory/leaving.yaml": yaml_of(
+                {"all": {"hosts": {n.name: _host(n) for n in going}}}
+            ),
             "known_hosts": _ssh.known_hosts(known),
         }
         also = tuple(part(path, text, 0o600) for path, text in texts.items())
@@ -104,7 +106,7 @@ class Debian:
             "region_name": REGION, "interface": "public", "identity_api_version": 3,
         }  # fmt: skip
         ca = {"ca": secrets["ca.crt"]} if "ca.crt" in secrets else {}
-        return _yaml({"clouds": {facts.name: cloud}, **ca})
+        return yaml_of({"clouds": {facts.name: cloud}, **ca})
 
     def proves(self, options: dict[str, Any]) -> str:
         fake = options.get("driver") == "fake"
@@ -119,10 +121,6 @@ PLUGIN = Debian()
 
 def _options(facts: OvercloudFacts) -> Options:
     return Options.model_validate(facts.options)
-
-
-def _yaml(told: Any) -> str:  # noqa: ANN401
-    return yaml.safe_dump(told, sort_keys=False, width=1_000_000)
 
 
 def _url_host(address: str) -> str:

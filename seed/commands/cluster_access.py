@@ -65,10 +65,15 @@ def check(name: str, timeout: Timeout = 600, output: show.Output = show.Format.T
 
     Example: seed cluster check web
     """
+    tried("clusters", name, timeout, output)
+
+
+def tried(nouns: str, name: str, timeout: int, output: show.Format) -> None:
+    """Ask for a check and show what it found. nouns: as in the path."""
     api = client()
-    asked = api.post(f"/clusters/{part(name)}/checks")
-    path = f"/clusters/{part(name)}/checks/{asked['id']}"
-    found = followed(api, path, asked, timeout, lambda now: now["state"] != "running", goes_on)
+    asked = api.post(f"/{nouns}/{part(name)}/checks")
+    path = f"/{nouns}/{part(name)}/checks/{asked['id']}"
+    found = followed(api, path, asked, timeout, lambda now: now["state"] != "running", _goes_on)
     if output is show.Format.TABLE:
         show.rows(found["items"], COLUMNS, output)
     else:
@@ -122,6 +127,6 @@ def _waits(seen: dict[str, Any]) -> str:
     return str(seen["detail"])
 
 
-def goes_on(seen: dict[str, Any]) -> str:
+def _goes_on(seen: dict[str, Any]) -> str:
     late = [f"{i['name']}: {i['sentence'] or '...'}" for i in seen["items"] if not i["state"]]
     return f"{seen['cluster']} is being checked" + (f": {late[0]}" if late else "")

@@ -7,8 +7,8 @@ from typing import Annotated, Any
 import typer
 
 from seed import show
-from seed.commands.cluster_access import COLUMNS, Timeout, followed, goes_on
-from seed.commands.door import REFUSED, USAGE, client, err, fail, part
+from seed.commands.cluster_access import Timeout, followed, tried
+from seed.commands.door import USAGE, client, err, fail, part
 from seed.commands.wishes import text_of
 
 GIVES = {"name": "ROW", "summary": "WHAT", "lacks": "LACKS"}
@@ -20,16 +20,7 @@ def check(name: str, timeout: Timeout = 1800, output: show.Output = show.Format.
 
     Example: seed overcloud check cloud
     """
-    api = client()
-    asked = api.post(f"/overclouds/{part(name)}/checks")
-    path = f"/overclouds/{part(name)}/checks/{asked['id']}"
-    found = followed(api, path, asked, timeout, lambda now: now["state"] != "running", goes_on)
-    if output is show.Format.TABLE:
-        show.rows(found["items"], COLUMNS, output)
-    else:
-        show.one(found, output)
-    if found["state"] != "ok":
-        raise typer.Exit(REFUSED)
+    tried("overclouds", name, timeout, output)
 
 
 def clouds(

@@ -52,7 +52,7 @@ def _chassis(host: str) -> list[str]:
 
 def _southbound(*argv: str) -> str:
     command = ["ovn-sbctl", "--timeout=120", "--no-leader-only", *argv]
-    return subprocess.run(command, check=True, capture_output=True, text=True).stdout
+    return subprocess.run(command, check=True, capture_output=True, text=True, timeout=180).stdout
 
 
 def main() -> None:
