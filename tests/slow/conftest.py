@@ -43,7 +43,7 @@ def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) ->
         made.say(f"passed in {call.duration:.0f} s")
         write(
             Row(
-                test=item.name,
+                test=item.originalname,
                 covers=" ".join(marker.args),
                 date=f"{datetime.now(UTC):%Y-%m-%d}",
                 commit=made.commit,
