@@ -13,6 +13,7 @@ CONTROL = words("""
 mariadb-server rabbitmq-server memcached python3-memcache python3-pymysql keystone glance-api
 placement-api nova-api nova-scheduler nova-conductor neutron-api neutron-rpc-server
 python3-openstackclient crudini debconf-utils nginx busybox-static
+openstack-dashboard python3-pymemcache
 """)
 NETWORK = words("""
 ovn-central ovn-host neutron-ovn-metadata-agent neutron-ovn-maintenance-worker
@@ -27,6 +28,7 @@ etc/openvswitch/system-id.conf etc/openvswitch/.conf.db.~lock~ etc/ssl/private/*
 etc/ssl/certs/ssl-cert-snakeoil.pem var/lib/mysql/* var/lib/ovn/*.db etc/ovn/*.pem
 etc/libvirt/secrets/* var/lib/nova/compute_id
 var/lib/libvirt/dnsmasq/* etc/libvirt/nwfilter/* var/lib/keystone/*.db
+var/lib/openstack-dashboard/secret-key/*
 """)
 # MariaDB's tables are made by the package; without them the server does not start.
 DATABASE = """\

@@ -27,6 +27,9 @@ STAGES: Final = (
     ("network", 3600), ("compute", 5400),
 )  # fmt: skip
 """(playbook, seconds): several times what emulated servers take on a machine that does more."""
+HORIZON: Final = "horizon"
+DASHBOARD: Final = ("dashboard", 1800)
+"""Where people ask for the service HORIZON; last, because no other stage waits for it."""
 PASSWORDS: Final = (
     "admin", "rabbit", "keystone_db", "glance_db", "placement_db", "nova_db", "neutron_db",
     "glance", "placement", "nova", "neutron", "metadata",
@@ -53,11 +56,11 @@ class Options(BaseModel):
 
 class Debian:
     name = "debian"
-    services: frozenset[str] = frozenset()
+    services = frozenset({HORIZON})
     environment = "debian"
 
     def faults(self, facts: OvercloudFacts) -> list[Fault]:
-        return [*_about_options(facts), *_about_nodes(facts), *_about_release(facts)]
+        return [*_about_options(facts), *_about_nodes(facts), *_about_the_rest(facts)]
 
     def secrets(self, facts: OvercloudFacts) -> dict[str, str]:
         """A password each, and with TLS "ca.crt", "vip.crt", "vip.key": PEM."""
@@ -75,7 +78,8 @@ class Debian:
         return [part(path, text, 0o600) for path, text in texts.items()]
 
     def stages(self, facts: OvercloudFacts) -> tuple[Stage, ...]:
-        return tuple(Stage(name, f"{name}.yml", seconds=seconds) for name, seconds in STAGES)
+        wanted = (*STAGES, DASHBOARD) if HORIZON in facts.services else STAGES
+        return tuple(Stage(name, f"{name}.yml", seconds=seconds) for name, seconds in wanted)
 
     def check(self, facts: OvercloudFacts) -> Stage | None:
         return Stage("check", "check.yml", seconds=1800, tells="check")
@@ -151,6 +155,7 @@ def _inventory(facts: OvercloudFacts) -> dict[str, Any]:
         "ansible_ssh_common_args": _ssh.KNOWN,
         "oc_name": facts.name, "oc_vip": facts.vips["internal"], "oc_region": REGION,
         "oc_driver": options.driver, "oc_virt_type": _virt_type(facts, options),
+        "oc_horizon": HORIZON in facts.services,
         "oc_tls": options.tls, "oc_physnet": PHYSNET, "oc_aggregates": _zones(facts, options),
     }  # fmt: skip
     groups: dict[str, Any] = {
@@ -227,14 +232,19 @@ def _about_nodes(facts: OvercloudFacts) -> Iterator[Fault]:
             )  # fmt: skip
 
 
-def _about_release(facts: OvercloudFacts) -> Iterator[Fault]:
+def _about_the_rest(facts: OvercloudFacts) -> Iterator[Fault]:
     if facts.release not in ("", RELEASE):
         yield Fault(
             "release", f"Debian's packages are {RELEASE}, not {facts.release}",
             "Leave release out, or take another installer: `seed overcloud installers`.",
         )  # fmt: skip
-    if facts.services:
+    if unknown := sorted({*facts.services} - {HORIZON}):
         yield Fault(
-            "services", f"debian installs no {', '.join(facts.services)}",
-            "Leave services out, or take kolla-ansible.",
+            "services", f"debian installs no {', '.join(unknown)}",
+            f"It can have {HORIZON} beside its minimum; for more take kolla-ansible.",
+        )  # fmt: skip
+    if facts.vips["external"] != facts.vips["internal"]:
+        yield Fault(
+            "vips.external", "debian has one VIP, for its own services and for people",
+            "Leave vips.external out, or take kolla-ansible.",
         )  # fmt: skip

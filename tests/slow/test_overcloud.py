@@ -1,6 +1,6 @@
 """OpenStack of Debian's packages on servers of the lab, by one call: installed, used, rebooted."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -8,7 +8,7 @@ import pytest
 import yaml
 
 from provisioning.errors import HostError
-from provisioning.installers.debian import STAGES
+from provisioning.installers.debian import DASHBOARD, STAGES
 from seed.lab.demo import Demo
 from tests.fakes.filled import has_gpt
 from tests.fakes.machine import traces, until
@@ -26,15 +26,18 @@ IMAGE = "openstack-node"
 QUICK: dict[str, Any] = {
     "name": "cloud", "installer": "debian", "image": IMAGE, "networks": {"api": "storage"},
     "control": {"count": 1, "layout": "plain"}, "options": {"driver": "fake"},
+    "services": ["horizon"],
 }  # fmt: skip
 WHOLE = QUICK | {
     "compute": {"count": 1, "layout": "plain"}, "options": {"driver": "libvirt", "zones": True},
+    "services": [],
 }  # fmt: skip
 CLI = "OS_CLIENT_CONFIG_FILE=/root/clouds.yaml OS_CLOUD=cloud openstack"
 LAST_WORDS = (
     "systemctl --failed --no-legend; journalctl -p 4 -n 40 --no-pager; "
     "tail -n 25 /var/log/keystone/*.log /var/log/nova/*.log /var/log/neutron/*.log "
-    "/var/log/glance/*.log /var/log/nginx/*.log 2>&1 | cut -c1-400; free -m"
+    "/var/log/glance/*.log /var/log/openstack-dashboard/*.log /var/log/nginx/*.log "
+    "2>&1 | cut -c1-400; free -m"
 )
 LONG = 7200
 
@@ -58,8 +61,8 @@ def test_quick_overcloud(log: Log, room: Demo) -> None:
     ready(room, IMAGE)
     with room.phase("from the claim to ready"):
         wish(log, room, QUICK)
-    checked(log, room, guest=False)
-    cloud = told_of(log, room)
+    assert checked(log, room, guest=False)["dashboard"]["state"] == "ok"
+    cloud = told_of(log, room, (*STAGES, DASHBOARD))
     assert cloud["proves"] == "Nova's fake driver: ACTIVE proves no guest"
     memory(log, room, "cloud-control-0")
     given_back(log, room, 1)
@@ -77,7 +80,7 @@ def test_overcloud(log: Log, room: Demo) -> None:
     with room.phase("from the wish to ready"):
         wish(log, room, WHOLE)
     checked(log, room, guest=True)
-    told_of(log, room)
+    told_of(log, room, STAGES)
     use_clouds(log, room)
     for name in ("cloud-control-0", "cloud-compute-0"):
         memory(log, room, name)
@@ -103,13 +106,13 @@ def wish(log: Log, room: Demo, spec: dict[str, Any]) -> None:
         raise
 
 
-def told_of(log: Log, room: Demo) -> Any:
+def told_of(log: Log, room: Demo, stages: Iterable[tuple[str, int]]) -> Any:
     log.say(room.seed("overcloud", "show", "cloud"))
     cloud = room.look_at("/overclouds/cloud")
     for line in told(room, cloud["id"]):
         log.say(line)
     assert [(stage["name"], stage["state"]) for stage in cloud["stages"]] == [
-        (name, "done") for name, _seconds in STAGES
+        (name, "done") for name, _seconds in stages
     ]
     for stage in cloud["stages"]:
         log.say(f"stage {stage['name']}: {stage['seconds']:.0f} s, {stage['tries']} try")
@@ -117,8 +120,8 @@ def told_of(log: Log, room: Demo) -> Any:
     return cloud
 
 
-def checked(log: Log, room: Demo, guest: bool) -> None:
-    """guest: a server boots for real, and its console says which address it took."""
+def checked(log: Log, room: Demo, guest: bool) -> dict[str, Any]:
+    """Its items. guest: a server boots for real, and its console says which address it took."""
     with room.phase("check"):
         found = room.ask("overcloud", "check", "cloud")
     log.say(str(found["items"]))
@@ -128,6 +131,7 @@ def checked(log: Log, room: Demo, guest: bool) -> None:
         assert items[name]["state"] == "ok"
     said = items["server"]["sentence"]
     assert ("runs no guest" in said) is not guest, said
+    return items
 
 
 def use_clouds(log: Log, room: Demo) -> None:

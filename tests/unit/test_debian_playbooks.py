@@ -7,8 +7,11 @@ import shutil
 import stat
 import subprocess
 import sys
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
+from threading import Thread
 from types import ModuleType, SimpleNamespace
+from urllib.parse import parse_qs
 
 import pytest
 import yaml
@@ -18,7 +21,8 @@ from tests.fakes.programs import environments
 PLAYBOOKS = Path(__file__).parents[2] / "provisioning/installers/debian_playbooks"
 BIN = environments() / "ansible" / "bin"
 STAGES = (
-    "hosts", "data", "identity", "images", "placement", "network", "compute", "check", "leave",
+    "hosts", "data", "identity", "images", "placement", "network", "compute", "dashboard",
+    "check", "leave",
 )  # fmt: skip
 INVENTORY = {
     "all": {
@@ -172,6 +176,47 @@ def test_an_endpoint_that_does_not_answer_is_named() -> None:
     assert check.of_endpoints({"image": "", "compute": ""}) == ("ok", "compute, image answer")
     told = check.of_endpoints({"image": "http://v:9292 answers 502", "compute": ""})
     assert told == ("failed", "image: http://v:9292 answers 502")
+
+
+class Horizon(BaseHTTPRequestHandler):
+    """Its login, as check.py knows it."""
+
+    def do_GET(self) -> None:
+        self.send_response(200)
+        self.send_header("Set-Cookie", "csrftoken=drawn; Path=/")
+        self.end_headers()
+
+    def do_POST(self) -> None:
+        form = parse_qs(self.rfile.read(int(self.headers["Content-Length"])).decode())
+        same = form["csrfmiddlewaretoken"] == ["drawn"] and "csrftoken=drawn" in str(self.headers)
+        right = form["username"] == ["admin"] and form["password"] == ["right"]
+        self.send_response(302 if same and right and self.headers["Referer"] else 200)
+        self.end_headers()
+
+    def log_message(self, *words: object) -> None:
+        """Nothing."""
+
+
+@pytest.mark.parametrize(
+    ("password", "verdict"),
+    [("right", ("ok", "lets the administrator in")), ("wrong", ("failed", "answers 200"))],
+)
+def test_horizon_is_asked_to_let_its_administrator_in(
+    password: str, verdict: tuple[str, str]
+) -> None:
+    cloud = SimpleNamespace(
+        config=SimpleNamespace(
+            config={"auth": {"username": "admin", "password": password}},
+            get_requests_verify_args=lambda: (True, None),
+        )
+    )
+    with HTTPServer(("127.0.0.1", 0), Horizon) as server:
+        Thread(target=server.serve_forever, daemon=True).start()
+        url = f"http://127.0.0.1:{server.server_port}"
+        state, sentence = check.Check(cloud, "fake", 1.0, url).dashboard()
+        server.shutdown()
+    assert (state, verdict[1] in sentence) == (verdict[0], True), sentence
+    assert password not in sentence
 
 
 def test_a_look_that_fails_is_one_item_of_the_line(capsys: pytest.CaptureFixture[str]) -> None:

@@ -17,7 +17,7 @@ from provisioning.cluster_release import Giving
 from provisioning.cluster_rows import Cluster, ClusterCheck, Member, OvercloudStage
 from provisioning.errors import Conflict, Invalid, NotFound
 from provisioning.installed import of
-from provisioning.installers.debian import PASSWORDS, STAGES
+from provisioning.installers.debian import DASHBOARD, PASSWORDS, PLUGIN, STAGES
 from provisioning.models import Claim, Event
 from provisioning.overcloud_spec import OvercloudSpec
 from provisioning.overcloud_stages import LEAVE
@@ -25,6 +25,7 @@ from provisioning.playbooks import Playbooks
 from provisioning.secrets import Envelope
 from provisioning.states import ClaimState, ClusterState, Noun, StageState
 from tests.fakes.life import House
+from tests.unit.overcloud_facts import small
 from tests.unit.test_claims import KEY
 from tests.unit.test_cluster_life import can_seal, cluster, rounds, tell
 from tests.unit.test_clusters import house, nothing_is_there
@@ -151,6 +152,20 @@ def test_each_node_is_a_claim_and_is_what_its_group_says(house: House) -> None:
     assert (again.id, new) == (row.id, False)
 
 
+def test_horizon_is_one_stage_more(house: House) -> None:
+    row, _new = desk(house).create(a_spec(services=["horizon"]), "p", "me")
+    with house.store.read() as session:
+        facts = of(clusters.facts_of(session, row))
+    assert [stage.name for stage in PLUGIN.stages(facts)] == [*ORDER, DASHBOARD[0]]
+    told = next(one for one in PLUGIN.tree(facts, {}) if one.path == "inventory/hosts.yaml")
+    assert yaml.safe_load(told.content)["all"]["vars"]["oc_horizon"] is True
+
+
+def test_a_second_vip_is_nothing_for_debian() -> None:
+    facts = replace(small(), vips={"internal": "10.20.0.5", "external": "10.20.0.6"})
+    assert [fault.field for fault in PLUGIN.faults(facts)] == ["vips.external"]
+
+
 def test_one_node_alone_is_all_of_it(house: House) -> None:
     row, _new = desk(house).create(
         a_spec(compute={"count": 0}, options={"driver": "fake"}), "p", "me"
@@ -171,7 +186,7 @@ def test_one_node_alone_is_all_of_it(house: House) -> None:
         ({"networks": {"api": "storage", "external": "nowhere"}}, "networks.external: there is no"),
         ({"compute": {"count": 1, "layout": ""}}, "compute.layout: nodes with layout (none)"),
         ({"release": "2026.1"}, "release: Debian's packages are 2025.1"),
-        ({"services": ["zun"]}, "services: debian installs no zun"),
+        ({"services": ["zun", "horizon"]}, "services: debian installs no zun"),
         ({"options": {"driver": "ironic"}}, "options.driver"),
         ({"control": {"count": 3, "layout": "bonded"}}, "control.count: debian's databases"),
         ({"storage": {"count": 1, "layout": "bonded"}}, "storage.count: debian has no storage"),

@@ -4,7 +4,8 @@ States: ok, failed, none (not looked at). Everything it makes is named oc-check 
 what an earlier run left, because it was killed, goes first. The guest is made on the spot of this
 machine's own kernel and busybox, so nothing is downloaded.
 
-argv: the compute driver, the seconds a server may take to be ACTIVE. OS_CLOUD: which cloud.
+argv: the compute driver, the seconds a server may take to be ACTIVE, Horizon's URL or nothing.
+OS_CLOUD: which cloud.
 """
 
 import json
@@ -148,8 +149,11 @@ def of_endpoints(answers: Mapping[str, str]) -> Verdict:
 
 
 class Check:
-    def __init__(self, cloud: "Connection", driver: str, seconds: float) -> None:
+    def __init__(
+        self, cloud: "Connection", driver: str, seconds: float, dashboard: str = ""
+    ) -> None:
         self.cloud, self.driver, self.seconds = cloud, driver, seconds
+        self.url = dashboard
         self.told: dict[str, Verdict] = {}
 
     def run(self) -> dict[str, Verdict]:
@@ -157,6 +161,8 @@ class Check:
             ("endpoints", self.endpoints), ("compute", self.compute), ("network", self.network),
         ):  # fmt: skip
             self.told[item] = self._guarded(look)
+        if self.url:
+            self.told["dashboard"] = self._guarded(self.dashboard)
         self.told["router"] = ("none", "no server to reach")
         self.told["server"] = self._guarded(self.server)
         return self.told
@@ -186,6 +192,26 @@ class Check:
 
     def network(self) -> Verdict:
         return of_agents(list(self.cloud.network.agents()))
+
+    def dashboard(self) -> Verdict:
+        """Whether Horizon lets its administrator in: a page alone would not need Keystone."""
+        import requests
+
+        told, auth = self.cloud.config, self.cloud.config.config["auth"]
+        page = f"{self.url}/auth/login/"
+        with requests.Session() as web:
+            web.verify = told.get_requests_verify_args()[0]
+            web.get(page, timeout=300).raise_for_status()
+            form = {
+                "csrfmiddlewaretoken": web.cookies.get("csrftoken", ""), "region": "default",
+                "username": auth["username"], "password": auth["password"],
+            }  # fmt: skip
+            answer = web.post(
+                page, data=form, headers={"Referer": page}, allow_redirects=False, timeout=300
+            )
+        if answer.status_code != 302:
+            return "failed", f"{page} answers {answer.status_code} to the administrator"
+        return "ok", f"{self.url} lets the administrator in"
 
     # --- a server -----------------------------------------------------------------------------
 
@@ -323,12 +349,12 @@ class Check:
 
 
 def main() -> None:
-    driver, seconds = sys.argv[1], float(sys.argv[2])
+    driver, seconds, dashboard = sys.argv[1], float(sys.argv[2]), sys.argv[3]
     try:
         import openstack
 
         cloud = openstack.connect(api_timeout=300)
-        told = Check(cloud, driver, seconds).run()
+        told = Check(cloud, driver, seconds, dashboard).run()
     except Exception as error:
         told = {"endpoints": ("failed", f"{type(error).__name__}: {str(error)[:300]}")}
     sys.stdout.write(json.dumps(told) + "\n")
