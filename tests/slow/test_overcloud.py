@@ -10,6 +10,8 @@ import yaml
 from provisioning.errors import HostError
 from provisioning.installers.debian import DASHBOARD, STAGES
 from seed.lab.demo import Demo
+from seed.lab.lab import Lab, stored
+from tests.fakes.appliance import environments
 from tests.fakes.filled import has_gpt
 from tests.fakes.machine import traces, until
 from tests.slow.booted import a_room, booted, events, on, put, ready, told
@@ -26,12 +28,11 @@ IMAGE = "openstack-node"
 QUICK: dict[str, Any] = {
     "name": "cloud", "installer": "debian", "image": IMAGE, "networks": {"api": "storage"},
     "control": {"count": 1, "layout": "plain"}, "options": {"driver": "fake"},
-    "services": ["horizon"],
 }  # fmt: skip
 WHOLE = QUICK | {
     "compute": {"count": 1, "layout": "plain"}, "options": {"driver": "libvirt", "zones": True},
-    "services": [],
 }  # fmt: skip
+CHANGING = WHOLE | {"options": {"driver": "fake", "zones": True}, "services": ["horizon"]}
 CLI = "OS_CLIENT_CONFIG_FILE=/root/clouds.yaml OS_CLOUD=cloud openstack"
 LAST_WORDS = (
     "systemctl --failed --no-legend; journalctl -p 4 -n 40 --no-pager; "
@@ -61,8 +62,8 @@ def test_quick_overcloud(log: Log, room: Demo) -> None:
     ready(room, IMAGE)
     with room.phase("from the claim to ready"):
         wish(log, room, QUICK)
-    assert checked(log, room, guest=False)["dashboard"]["state"] == "ok"
-    cloud = told_of(log, room, (*STAGES, DASHBOARD))
+    checked(log, room, guest=False)
+    cloud = told_of(log, room, STAGES)
     assert cloud["proves"] == "Nova's fake driver: ACTIVE proves no guest"
     memory(log, room, "cloud-control-0")
     given_back(log, room, 1)
@@ -93,12 +94,48 @@ def test_overcloud(log: Log, room: Demo) -> None:
     assert traces(NAMESPACE) == before
 
 
+@pytest.mark.slow(*PATHS)
+@pytest.mark.timeout(LONG)
+@pytest.mark.parametrize("room", [(("server1", "server2", "server3"), 5120, 2)], indirect=True)
+def test_changed_overcloud(log: Log, room: Demo) -> None:
+    """Day two, with Horizon and the fake driver: a compute node is lost, another takes its place,
+    a stage runs again."""
+    before = traces(NAMESPACE)
+    ready(room, IMAGE)
+    with room.phase("from the wish to ready"):
+        wish(log, room, CHANGING)
+    assert checked(log, room, guest=False)["dashboard"]["state"] == "ok"
+    told_of(log, room, (*STAGES, DASHBOARD))
+    members = {m["name"]: m["node"] for m in room.look_at("/overclouds/cloud")["members"]}
+    lab = Lab(stored(room.lab_dir), room.lab_dir, environments())
+    lab.hypervisor.power(members["cloud-compute-0"], "off")
+    with room.phase("replace the lost one"):
+        tried(log, room, "replace", "cloud", "cloud-compute-0", "--yes", "--wait")
+    log.say(room.seed("overcloud", "show", "cloud"))
+    found = checked(log, room, guest=False)
+    assert found["compute"]["sentence"] == "3 services are up", "who left is none of them"
+    assert found["network"]["sentence"] == "2 agents are alive"
+    with room.phase("a stage again"):
+        tried(log, room, "resume", "cloud", "--stage", "placement", "--wait")
+    stages = {one["name"]: one for one in room.look_at("/overclouds/cloud")["stages"]}
+    log.say(f"placement again: {stages['placement']['seconds']:.0f} s")
+    assert (stages["placement"]["state"], stages["placement"]["tries"]) == ("done", 3)
+    memory(log, room, "cloud-control-0")
+    given_back(log, room, 3)
+    room.end()
+    assert traces(NAMESPACE) == before
+
+
 def wish(log: Log, room: Demo, spec: dict[str, Any]) -> None:
     file = room.home / "cloud.yaml"
     file.write_text(yaml.safe_dump(spec))
     room.seed("overcloud", "plan", str(file), "--ssh-key", f"{room.key}.pub")
+    tried(log, room, "create", str(file), "--ssh-key", f"{room.key}.pub", "--wait")
+
+
+def tried(log: Log, room: Demo, *words: str) -> None:
     try:
-        room.seed("overcloud", "create", str(file), "--ssh-key", f"{room.key}.pub", "--wait")
+        room.seed("overcloud", *words)
     except HostError:
         log.say(room.seed("overcloud", "show", "cloud"))
         if room.look_at("/overclouds/cloud")["stages"]:  # nodes are up: what do they say?
