@@ -163,6 +163,8 @@ def _sentence(error: dict[str, Any]) -> str:
     if error["type"] == "string_pattern_mismatch" and error["ctx"]["pattern"] in IN_WORDS:
         return f"{_field(error['loc'])}: {IN_WORDS[error['ctx']['pattern']]}"
     message = str(error["msg"]).removeprefix("Value error, ")
+    if error["type"] == "value_error" and len(error["loc"]) == 1:  # it names its fields itself
+        return message
     return f"{_field(error['loc'])}: {message[:1].lower()}{message[1:]}"
 
 
@@ -170,7 +172,7 @@ def _invalid(request: Request, error: RequestValidationError) -> JSONResponse:
     faults = [_sentence(fault) for fault in error.errors()]
     more = f" (and {len(faults) - 3} more)" if len(faults) > 3 else ""
     detail = "; ".join(faults[:3]) + more
-    named = all(fault["type"] == "string_pattern_mismatch" for fault in error.errors())
+    named = all(fault.get("ctx", {}).get("pattern") in IN_WORDS for fault in error.errors())
     remedy = "write it like web-1" if named else _SPEC
     return problem(request.state.request_id, 422, "invalid", detail, remedy)
 

@@ -87,7 +87,9 @@ def say(error: ClientError) -> None:
         err.print(f"  {plain(name)}: {plain(words)}", soft_wrap=True)
     if len(reasons) > SHOWN_REASONS:
         err.print(f"  and {len(reasons) - SHOWN_REASONS} more nodes")
-    _say(error.detail, error.remedy)
+    # The remedy of a document's fault is for programs, which have no help of a verb's.
+    programs = error.code == "invalid" and error.remedy.startswith("curl ")
+    _say(error.detail, "the same verb with --help" if programs else error.remedy)
 
 
 def fail(what: str, remedy: str, code: int = REFUSED) -> NoReturn:
