@@ -175,13 +175,8 @@ def use_clouds(log: Log, room: Demo) -> None:
     put(room, "cloud-compute-0", "/root/cloud.ca.pem", (out / "cloud.ca.pem").read_bytes())
     put(room, "cloud-compute-0", "/root/clouds.yaml", yaml.safe_dump(told).encode())
     log.say(on(log, room, "cloud-compute-0", f"{CLI} compute service list -f value -c State"))
-    zones = on(
-        log,
-        room,
-        "cloud-compute-0",
-        f"{CLI} availability zone list --compute -f value -c 'Zone Name'",
-    )
-    log.say(zones)
+    zones = f"{CLI} availability zone list --compute -f value -c 'Zone Name'"
+    log.say(on(log, room, "cloud-compute-0", zones))
 
 
 def answers(log: Log, room: Demo) -> bool:
