@@ -31,9 +31,14 @@ networks: [{network: storage, link: up}]
 
 
 def a_room(
-    home: Path, namespace: str, servers: Collection[str], memory_mib: int = 3072, cpus: int = 1
+    home: Path,
+    namespace: str,
+    servers: Collection[str],
+    memory_mib: int = 3072,
+    cpus: int = 1,
+    disk_gib: int = 24,
 ) -> Demo:
-    """These servers of vagrant/room.yaml, with one NIC and a disk that kubernetes-node fits."""
+    """These servers of vagrant/room.yaml, with one NIC and a disk that the image fits."""
     scenario = home / "lab.yaml"
     if scenario.exists():  # an earlier run was killed
         Demo(home, scenario).end()
@@ -44,7 +49,7 @@ def a_room(
         s | {
             "nics": s["nics"][:1], "memory_mib": memory_mib,
             "cpus": cpus, "cx16": cpus == 1,  # haproxy wants it
-            "disks": [s["disks"][0] | {"size_gib": 24}],  # the image wants 20
+            "disks": [s["disks"][0] | {"size_gib": disk_gib}],  # kubernetes-node wants 20
         }
         for s in told["servers"] if s["name"] in servers
     ]  # fmt: skip

@@ -45,7 +45,7 @@ NODE = "cloud-control-0"
 @pytest.fixture
 def room() -> Iterator[Demo]:
     assert (ENV / "bin" / "kolla-genpwd").exists(), "make env-kolla-ansible"
-    demo = a_room(HOME, NAMESPACE, ("server1",), 4096, 2)
+    demo = a_room(HOME, NAMESPACE, ("server1",), 4096, 2, 42)
     try:
         yield demo
     finally:
