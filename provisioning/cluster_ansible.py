@@ -38,7 +38,7 @@ class ByAnsible:
             return None
         return Stuck(
             f"the kind {cluster.spec['kind']} wants {missing}, which is not on the Seed machine",
-            "Install it, and name it in [ansible] of seed.toml; then `seed up`.",
+            "Install it, and name it in [ansible] of seed.toml; then `seed down` and `seed up`.",
         )
 
     def step(self, cluster: Cluster) -> Wait | Stuck | None:

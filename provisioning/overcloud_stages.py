@@ -66,7 +66,7 @@ class Stages:
             return Stuck(
                 f"the installer {installer.name} wants {missing}, which is not on the Seed machine",
                 f"Install it, and name it in [installers.{installer.environment}] of seed.toml; "
-                "then `seed up`.",
+                "then `seed down` and `seed up`.",
             )
         return _misfit(cluster, installer, books, facts) if books else None
 

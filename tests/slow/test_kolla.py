@@ -100,6 +100,7 @@ def lay_out(room: Demo) -> None:
         room.seed(verb, "put", str(room.home / f"{name}.yaml"))
     with room.config.open("a") as config:
         config.write(f'\n[installers.kolla-ansible]\nrunner = "{ENV}/bin/ansible-runner"\n')
+    room.seed("down")
     room.seed("up")
 
 
