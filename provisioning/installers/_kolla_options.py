@@ -71,6 +71,7 @@ class Options(BaseModel):
     """kolla_base_distro: of the containers. keepalived_virtual_router_id: derived from the internal
     VIP if not told. openstack_tag: of the images. without: what is on unless it stands here.
     bootstrap_servers: no: that stage is left out; nodes are as it would make them.
+    prechecks_enable_host_ntp_checks: no: where nothing tells the time, clocks are the operator's.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -87,4 +88,5 @@ class Options(BaseModel):
     neutron_plugin_agent: Literal["ovn", "openvswitch"] = "ovn"
     nova_compute_virt_type: Literal["kvm", "qemu"] | None = None
     ironic_dnsmasq_dhcp_ranges: tuple[DhcpRange, ...] = ()
+    prechecks_enable_host_ntp_checks: bool = True
     without: tuple[Literal["fluentd", "heat", "horizon", "proxysql"], ...] = ()

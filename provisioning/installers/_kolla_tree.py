@@ -50,6 +50,8 @@ def inventory(facts: OvercloudFacts) -> dict[str, Any]:
                 "ansible_connection": "local",
                 # The one that has what Kolla's modules import; PATH may have any.
                 "ansible_python_interpreter": "{{ ansible_playbook_python }}",
+                # Seed's user is nobody with sudo, and all that is written here is its own.
+                "ansible_become": False,
             }
         }
     }
@@ -119,6 +121,9 @@ def global_variables(facts: OvercloudFacts) -> dict[str, Any]:
         **_addresses(facts, options),
         **{n: one for n, values in variables(facts).items() if (one := _shared(values))},
         "neutron_plugin_agent": options.neutron_plugin_agent,
+        "prechecks_enable_host_ntp_checks": None
+        if options.prechecks_enable_host_ntp_checks
+        else False,
         **dict(_services(facts, options)),
     }
     return {name: value for name, value in told.items() if value is not None}

@@ -14,7 +14,7 @@ from seed.lab.demo import Demo
 from tests.fakes.appliance import environments
 from tests.fakes.filled import has_gpt
 from tests.fakes.machine import traces, until
-from tests.slow.booted import a_room, address, events, on, ready, told
+from tests.slow.booted import a_room, events, on, ready, told
 from tests.slow.log import Log
 
 NAMESPACE = "seed-kolla-slow"
@@ -38,7 +38,8 @@ SPEC: dict[str, Any] = {
     "networks": {"api": "storage", "external": "outside"},
     "control": {"count": 1, "layout": "both"},
 }  # fmt: skip
-ALONE = SPEC | {"options": {"bootstrap_servers": False}}
+# Nothing here tells nodes the time.
+ALONE = SPEC | {"options": {"bootstrap_servers": False, "prechecks_enable_host_ntp_checks": False}}
 NODE = "cloud-control-0"
 
 
@@ -71,13 +72,16 @@ def test_kolla_ansible(log: Log, room: Demo) -> None:
         wish(room, ALONE)
         until(lambda: stage(room, "prechecks") in ("failed", "done"), 2400, "prechecks are over")
     log.say(room.seed("overcloud", "show", "cloud"))
-    if stage(room, "prechecks") == "failed":  # nothing here tells names: an operator's DNS would
-        assert NODE in cloud(room)["problem"]
-        assert "prechecks" in cloud(room)["problem"]
-        log.say(on(log, room, NODE, f"echo {address(room, NODE)} {NODE} | tee -a /etc/hosts"))
-        room.seed("overcloud", "resume", "cloud")
-        with room.phase("prechecks once more"):
-            until(lambda: stage(room, "prechecks") == "done", 1800, "prechecks are green")
+    # Nothing here tells names, as bootstrap-servers would have, or an operator's DNS.
+    assert NODE in cloud(room)["problem"]
+    assert "stage prechecks: it failed at 'Check if" in cloud(room)["problem"]
+    (api,) = [m["address"] for m in cloud(room)["members"]]
+    log.say(on(log, room, NODE, f"echo {api} {NODE} | tee -a /etc/hosts"))
+    room.seed("overcloud", "resume", "cloud")
+    with room.phase("prechecks once more"):
+        until(lambda: prechecked(room) != "running", 1800, "prechecks are over")
+    log.say(room.seed("overcloud", "show", "cloud"))
+    assert prechecked(room) == "done", cloud(room)["problem"]
     with room.phase("pull"):
         until(lambda: stage(room, "pull") == "failed", 1800, "there is no registry")
     log.say(room.seed("overcloud", "show", "cloud"))
@@ -121,6 +125,12 @@ def cloud(room: Demo) -> Any:
 
 def stage(room: Demo, name: str) -> str:
     return next((one["state"] for one in cloud(room)["stages"] if one["name"] == name), "")
+
+
+def prechecked(room: Demo) -> str:
+    """How the second try is."""
+    (found,) = [one for one in cloud(room)["stages"] if one["name"] == "prechecks"]
+    return str(found["state"]) if found["tries"] > 1 else "running"
 
 
 def given_back(log: Log, room: Demo) -> None:
