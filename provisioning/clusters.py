@@ -136,7 +136,7 @@ class Clusters:
         if isinstance(spec, ClusterSpec) and (why := scaled_wrongly(spec)):
             raise Invalid(why, "Change one of them.")
         cluster_bundles.check_there(self.bundles, spec, bundle)
-        _check_networks(session, spec)
+        check_networks(session, spec)
         cluster = Cluster(
             noun=_noun(spec), name=spec.name, project=project, asked_by=who,
             spec=spec.model_dump(mode="json"),
@@ -476,7 +476,7 @@ def _kind(spec: Spec) -> Kind:
     return kind
 
 
-def _check_networks(session: Session, spec: Spec) -> None:
+def check_networks(session: Session, spec: Spec) -> None:
     """Each member is in the networks that its role wants, with an address of Seed's."""
     nets = networks(session)
     for role, (group_field, group) in spec.groups.items():

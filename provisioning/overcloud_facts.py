@@ -19,7 +19,7 @@ from provisioning.models import Address, Claim, Hold
 from provisioning.network_doc import NetworkDoc
 from provisioning.networks import networks
 from provisioning.overcloud_spec import OvercloudSpec
-from provisioning.states import AddressKind, Borrower, MemberGoal
+from provisioning.states import AddressKind, Borrower, LendingStep, MemberGoal
 
 ROOT = "root"
 """Ansible's login: the image has it for that overcloud's own key alone."""
@@ -117,7 +117,10 @@ def _served(session: Session) -> tuple[str, ...]:
 def _lent(session: Session, cluster: Cluster) -> tuple[NodeFacts, ...]:
     """What this project lent to an Ironic of its own: this overcloud's, as far as Seed knows."""
     query = select(Claim).join(Lending, col(Lending.claim_id) == col(Claim.id))
-    query = query.where(Claim.project == cluster.project, Lending.borrower == Borrower.IRONIC)
+    query = query.where(
+        Claim.project == cluster.project, Lending.borrower == Borrower.IRONIC,
+        Lending.step == LendingStep.LENT,  # one on its way there or back is nobody's
+    )  # fmt: skip
     claims = session.exec(query.order_by(col(Claim.name))).all()
     return tuple(node for claim in claims for node in lent_ironic.graduates(session, claim))
 

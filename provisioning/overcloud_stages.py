@@ -22,7 +22,7 @@ from provisioning.models import now
 from provisioning.outcome import Stuck, Wait
 from provisioning.parts import Parts
 from provisioning.playbooks import Playbooks, Run
-from provisioning.states import MemberGoal, Noun, StageState
+from provisioning.states import MemberGoal, Noun, Parting, StageState
 from provisioning.store import record
 from provisioning.targets import PartSpec
 
@@ -31,6 +31,8 @@ SETTINGS: Final = "env/settings"
 LEAVE: Final = "leave "
 """Before a member's name: the stage that takes it out."""
 MANY: Final = 4
+DEATHS: Final = 5
+"""A run that ended without a word was cut off, by a restart perhaps; so many times is a fault."""
 S = StageState
 
 
@@ -109,9 +111,12 @@ class Stages:
             return None
         with self.parts.store.read() as session:
             known = {row.name: row for row in rows_of(session, cluster)}
-            due = [m for m in leaving(session, cluster) if is_in(known.values(), m.name)]
+            due = [
+                m for m in leaving(session, cluster)
+                if is_in(known.values(), m.name) and m.parting is not Parting.LOST
+            ]  # fmt: skip
             facts = _facts(session, self.parts, cluster) if due else None
-            if due and (is_pending(session, cluster) or _are_coming(session, cluster)):
+            if due and (_is_unfinished(session, cluster) or _are_coming(session, cluster)):
                 return None  # whoever takes its place is installed first
         for member in due:
             stage = installer.leave(facts, (member.name,)) if facts else None
@@ -194,18 +199,20 @@ class Stages:
             if run.state == "successful":
                 self._seen(cluster, row, S.DONE, run)
                 return Wait(f"stage {stage.name} is done", SOON)
-            if run.state != "died":
+            if run.state != "died" or books.deaths(str(cluster.id), key) >= DEATHS:
                 self._seen(cluster, row, S.FAILED, run)
                 return _failed(cluster, stage, run)
         if row.state is S.FAILED:
             return _failed(cluster, stage, run)
         if isinstance(installer, FromProject) and (lacks := installer.lacks(books.project, key)):
             return Stuck(f"stage {stage.name}: {lacks}", f"seed overcloud show {cluster.name}")
-        self._begins(cluster, row, run.tries + 1, names)
-        inputs = self._inputs(cluster, installer, books, facts, stage)
-        if books.begin(str(cluster.id), key, inputs, stage.playbook):
-            return Wait(f"stage {stage.name} begins", LOOK_SECONDS)
-        return Wait("another run goes on", LOOK_SECONDS)
+        goes_on = bool(books.going(str(cluster.id)))
+        if not goes_on:
+            self._begins(cluster, row, run.tries + 1, names)
+            inputs = self._inputs(cluster, installer, books, facts, stage)
+            goes_on = not books.begin(str(cluster.id), key, inputs, stage.playbook)
+        doing = "another run goes on" if goes_on else f"stage {stage.name} begins"
+        return Wait(doing, LOOK_SECONDS)
 
     def _begins(
         self, cluster: Cluster, row: OvercloudStage, tries: int, names: Sequence[str]
@@ -288,6 +295,13 @@ def is_pending(session: Session, cluster: Cluster) -> bool:
     )
 
 
+def _is_unfinished(session: Session, cluster: Cluster) -> bool:
+    """A stage is to run, or failed."""
+    rows = rows_of(session, cluster)
+    failed = any(r.state is S.FAILED for r in rows if not r.name.startswith(LEAVE))
+    return failed or is_pending(session, cluster)
+
+
 def _are_coming(session: Session, cluster: Cluster) -> bool:
     rows = clusters.members(session, cluster)
     return any(m.goal is MemberGoal.JOINED and m.joined_at is None for m in rows)
@@ -306,7 +320,7 @@ def is_in(rows: Iterable[OvercloudStage], name: str) -> bool:
 def holds(session: Session, cluster: Cluster, member: Member) -> str:
     """Why an overcloud's member is not given back yet; empty: it may be."""
     installer = installer_of(cluster)
-    if installer is None or not installer.environment:
+    if installer is None or not installer.environment or member.parting is Parting.LOST:
         return ""
     rows = rows_of(session, cluster)
     own = next((row for row in rows if row.name == LEAVE + member.name), None)
@@ -338,7 +352,7 @@ def _on(run: Run) -> str:
 def _why(run: Run) -> str:
     if run.unreachable:
         return f"SSH does not reach{_on(run).removeprefix(' on')}"
-    how = "took too long" if run.state == "timeout" else "failed"
+    how = {"timeout": "took too long", "died": "ended without a word"}.get(run.state, "failed")
     return f"it {how} at {run.task or 'its begin'!r}{_on(run)}"
 
 

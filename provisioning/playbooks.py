@@ -18,11 +18,13 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from hashlib import sha256
 from pathlib import Path
-from typing import Any, Final, Literal, TypedDict
+from typing import Any, Final, Literal, TypedDict, cast
 
 from provisioning.targets import PartSpec
 
-LOCK, PID, ARTIFACTS = "lock", "pid", "artifacts"
+LOCK, PID, KEY, ARTIFACTS = "lock", "pid", "key", "artifacts"
+RUNNER: Final = "runner"
+"""In a try's folder: what the runner itself said, where it ended before Ansible began."""
 READ: Final = ("inventory", "env")
 """Folders that ansible-runner and Ansible read as a whole."""
 END_SECONDS: Final = 5.0
@@ -86,18 +88,26 @@ class Playbooks:
         if not found:
             return Run()
         last = found[-1]
-        told = _events(last)
-        run = Run("running", len(found), **told, log=last / "stdout")
+        told, going = _events(last), self.going(name)
+        if going == key:
+            return Run("running", len(found), **told, log=last / "stdout")
+        if not going:
+            self._reap(name)
+        state, ended = _state(last), last.stat().st_mtime
+        log = last / ("stdout" if (last / "stdout").exists() else RUNNER)
+        return Run(state, len(found), **told, ended_at=ended, log=log)
+
+    def going(self, name: str) -> str:
+        """The key of the run that goes on; empty: none does."""
+        if not (self.folder / name).is_dir():
+            return ""
         with self._locked(name) as mine:
-            if mine is None:
-                return run
-        self._reap(name)
-        try:
-            state: Any = (last / "status").read_text().strip()
-        except OSError:
-            state = "died"
-        ended = last.stat().st_mtime
-        return Run(state, len(found), **told, ended_at=ended, log=last / "stdout")
+            return "" if mine is not None else (self.folder / name / KEY).read_text()
+
+    def deaths(self, name: str, key: str) -> int:
+        """How many tries, the last ones, ended without a word of what became of them."""
+        states = [_state(path) for path in reversed(self._tries(name, key))]
+        return next((n for n, state in enumerate(states) if state != "died"), len(states))
 
     def told(self, name: str, key: str, task: str) -> str:
         """What this task's program printed in the last try; empty: nothing, or it did not run."""
@@ -128,17 +138,21 @@ class Playbooks:
             for part in parts:
                 _write(run / part.path, part.content)
             (run / PID).unlink(missing_ok=True)
+            _write(run / KEY, key.encode())
             ident = f"{key}-{len(self._tries(name, key)) + 1}"
             # The folder first: a try that died before it wrote anything is one, too.
             (run / ARTIFACTS / ident).mkdir(mode=0o700, parents=True)
             _link(run / "project", self.project)
+            said = os.open(
+                run / ARTIFACTS / ident / RUNNER, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600
+            )
             command = (self.runner, "run", run, "--playbook", playbook, "--ident", ident, "--quiet")
             self._children[name] = subprocess.Popen(
                 ["/bin/sh", "-euc", _BEGIN, "sh", *map(str, command)],
                 cwd=run, env=self._environment(run), stdin=subprocess.DEVNULL,
-                stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, pass_fds=(lock,),
-                start_new_session=True, umask=0o077,
+                stdout=said, stderr=said, pass_fds=(lock,), start_new_session=True, umask=0o077,
             )  # fmt: skip
+            os.close(said)
         return True
 
     def forget(self, name: str) -> None:
@@ -236,6 +250,14 @@ class Told(TypedDict):
     task: str
     hosts: tuple[str, ...]
     unreachable: bool
+
+
+def _state(artifacts: Path) -> State:
+    """As ansible-runner wrote it at its end; "died": it did not come so far."""
+    try:
+        return cast(State, (artifacts / "status").read_text().strip())
+    except OSError:
+        return "died"
 
 
 def _events(artifacts: Path) -> Told:

@@ -15,8 +15,8 @@ from typing import Any, Final, Literal
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from provisioning import pki
-from provisioning.installers import NodeFacts, OvercloudFacts, Stage
-from provisioning.installers._text import yaml_of
+from provisioning.installers import NodeFacts, OvercloudFacts, Stage, _checks
+from provisioning.installers._text import url_host, yaml_of
 from provisioning.kinds import Fault, _ssh, part
 from provisioning.models import now
 from provisioning.targets import PartSpec
@@ -60,7 +60,12 @@ class Debian:
     environment = "debian"
 
     def faults(self, facts: OvercloudFacts) -> list[Fault]:
-        return [*_about_options(facts), *_about_nodes(facts), *_about_the_rest(facts)]
+        return [
+            *_about_options(facts),
+            *_about_nodes(facts),
+            *_about_addresses(facts),
+            *_about_the_rest(facts),
+        ]
 
     def secrets(self, facts: OvercloudFacts) -> dict[str, str]:
         """A password each, and with TLS "ca.crt", "vip.crt", "vip.key": PEM."""
@@ -103,7 +108,7 @@ class Debian:
         scheme = "https" if _options(facts).tls else "http"
         cloud: dict[str, Any] = {
             "auth": {
-                "auth_url": f"{scheme}://{_url_host(facts.vips['external'])}:5000/v3",
+                "auth_url": f"{scheme}://{url_host(facts.vips['external'])}:5000/v3",
                 "username": "admin", "password": secrets["admin"], "project_name": "admin",
                 "user_domain_name": "Default", "project_domain_name": "Default",
             },
@@ -125,10 +130,6 @@ PLUGIN = Debian()
 
 def _options(facts: OvercloudFacts) -> Options:
     return Options.model_validate(facts.options)
-
-
-def _url_host(address: str) -> str:
-    return f"[{address}]" if ip_address(address).version == 6 else address
 
 
 def _extra(secrets: dict[str, str]) -> str:
@@ -230,6 +231,25 @@ def _about_nodes(facts: OvercloudFacts) -> Iterator[Fault]:
                 "networks.external", f"{node.name} has an address there, which its bridge takes",
                 "Take a network without pools: `seed network list`.",
             )  # fmt: skip
+
+
+def _about_addresses(facts: OvercloudFacts) -> Iterator[Fault]:
+    yield from _checks.wanted_nets(facts, ("api", "tunnel"), "debian")
+    vip = facts.vips["internal"]
+    if vip and ip_address(vip).version != 4:
+        yield Fault(
+            "vips.internal", f"{vip} is not IPv4, and debian's services listen on such a one",
+            f"Put an IPv4 VIP and name it: `seed network show {facts.networks['api'].name}`.",
+        )  # fmt: skip
+    for node in facts.nodes:
+        for use in ("api", "tunnel"):
+            wire = node.wires.get(use)
+            if wire and wire.bare and ip_address(wire.bare).version != 4:
+                yield Fault(
+                    f"networks.{use}", f"{node.name} would have {wire.bare} there, and debian"
+                    " wants IPv4", "Take a network with an IPv4 subnet: `seed network list`.",
+                )  # fmt: skip
+                return
 
 
 def _about_the_rest(facts: OvercloudFacts) -> Iterator[Fault]:

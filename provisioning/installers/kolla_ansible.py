@@ -25,6 +25,7 @@ from provisioning.installers import (
 )
 from provisioning.installers._kolla_options import RELEASE, SERVICES
 from provisioning.installers._kolla_tree import dump
+from provisioning.installers._text import url_host
 from provisioning.kinds import Fault, _ssh, part
 from provisioning.targets import PartSpec
 
@@ -110,7 +111,7 @@ class KollaAnsible:
         host = variables.get("kolla_external_fqdn") or facts.vips["external"]
         cloud = {
             "auth": {
-                "auth_url": f"{scheme}://{host}:5000/v3", "username": "admin",
+                "auth_url": f"{scheme}://{url_host(host)}:5000/v3", "username": "admin",
                 "password": str(told["keystone_admin_password"]), "project_name": "admin",
                 "user_domain_name": "Default", "project_domain_name": "Default",
             },

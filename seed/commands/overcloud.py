@@ -143,6 +143,8 @@ def scale(
 ) -> None:
     """More or fewer nodes of a role. Who leaves is taken out of OpenStack, and its disk erased.
 
+    By kolla-ansible that is yours to do: move its servers away first.
+
     Example: seed overcloud scale cloud --compute 3
     """
     body = {
@@ -165,6 +167,8 @@ def replace(
     output: show.Output = show.Format.TABLE,
 ) -> None:
     """Another server in a node's place: it is installed first, then the old one leaves.
+
+    Of kolla-ansible nobody takes the old one out of OpenStack but you: move its servers away first.
 
     Example: seed overcloud replace cloud cloud-compute-1
     """

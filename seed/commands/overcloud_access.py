@@ -132,14 +132,15 @@ def _yaml(file: Path) -> dict[str, Any]:
 
 
 def _written(found: list[dict[str, Any]], to: Path, output: show.Format) -> None:
+    from ipxe.render import write_atomic  # Jinja2: these verbs' alone
+
     folder = to.expanduser()
     try:
         folder.mkdir(parents=True)
         for one in found:
             file = folder / one["path"]
             file.parent.mkdir(parents=True, exist_ok=True)
-            file.write_text(one["content"])
-            file.chmod(int(one["mode"], 8))
+            write_atomic(file, one["content"], int(one["mode"], 8))
     except FileExistsError:
         fail(f"{folder} is there already", "Name a new folder: `--to FOLDER`.")
     except OSError as problem:

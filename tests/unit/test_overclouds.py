@@ -4,6 +4,7 @@ import json
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -17,13 +18,23 @@ from provisioning.cluster_release import Giving
 from provisioning.cluster_rows import Cluster, ClusterCheck, Member, OvercloudStage
 from provisioning.errors import Conflict, Invalid, NotFound
 from provisioning.installed import of
+from provisioning.installers import NetFacts, Use
 from provisioning.installers.debian import DASHBOARD, PASSWORDS, PLUGIN, STAGES
-from provisioning.models import Claim, Event
+from provisioning.kinds import part
+from provisioning.lent import Lending
+from provisioning.models import Claim, Event, now
 from provisioning.overcloud_spec import OvercloudSpec
-from provisioning.overcloud_stages import LEAVE
+from provisioning.overcloud_stages import DEATHS, LEAVE
 from provisioning.playbooks import Playbooks
 from provisioning.secrets import Envelope
-from provisioning.states import ClaimState, ClusterState, Noun, StageState
+from provisioning.states import (
+    Borrower,
+    ClaimState,
+    ClusterState,
+    LendingStep,
+    Noun,
+    StageState,
+)
 from tests.fakes.life import House
 from tests.unit.overcloud_facts import small
 from tests.unit.test_claims import KEY
@@ -44,6 +55,8 @@ cp "$2/inventory/hosts.yaml" "$0.inventory"
 echo '{"event": "playbook_on_task_start", "event_data": {"task": "do"}}' > 1-a.json
 verdict=$(cat "$0.$stage" 2>/dev/null || echo successful)
 case $verdict in
+died) echo "no such interpreter" >&2; exit 1 ;;
+sleeping) exec sleep 60 ;;
 unreachable) echo '{"event": "runner_on_unreachable", "event_data": {"task": "Gathering Facts", \
 "host": "cloud-compute-0"}}' > 2-b.json; verdict=failed ;;
 failed) echo '{"event": "runner_on_failed", "event_data": {"task": "do", \
@@ -164,6 +177,24 @@ def test_horizon_is_one_stage_more(house: House) -> None:
 def test_a_second_vip_is_nothing_for_debian() -> None:
     facts = replace(small(), vips={"internal": "10.20.0.5", "external": "10.20.0.6"})
     assert [fault.field for fault in PLUGIN.faults(facts)] == ["vips.external"]
+
+
+def test_addresses_that_are_not_ipv4_are_nothing_for_debian() -> None:
+    api = replace(small().networks["api"], cidr="2001:db8::/64")
+    networks: dict[Use, NetFacts] = {**small().networks, "api": api}
+    vips = {"internal": "2001:db8::5", "external": "2001:db8::5"}
+    facts = replace(small(), vips=vips, networks=networks)
+    assert [fault.field for fault in PLUGIN.faults(facts)] == ["networks.api", "vips.internal"]
+
+
+def test_a_claim_on_its_way_to_an_ironic_is_nobodys(house: House) -> None:
+    """Nor is it in the way of an overcloud of the same project."""
+    row, _new = desk(house).create(a_spec(), "p", "me")
+    with house.store.write() as session:
+        claim = house.rows(Claim)[0]
+        session.add(Lending(claim_id=claim.id, step=LendingStep.ASKED, borrower=Borrower.IRONIC))
+    with house.store.read() as session:
+        assert of(clusters.facts_of(session, row)).name == "cloud"
 
 
 def test_one_node_alone_is_all_of_it(house: House) -> None:
@@ -312,6 +343,44 @@ def test_a_run_that_a_restart_cut_off_goes_on_by_itself(house: House, installed:
     assert ran(installed) == ["hosts", *ORDER]
 
 
+def test_a_runner_that_ends_without_a_word_is_not_begun_for_ever(
+    house: House, installed: Path
+) -> None:
+    verdict(installed, "hosts", "died")
+    up(house)
+    until(lambda: bool(look(house).problem), 60, "given up")
+    assert "stage hosts: it ended without a word" in cluster(house).problem
+    assert ran(installed) == ["hosts"] * DEATHS
+    log = Path(next(row.log for row in house.rows(OvercloudStage) if row.name == "hosts"))
+    assert log.read_text() == "no such interpreter\n"
+    assert log.stat().st_mode & 0o777 == 0o600
+    assert str(log) in cluster(house).remedy
+    verdict(installed, "hosts", "successful")
+    overcloud_access.resume(house.store, "p", "cloud", "me")
+    until(lambda: look(house).state is S.READY, 60, "ready")
+
+
+def test_another_run_is_not_taken_for_the_stages(house: House, installed: Path) -> None:
+    """A check of an overcloud whose stage failed, say."""
+    verdict(installed, "network", "failed")
+    up(house)
+    until(lambda: bool(look(house).problem), 60, "failed")
+    books = house.reconciler.parts.playbooks["debian"]
+    verdict(installed, "check", "sleeping")
+    name = str(cluster(house).id)
+    inventory = part("inventory/hosts.yaml", "{}", 0o600)
+    assert books.begin(name, "check-1", [inventory], "check.yml")
+    assert (books.going(name), books.look(name, "check-1").state) == ("check-1", "running")
+    look(house)
+    assert stages(house)["network"] is StageState.FAILED
+    begun = [e for e in house.rows(Event) if e.kind == "overcloud.stage"]
+    overcloud_access.resume(house.store, "p", "cloud", "me")
+    look(house)
+    assert cluster(house).detail == "another run goes on"
+    assert [e for e in house.rows(Event) if e.kind == "overcloud.stage"] == begun
+    books.forget(name)
+
+
 # --- changed --------------------------------------------------------------------------------------
 
 
@@ -349,20 +418,78 @@ def test_who_leaves_is_taken_out_of_openstack_first(house: House, installed: Pat
     assert ran(installed)[-2:] == ["leave", "leave"]
 
 
-def test_who_is_replaced_leaves_once_the_other_is_installed(house: House, installed: Path) -> None:
-    ready(house)
+def replaced(house: House) -> None:
+    """cloud-compute-0, by one that is there and to be installed."""
     desk(house).replace("p", "cloud", "cloud-compute-0", "me")
     for _ in range(40):
         look(house)
         house.round()
         if cluster(house).state is S.BOOTSTRAPPING:
             break
-    assert "leave" not in ran(installed)
     new = next(member for member in house.rows(Member) if member.joined_at is None)
     assert new.name == "cloud-compute-2"
     tell(house, new, cluster="cloud")
+
+
+def test_who_is_replaced_leaves_once_the_other_is_installed(house: House, installed: Path) -> None:
+    ready(house)
+    replaced(house)
+    assert "leave" not in ran(installed)
     until(lambda: look(house) and "leave" in ran(installed), 60, "left")
     assert ran(installed)[:15] == [*ORDER, *ORDER, "leave"]
+
+
+def test_nobody_leaves_while_a_stage_failed(house: House, installed: Path) -> None:
+    """On the node that takes the place of one that still works, say."""
+    ready(house)
+    verdict(installed, "compute", "failed")
+    replaced(house)
+    until(lambda: bool(look(house).problem), 60, "failed")
+    for _ in range(3):
+        look(house)
+    assert "leave" not in ran(installed)
+    assert cluster(house).problem.startswith("stage compute: ")
+    verdict(installed, "compute", "successful")
+    overcloud_access.resume(house.store, "p", "cloud", "me")
+    until(lambda: look(house) and "leave" in ran(installed), 60, "left")
+
+
+def test_who_is_dead_and_cannot_be_taken_out_is_given_up(house: House, installed: Path) -> None:
+    ready(house)
+    verdict(installed, "leave", "failed")
+    replaced(house)
+    until(lambda: bool(look(house).problem), 60, "failed")
+    with house.store.write() as session:
+        old = next(m for m in house.rows(Member) if m.name == "cloud-compute-0")
+        old.told_at = now() - timedelta(hours=1)
+        session.add(old)
+    desk(house).replace("p", "cloud", "cloud-compute-0", "me")
+    tries = ran(installed).count("leave")
+    for _ in range(40):
+        look(house)
+        house.round()
+    assert "cloud-compute-0" not in [m.name for m in house.rows(Member) if m.ended_at is None]
+    assert ran(installed).count("leave") == tries
+    assert cluster(house).state is S.READY
+
+
+@pytest.mark.parametrize(
+    ("told", "says"),
+    [
+        ({"compute": 0}, "compute.count: control nodes are compute nodes where there are no"),
+        ({"network": 1}, "network.count: control nodes are network nodes where there are no"),
+        ({"storage": 1}, "storage.layout: nodes with layout (none) are not in storage"),
+    ],
+)
+def test_a_size_that_would_change_what_nodes_are_is_refused(
+    house: House, installed: Path, told: dict[str, int], says: str
+) -> None:
+    ready(house)
+    with pytest.raises((Invalid, Conflict)) as refused:
+        desk(house).scale("p", "cloud", "me", **told)
+    assert says in str(refused.value)
+    assert refused.value.remedy
+    assert len(house.rows(Member)) == 3
 
 
 def test_the_only_control_node_is_not_replaced(house: House, installed: Path) -> None:

@@ -1,8 +1,8 @@
-# argv: the login page's URL; changed or same.
+# argv: the login page's URL.
 . /usr/local/lib/overcloud/lib.sh
-url=$1 changed=$2
+url=$1
 settings=/etc/openstack-dashboard/local_settings.d/_9000_overcloud.py
-if [ "$changed" = changed ]; then systemctl daemon-reload; fi
+systemctl daemon-reload
 begin overcloud-dashboard "$settings" /etc/overcloud/dashboard-uwsgi.ini
 go
 wait_http 900 "$url" overcloud-dashboard

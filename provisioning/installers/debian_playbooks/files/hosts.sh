@@ -1,7 +1,7 @@
-# argv: the controller's time; changed or same; api interface; tunnel address; external interface or
-# -; the units this host will have.
+# argv: the controller's time; api interface; tunnel address; external interface or -; the units this
+# host will have.
 . /usr/local/lib/overcloud/lib.sh
-now=$1 changed=$2 api=$3 tunnel=$4 external=$5 units=$6
+now=$1 api=$2 tunnel=$3 external=$4 units=$5
 fail() { echo "$1" >&2; exit 1; }
 
 off=$(($(date +%s) - now))
@@ -31,17 +31,15 @@ workers=$((gib / 4 < $(nproc) ? gib / 4 : $(nproc)))
 workers=$((workers < 1 ? 1 : workers > 4 ? 4 : workers))
 printf 'OC_WORKERS=%d\n' "$workers" >/etc/overcloud/workers
 
-if [ "$changed" = changed ]; then
-    sysctl -q -p /etc/sysctl.d/90-overcloud.conf
-    systemctl daemon-reload
-fi
+# Each time: whoever wrote the files may have failed before it came here.
+sysctl -q -p /etc/sysctl.d/90-overcloud.conf
+systemctl daemon-reload
 if [ -e /etc/systemd/system/overcloud-vip.service ]; then
     mkdir -p "$WANTS"
     ln -sfn ../overcloud-vip.service "$WANTS/overcloud-vip.service"
-    systemctl start overcloud-vip.service
+    systemctl restart overcloud-vip.service
 fi
 if [ "$external" != - ]; then
-    networkctl reload
     ip link set "$external" up
 fi
 echo "workers: $workers, memory: $gib GiB, processors: $(nproc)"
