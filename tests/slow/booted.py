@@ -110,10 +110,11 @@ def put(room: Demo, member: str, path: str, content: bytes) -> None:
 
 def booted(room: Demo, member: str) -> str:
     """Its boot id; empty: it does not answer."""
-    done = subprocess.run(
-        [*line_of(room, member), "cat /proc/sys/kernel/random/boot_id"], capture_output=True,
-        text=True, timeout=60, check=False,
-    )  # fmt: skip
+    argv = [*line_of(room, member), "cat /proc/sys/kernel/random/boot_id"]
+    try:
+        done = subprocess.run(argv, capture_output=True, text=True, timeout=60, check=False)
+    except subprocess.TimeoutExpired:  # it went down in the middle of it
+        return ""
     return done.stdout.strip()
 
 
