@@ -98,11 +98,11 @@ class Playbooks:
         return Run(state, len(found), **told, ended_at=ended, log=log)
 
     def going(self, name: str) -> str:
-        """The key of the run that goes on; empty: none does."""
+        """The key of the run that goes on, "?" before it has one; empty: none does."""
         if not (self.folder / name).is_dir():
             return ""
         with self._locked(name) as mine:
-            return "" if mine is not None else (self.folder / name / KEY).read_text()
+            return "" if mine is not None else self.kept(name, KEY).decode() or "?"
 
     def deaths(self, name: str, key: str) -> int:
         """How many tries, the last ones, ended without a word of what became of them."""
@@ -132,13 +132,13 @@ class Playbooks:
         with self._locked(name) as lock:
             if lock is None:
                 return False
+            _write(run / KEY, key.encode())
             self._reap(name)
             for folder in READ:  # all that lies there counts: also what an earlier try was given
                 shutil.rmtree(run / folder, ignore_errors=True)
             for part in parts:
                 _write(run / part.path, part.content)
             (run / PID).unlink(missing_ok=True)
-            _write(run / KEY, key.encode())
             ident = f"{key}-{len(self._tries(name, key)) + 1}"
             # The folder first: a try that died before it wrote anything is one, too.
             (run / ARTIFACTS / ident).mkdir(mode=0o700, parents=True)
@@ -147,12 +147,14 @@ class Playbooks:
                 run / ARTIFACTS / ident / RUNNER, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600
             )
             command = (self.runner, "run", run, "--playbook", playbook, "--ident", ident, "--quiet")
-            self._children[name] = subprocess.Popen(
-                ["/bin/sh", "-euc", _BEGIN, "sh", *map(str, command)],
-                cwd=run, env=self._environment(run), stdin=subprocess.DEVNULL,
-                stdout=said, stderr=said, pass_fds=(lock,), start_new_session=True, umask=0o077,
-            )  # fmt: skip
-            os.close(said)
+            try:
+                self._children[name] = subprocess.Popen(
+                    ["/bin/sh", "-euc", _BEGIN, "sh", *map(str, command)],
+                    cwd=run, env=self._environment(run), stdin=subprocess.DEVNULL,
+                    stdout=said, stderr=said, pass_fds=(lock,), start_new_session=True, umask=0o077,
+                )  # fmt: skip
+            finally:
+                os.close(said)
         return True
 
     def forget(self, name: str) -> None:
