@@ -20,7 +20,7 @@ from provisioning.cluster_spec import Spec
 from provisioning.clusters import check_networks
 from provisioning.errors import Conflict, Invalid, NoCapacity, NotFound
 from provisioning.models import Claim, now
-from provisioning.overcloud_spec import OvercloudSpec, spec_of
+from provisioning.overcloud_spec import OvercloudSpec, keeps_roles, spec_of
 from provisioning.states import ClusterState, MemberGoal, Parting
 from provisioning.store import record
 
@@ -28,22 +28,6 @@ S = ClusterState
 UP = (S.READY, S.DEGRADED)
 SILENCE: Final = timedelta(minutes=5)
 """Who asks for no orders for so long is not there."""
-
-
-def _keeps_roles(old: Spec, new: Spec) -> None:
-    """Nodes that are there already do not become something else."""
-    if not isinstance(old, OvercloudSpec) or not isinstance(new, OvercloudSpec):
-        return
-    for group in old.groups:
-        was, shall = old.groups[group][1].count, new.groups[group][1].count
-        if was and shall and old.roles_of(group) != new.roles_of(group):
-            gone = sorted({*old.roles_of(group)} ^ {*new.roles_of(group)})[0]
-            raise Conflict(
-                f"{gone}.count: {group} nodes are {gone} nodes where there are no others, and that"
-                " is not changed on nodes that run",
-                "Keep 1 of it where there is one, and none where there is none; else make another"
-                " overcloud: `seed overcloud create FILE`.",
-            )
 
 
 def _as_asked(session: Session, cluster: Cluster, erased: Sequence[Member]) -> None:
@@ -77,7 +61,7 @@ class Clusters(clusters.Clusters):
             spec = _respecified(cluster, told)
             if spec == old:
                 return cluster
-            _keeps_roles(old, spec)
+            keeps_roles(old, spec)
             check_networks(session, spec)
             before = staying(session, cluster)
             cluster.spec = spec.model_dump(mode="json")

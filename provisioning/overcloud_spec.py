@@ -13,6 +13,7 @@ from pydantic import AliasChoices, Field, StringConstraints, model_validator
 
 from provisioning.cluster_rows import Cluster
 from provisioning.cluster_spec import MANY_WORKERS, ClusterSpec, Group, Spec
+from provisioning.errors import Conflict
 from provisioning.installers import ROLES, USES, Role
 from provisioning.models import HostLabel, Name
 from provisioning.network_doc import Strict
@@ -122,6 +123,22 @@ class OvercloudSpec(Spec):
                 "networks.external: it is another one than those that nodes talk to each other by"
             )
         return self
+
+
+def keeps_roles(old: Spec, new: Spec) -> None:
+    """Nodes that are there already do not become something else. Raises Conflict."""
+    if not isinstance(old, OvercloudSpec) or not isinstance(new, OvercloudSpec):
+        return
+    for group in old.groups:
+        was, shall = old.groups[group][1].count, new.groups[group][1].count
+        if was and shall and old.roles_of(group) != new.roles_of(group):
+            gone = sorted({*old.roles_of(group)} ^ {*new.roles_of(group)})[0]
+            raise Conflict(
+                f"{gone}.count: {group} nodes are {gone} nodes where there are no others, and that"
+                " is not changed on nodes that run",
+                "Keep 1 of it where there is one, and none where there is none; else make another"
+                " overcloud: `seed overcloud create FILE`.",
+            )
 
 
 @lru_cache(maxsize=256)

@@ -332,6 +332,15 @@ def holds(session: Session, cluster: Cluster, member: Member) -> str:
     return "is to be taken out of OpenStack" if installer.leave(facts, (member.name,)) else ""
 
 
+def of_people(session: Session, cluster: Cluster) -> str:
+    """What people have to do before a node leaves; empty: its installer does it."""
+    installer = installer_of(cluster)
+    names = tuple(member.name for member in clusters.members(session, cluster))
+    if installer is None or installer.leave(of(clusters.facts_of(session, cluster)), names):
+        return ""
+    return f"{installer.name} takes nobody out of OpenStack, that is yours: docs/overclouds.md"
+
+
 def _facts(session: Session, parts: Parts, cluster: Cluster) -> OvercloudFacts:
     return of(clusters.facts_of(session, cluster, parts.gateway_url, parts.boot_url))
 

@@ -14,7 +14,7 @@ from api.auth import Anyone
 from api.parts import Here
 from api.roles import Caller, may_change
 from api.routes.clusters import ClusterOut, shown
-from provisioning import clusters
+from provisioning import clusters, overcloud_stages
 from provisioning.cluster_changes import Clusters
 from provisioning.cluster_release import Shown
 from provisioning.cluster_rows import Cluster
@@ -131,8 +131,10 @@ def planned(
     """What this change would erase. Raises as it does."""
     giving = replace(parts.giving, noun=noun)
     with parts.store.read() as session:
-        cluster = clusters.find(session, may_change(caller, "clusters"), name, noun).name
-    sentence = f"{SAID[verb]} {noun} {cluster}"
+        cluster = clusters.find(session, may_change(caller, "clusters"), name, noun)
+        sentence = f"{SAID[verb]} {noun} {cluster.name}"
+        if theirs := overcloud_stages.of_people(session, cluster):
+            sentence += f". {theirs}"
     disks = giving.disks(may_change(caller, "clusters"), name)
     try:
         change(replace(parts.clusters, noun=noun, agreed=giving.shown(verb, disks)))

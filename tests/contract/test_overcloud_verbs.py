@@ -259,6 +259,17 @@ def test_it_is_scaled_after_a_plan_and_given_back(place: Overclouds) -> None:
     assert [one["state"] for one in shown] == ["released"]
 
 
+def test_a_plan_says_where_people_take_nodes_out(
+    place: Overclouds, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ready(place.house)
+    words = ("overcloud", "scale", "cloud", "--compute", "1")
+    yours = "takes nobody out of OpenStack, that is yours: docs/overclouds.md"
+    assert yours not in " ".join(place.seed(*words, told="no\n")[1].split())
+    monkeypatch.setattr(type(INSTALLERS["debian"]), "leave", lambda *told: None)
+    assert yours in " ".join(place.seed(*words, told="no\n")[1].split())
+
+
 def test_installers_are_listed(place: Overclouds) -> None:
     code, text = place.seed("overcloud", "installers")
     assert code == 0
