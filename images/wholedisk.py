@@ -20,7 +20,7 @@ PACKAGES = (
     *words("""
 linux-image-amd64 initramfs-tools zstd kmod e2fsprogs dosfstools mdadm
 grub-pc-bin grub-efi-amd64-bin grub-efi-amd64-signed shim-signed grub2-common
-systemd-sysv systemd-resolved systemd-timesyncd libpam-systemd dbus udev
+systemd-sysv systemd-repart systemd-resolved systemd-timesyncd libpam-systemd dbus udev
 cloud-init cloud-guest-utils fdisk openssh-server sudo python3
 ca-certificates curl ethtool iproute2 iputils-ping ipmitool less netbase nvme-cli pciutils procps
 smartmontools vim-tiny
@@ -61,7 +61,7 @@ GRUB_SERIAL_COMMAND="serial --speed=115200"
 GRUB_DISABLE_OS_PROBER=true
 """
 FSTAB = """\
-UUID={root} / ext4 defaults,errors=remount-ro 0 1
+UUID={root} / ext4 defaults,errors=remount-ro,x-systemd.growfs 0 1
 UUID={esp} /boot/efi vfat umask=0077,nofail,noauto,x-systemd.automount 0 2
 """
 CLOUD = """\
@@ -69,12 +69,17 @@ CLOUD = """\
 datasource_list: [ConfigDrive, None]
 ssh_genkeytypes: [ed25519]
 locale: false
+growpart: {mode: "off"}
+resize_rootfs: false
 apt:
   preserve_sources_list: true
 system_info:
   network:
     renderers: [networkd]
 """
+# The root grows to its disk by systemd-repart and fstab, beside all else that starts: cloud-init's
+# growpart is a script of a dozen programs for which the rest of it waits.
+REPART = "[Partition]\nType=root\n"
 # A server may have ports that nobody plugged in: one that works is enough to go on.
 WAIT = """\
 [Service]
@@ -86,6 +91,7 @@ FILES = {
     "etc/machine-id": "",
     "etc/default/grub": GRUB_DEFAULTS,
     "etc/cloud/cloud.cfg.d/90-seed.cfg": CLOUD,
+    "etc/repart.d/50-root.conf": REPART,
     "etc/systemd/system/systemd-networkd-wait-online.service.d/any.conf": WAIT,
     "etc/ssh/sshd_config.d/90-seed.conf": (
         "PasswordAuthentication no\nHostKey /etc/ssh/ssh_host_ed25519_key\n"

@@ -8,5 +8,6 @@ PLUGIN = WholeDisk(
     file=Path(__file__),
     name="debian-bookworm",
     suite="bookworm",
-    without=("firmware-intel-misc",),  # part of firmware-misc-nonfree there
+    # parts of firmware-misc-nonfree and of systemd there
+    without=("firmware-intel-misc", "systemd-repart"),
 )

@@ -636,6 +636,13 @@ def test_no_bmc_saw_a_second_wrong_login(chain: Demo) -> None:
     assert failed_logins(chain) == {"server1": 1, "server2": 1}
 
 
+def test_no_console_shows_what_an_agent_obeys(chain: Demo) -> None:
+    for server in sorted(BOTH):
+        console = (chain.lab_dir / "console" / f"{server}.log").read_text(errors="replace")
+        assert "ironic_python_agent" in console, "it does not speak there: this test sees nothing"
+        assert "agent_token=" not in console
+
+
 def test_nothing_is_left_behind(chain: Demo, people: Estate, before: dict[str, str]) -> None:
     people.leave()
     chain.end()

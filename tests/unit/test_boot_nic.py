@@ -63,11 +63,12 @@ KNOWN = "1 2048 2048\n2 4096 131072\n10 137216 1247232\n"
         ("partprobe", KNOWN, ["partprobe"]),  # of all disks: UEFI on an array (efi_utils.py)
     ],
 )
+@pytest.mark.parametrize("disk", ["sda", "nvme0n1"])
 def test_the_kernel_is_told_of_partitions_that_it_does_not_know(
-    tmp_path: Path, asked: str, table: str, told: list[str]
+    tmp_path: Path, asked: str, table: str, told: list[str], disk: str
 ) -> None:
     for number, start, size in (line.split() for line in KNOWN.splitlines()):
-        folder = tmp_path / "sys" / "sda" / f"sda{number}"
+        folder = tmp_path / "sys" / disk / f"{disk}{'p' if disk[-1] == '1' else ''}{number}"
         folder.mkdir(parents=True)
         for name, content in (("partition", number), ("start", start), ("size", size)):
             (folder / name).write_text(content + "\n")
@@ -80,12 +81,12 @@ def test_the_kernel_is_told_of_partitions_that_it_does_not_know(
     script = inmemory.PARTITIONS.replace("/sys/class/block", f"{tmp_path}/sys")
     for path in ("/usr/bin/partx", "/usr/sbin/partprobe", "udevadm"):
         script = script.replace(path, f"{tmp_path}/real-{path.rpartition('/')[2]}")
-    name, *words = asked.format(disk="/dev/sda").split()
+    name, *words = asked.format(disk=f"/dev/{disk}").split()
     (tmp_path / name).write_text(script)
     done = subprocess.run(["sh", str(tmp_path / name), *words], check=False, timeout=30)
     ran = (tmp_path / "told").read_text().splitlines()
     assert [line for line in ran if "settle" not in line] == [
-        line.format(disk="/dev/sda") for line in told
+        line.format(disk=f"/dev/{disk}") for line in told
     ]
     assert done.returncode == (3 if told else 0), "as the real one"
     if told == []:
