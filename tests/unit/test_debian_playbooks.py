@@ -219,6 +219,34 @@ def test_horizon_is_asked_to_let_its_administrator_in(
     assert password not in sentence
 
 
+@pytest.mark.parametrize(
+    ("router", "gateway", "console", "verdict"),
+    [
+        (("ok", "a router"), "10.9.0.1", "OC-CHECK reached 10.9.0.1\n", ("ok", "10.9.0.1")),
+        (("ok", "a router"), "10.9.0.1", "OC-CHECK alive\n", ("failed", "no echo")),
+        (("ok", "a router"), "", "", ("ok", "a router")),
+        (("none", "there is no external network"), "", "", ("none", "no external")),
+    ],
+)
+def test_a_guest_asks_the_gateway_outside(
+    monkeypatch: pytest.MonkeyPatch,
+    router: tuple[str, str],
+    gateway: str,
+    console: str,
+    verdict: tuple[str, str],
+) -> None:
+    monkeypatch.setattr(check, "REACH_SECONDS", 0.1)
+    monkeypatch.setattr(check.time, "sleep", lambda seconds: None)
+    told = {"output": console}
+    compute = SimpleNamespace(
+        get_server=lambda ident: None, get_server_console_output=lambda ident: told
+    )
+    look = check.Check(SimpleNamespace(compute=compute), "libvirt", 1.0)
+    look.told["router"] = router
+    state, sentence = look._reaches(SimpleNamespace(id="s"), gateway)
+    assert (state, verdict[1] in sentence) == (verdict[0], True), sentence
+
+
 def test_a_look_that_fails_is_one_item_of_the_line(capsys: pytest.CaptureFixture[str]) -> None:
     """Whatever happens, one line of JSON comes out."""
 

@@ -23,16 +23,20 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from openstack.compute.v2.server import Server
     from openstack.connection import Connection
+    from openstack.network.v2.network import Network
     from openstack.network.v2.subnet import Subnet
 
 NAME = "oc-check"
 CIDR = "10.77.0.0/24"
 GUEST_SECONDS = 900.0
 """From ACTIVE to an address: a guest that is emulated in an emulated server boots for minutes."""
+REACH_SECONDS = 180.0
+"""From its address to the gateway of the external network."""
 GONE_SECONDS = 300.0
 MODULES = ("virtio_pci", "virtio_net", "af_packet")
 SAID = re.compile(r"OC-CHECK address (\d+\.\d+\.\d+\.\d+)")
-COMMAND_LINE = "console=ttyS0 quiet nokaslr random.trust_cpu=on"
+COMMAND_LINE = "console=ttyS0 quiet nokaslr random.trust_cpu=on oc_outside={outside}"
+"""A word that is none of the kernel's is a variable of INIT."""
 
 INIT = """\
 #!/bin/busybox sh
@@ -46,12 +50,15 @@ for module in /modules/*; do $b insmod $module; done
 $b ip link set lo up
 $b ip link set eth0 up
 until $b udhcpc -i eth0 -q -n -t 20 -T 3 -s /dhcp; do $b sleep 1; done
+until [ -z "$oc_outside" ] || $b ping -c 1 -W 3 $oc_outside >/dev/null; do $b sleep 1; done
+[ -z "$oc_outside" ] || echo OC-CHECK reached $oc_outside
 while :; do echo OC-CHECK alive; $b sleep 20; done
 """
 DHCP = """\
 #!/bin/busybox sh
 [ "$1" = bound ] || exit 0
 /bin/busybox ip address add $ip/$mask dev eth0
+[ -z "$router" ] || /bin/busybox ip route add default via ${router%% *}
 echo OC-CHECK address $ip
 """
 
@@ -227,14 +234,16 @@ class Check:
         subnet = self.cloud.network.create_subnet(
             name=NAME, network_id=network.id, ip_version=4, cidr=CIDR
         )
+        outside, gateway = self._outside()
         flavor = self.cloud.compute.create_flavor(name=NAME, ram=192, vcpus=1, disk=1)
         began = time.monotonic()
         made = self.cloud.compute.create_server(
-            name=NAME, flavor_id=flavor.id, image_id=self._image(), networks=[{"uuid": network.id}]
-        )
+            name=NAME, flavor_id=flavor.id, image_id=self._image(gateway),
+            networks=[{"uuid": network.id}],
+        )  # fmt: skip
         server = self._active(made.id)
         took = f"ACTIVE in {time.monotonic() - began:.0f} s"
-        self.told["router"] = self._guarded(lambda: self._router(server, subnet))
+        self.told["router"] = self._guarded(lambda: self._router(server, subnet, outside))
         if self.driver == "fake":
             return "ok", f"{took}; the fake driver runs no guest, so none is proven"
         began = time.monotonic()
@@ -243,6 +252,7 @@ class Check:
             console = self._console(server.id)
             if address := address_in(console):
                 said = f"its guest took {address} by DHCP {time.monotonic() - began:.0f} s later"
+                self.told["router"] = self._guarded(lambda: self._reaches(server, gateway))
                 return "ok", f"{took} on {server.compute_host}, {said}"
         last = " ".join(console.split())[-120:]
         raise Trouble(f"{took}, but its guest took no address; its console ends: {last!r}")
@@ -268,15 +278,16 @@ class Check:
         output = self.cloud.compute.get_server_console_output(ident)
         return str((output or {}).get("output", ""))
 
-    def _image(self) -> str:
-        """Of the disk, which is empty: the guest is kernel and ramdisk."""
+    def _image(self, outside: str) -> str:
+        """Of the disk, which is empty: the guest is kernel and ramdisk. outside: an address that
+        it shall reach; empty: none."""
         properties = {}
         if self.driver != "fake":
             version = os.uname().release
             properties = {
                 "kernel_id": self._upload("kernel", Path(f"/boot/vmlinuz-{version}").read_bytes()),
                 "ramdisk_id": self._upload("ramdisk", guest(Path(f"/lib/modules/{version}"))),
-                "os_command_line": COMMAND_LINE,
+                "os_command_line": COMMAND_LINE.format(outside=outside),
             }
         return self._upload("disk", bytes(1 << 20), **properties)
 
@@ -289,10 +300,16 @@ class Check:
         )  # fmt: skip
         return str(image.id)
 
-    def _router(self, server: "Server", subnet: "Subnet") -> Verdict:
+    def _outside(self) -> tuple["Network | None", str]:
+        """An external network, if there is one, and the address of its gateway."""
+        network = self.cloud.network
+        found = next(iter(network.networks(is_router_external=True)), None)
+        subnets = network.subnets(network_id=found.id, ip_version=4) if found else ()
+        return found, next((str(s.gateway_ip) for s in subnets if s.gateway_ip), "")
+
+    def _router(self, server: "Server", subnet: "Subnet", outside: "Network | None") -> Verdict:
         """A floating address of the server's, where there is a network to take one from."""
         network = self.cloud.network
-        outside = next(iter(network.networks(is_router_external=True)), None)
         if outside is None:
             return "none", "there is no external network"
         router = network.create_router(name=NAME, external_gateway_info={"network_id": outside.id})
@@ -308,6 +325,17 @@ class Check:
         if floating.status != "ACTIVE":
             return "failed", f"floating address {floating.floating_ip_address}: {floating.status}"
         return "ok", f"a router of {outside.name}, floating address {floating.floating_ip_address}"
+
+    def _reaches(self, server: "Server", gateway: str) -> Verdict:
+        """Whether the guest has a way out by its router: it asks the gateway for an echo."""
+        state, said = self.told["router"]
+        if state != "ok" or not gateway:
+            return state, said
+        for _ in self._looks(server.id, REACH_SECONDS):
+            if f"OC-CHECK reached {gateway}" in self._console(server.id):
+                return "ok", f"{said}; by it its guest reaches {gateway}"
+        why = f"in {REACH_SECONDS:.0f} s the gateway {gateway} gave its guest no echo"
+        return "failed", f"{said}, but {why}"
 
     # --- away with it -------------------------------------------------------------------------
 
