@@ -131,15 +131,16 @@ def planned(
     """What this change would erase. Raises as it does."""
     giving = replace(parts.giving, noun=noun)
     with parts.store.read() as session:
-        cluster = clusters.find(session, may_change(caller, "clusters"), name, noun)
-        sentence = f"{SAID[verb]} {noun} {cluster.name}"
-        if theirs := overcloud_stages.of_people(session, cluster):
-            sentence += f". {theirs}"
+        cluster = clusters.find(session, may_change(caller, "clusters"), name, noun).name
+    sentence = f"{SAID[verb]} {noun} {cluster}"
     disks = giving.disks(may_change(caller, "clusters"), name)
     try:
         change(replace(parts.clusters, noun=noun, agreed=giving.shown(verb, disks)))
     except Shown as seen:
-        return giving.offer(verb, sentence, seen.nodes)
+        with parts.store.read() as session:
+            row = clusters.find(session, may_change(caller, "clusters"), name, noun)
+            theirs = overcloud_stages.of_people(session, row)
+        return giving.offer(verb, f"{sentence}. {theirs}" if theirs else sentence, seen.nodes)
     return giving.offer(verb, sentence, [])  # it is so already
 
 

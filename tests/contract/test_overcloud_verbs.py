@@ -268,6 +268,26 @@ def test_a_plan_says_where_people_take_nodes_out(
     assert yours not in " ".join(place.seed(*words, told="no\n")[1].split())
     monkeypatch.setattr(type(INSTALLERS["debian"]), "leave", lambda *told: None)
     assert yours in " ".join(place.seed(*words, told="no\n")[1].split())
+    code, text = place.seed("overcloud", "scale", "cloud", "--compute", "99", told="no\n")
+    assert code != 0, "nobody leaves, and it cannot be had"
+    assert yours not in " ".join(text.split())
+
+
+def test_a_plan_for_one_that_was_given_back_looks_at_nothing_of_it(
+    place: Overclouds, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ready(place.house)
+    assert place.seed("overcloud", "release", "cloud", "--yes", "--now")[0] == 0
+    rounds(place.house, ClusterState.RELEASED)
+    (row,) = place.house.rows(Cluster)
+
+    def gone(*told: object) -> str:
+        raise KeyError("its network went since")
+
+    monkeypatch.setattr("provisioning.overcloud_stages.of_people", gone)
+    code, text = place.seed("overcloud", "scale", str(row.id), "--compute", "1", told="no\n")
+    assert code != 0
+    assert "is being released" in " ".join(text.split())
 
 
 def test_installers_are_listed(place: Overclouds) -> None:
