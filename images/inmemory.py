@@ -173,20 +173,25 @@ Type=oneshot
 RemainAfterExit=yes
 ExecStart=/bin/sh /usr/lib/seed-boot-nic
 """
-# One wired port of many is on the provisioning wire; the others may never come up.
+# One wired port of many is on the provisioning wire; the others may never come up. udev renames a
+# NIC when it gets to it, and who waits for the old name waits in vain: so never for long at once,
+# and the name is looked up anew each time.
 ONLINE = """\
 #!/bin/sh
 online=/usr/lib/systemd/systemd-networkd-wait-online
 mac=$(sed -n s/^PermanentMACAddress=//p /run/systemd/network/70-boot.network 2>/dev/null)
 tries=0
 while [ -n "$mac" ] && [ $tries -lt 30 ]; do
+    name=
     for link in /sys/class/net/*; do
-        [ "$(cat "$link/address")" = "$mac" ] || continue
-        "$online" --interface="${link##*/}" --ipv4 --timeout=60 && exit 0
-        break 2
+        [ "$(cat "$link/address")" != "$mac" ] || name=${link##*/}
     done
+    if [ -z "$name" ]; then
+        sleep 1
+    elif "$online" --interface="$name" --ipv4 --timeout=2; then
+        exit 0
+    fi
     tries=$((tries + 1))
-    sleep 1
 done
 exec "$online" --any --ipv4 --timeout=120
 """

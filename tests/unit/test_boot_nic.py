@@ -44,6 +44,37 @@ def test_without_a_word_of_it_all_are_alike(tmp_path: Path, cmdline: str) -> Non
     assert network_of(tmp_path, cmdline) == ""
 
 
+MAC = "52:54:00:22:00:0c"
+
+
+@pytest.mark.parametrize("boots", [MAC, "52:54:00:22:00:ff", ""])
+def test_a_nic_that_is_renamed_while_it_is_waited_for_is_found_again(
+    tmp_path: Path, boots: str
+) -> None:
+    for name, address in (("eth0", MAC), ("eth1", "52:54:00:22:02:04")):
+        (tmp_path / "sys" / name).mkdir(parents=True)
+        (tmp_path / "sys" / name / "address").write_text(f"{address}\n")
+    if boots:
+        (tmp_path / "70-boot.network").write_text(f"[Match]\nPermanentMACAddress={boots}\n")
+    programs = {
+        "sleep": "true",
+        "online": f"""cd {tmp_path}; echo "$*" >>asked
+            case "$*" in *=eth0*) mv sys/eth0 sys/enp1s0; exit 1 ;; esac""",
+    }
+    for name, text in programs.items():
+        (tmp_path / name).write_text(f"#!/bin/sh\n{text}\n")
+        (tmp_path / name).chmod(0o755)
+    script = inmemory.ONLINE.replace("/sys/class/net", f"{tmp_path}/sys")
+    script = script.replace("/run/systemd/network", str(tmp_path))
+    script = script.replace("/usr/lib/systemd/systemd-networkd-wait-online", f"{tmp_path}/online")
+    path = {"PATH": f"{tmp_path}:/usr/bin:/bin"}
+    subprocess.run(["sh", "-c", script], check=True, timeout=30, env=path)
+    asked = (tmp_path / "asked").read_text().splitlines()
+    any_nic = "--any --ipv4 --timeout=120"
+    named = [f"--interface={name} --ipv4 --timeout=2" for name in ("eth0", "enp1s0")]
+    assert asked == (named if boots == MAC else [any_nic])
+
+
 KNOWN = "1 2048 2048\n2 4096 131072\n10 137216 1247232\n"
 """As `partx -sgo NR,START,SECTORS` has them, but for its spaces."""
 
