@@ -10,7 +10,8 @@ from typing import Annotated, Any, Final
 from pydantic import BeforeValidator, ConfigDict, Field, StrictInt, WithJsonSchema
 
 from provisioning import wishes
-from provisioning.models import NAME, ClaimSpec
+from provisioning.models import ClaimSpec
+from provisioning.names import NAME
 from provisioning.root_device import HINTS
 from provisioning.secret_files import SecretFiles
 

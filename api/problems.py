@@ -16,7 +16,7 @@ from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from provisioning.errors import NoCapacity, SeedError, TooMany
-from provisioning.models import IN_WORDS
+from provisioning.names import IN_WORDS
 
 log = structlog.get_logger()
 

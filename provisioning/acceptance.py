@@ -9,7 +9,8 @@ from provisioning import duplicates, rotation
 from provisioning.classify import ANY_CLASS
 from provisioning.disks import kept_of
 from provisioning.errors import Conflict, Invalid
-from provisioning.models import Bmc, Hold, HostLabel
+from provisioning.models import Bmc, Hold
+from provisioning.names import HostLabel
 from provisioning.networks import mac as checked_mac
 from provisioning.states import BmcGoal, Login
 from provisioning.store import record

@@ -18,7 +18,8 @@ from provisioning import duplicates, expected
 from provisioning.driver_info import MASK
 from provisioning.errors import Conflict
 from provisioning.identity import address_key, mac_key
-from provisioning.models import HOST_LABEL, Bmc, Hold
+from provisioning.models import Bmc, Hold
+from provisioning.names import HOST_LABEL
 from provisioning.states import BmcGoal, Login
 from provisioning.store import record
 

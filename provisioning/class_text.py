@@ -8,7 +8,7 @@ from pydantic import BaseModel, ValidationError
 
 from provisioning.classes import Document
 from provisioning.errors import Invalid
-from provisioning.models import IN_WORDS, NAME
+from provisioning.names import IN_WORDS, NAME
 
 LARGEST = 64 * 1024  # bytes of a document
 DEEPEST = 8

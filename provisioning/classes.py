@@ -23,7 +23,7 @@ from pydantic import (
 )
 
 from provisioning.hardware import Nic
-from provisioning.models import Name
+from provisioning.names import Name
 
 DRIVE_TOLERANCE = 0.02  # makers' drives of one printed size differ by so much
 

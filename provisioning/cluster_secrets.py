@@ -19,7 +19,7 @@ from sqlmodel import Session
 
 from provisioning.cluster_rows import Cluster, ClusterSecret
 from provisioning.errors import Conflict, Invalid
-from provisioning.models import HostLabel
+from provisioning.names import HostLabel
 from provisioning.secret_files import slow_digest
 from provisioning.secrets import Sealer
 

@@ -9,7 +9,8 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import AfterValidator, Field, StringConstraints, model_validator
 
 from provisioning.ip_text import Net, a_net, domain
-from provisioning.models import ClaimSpec, ImageRef, Name, NewHostLabel
+from provisioning.models import ClaimSpec
+from provisioning.names import ImageRef, Name, NewHostLabel
 from provisioning.network_doc import Strict
 
 MANY_CONTROL, MANY_WORKERS = 7, 500

@@ -9,7 +9,8 @@ from typing import Any
 
 from sqlmodel import Field, SQLModel
 
-from provisioning.models import Name, now, stored_json, stored_time
+from provisioning.models import now, stored_json, stored_time
+from provisioning.names import Name
 
 
 class Network(SQLModel, table=True):

@@ -16,7 +16,8 @@ from sqlalchemy import Column, Index, LargeBinary, UniqueConstraint, delete, fun
 from sqlmodel import Field, Session, SQLModel, col, select
 
 from provisioning.errors import Conflict, Invalid, NotFound
-from provisioning.models import Event, Name, now, stored_json, stored_time
+from provisioning.models import Event, now, stored_json, stored_time
+from provisioning.names import Name
 from provisioning.store import record
 
 MOST_PER_PROJECT: Final = 20

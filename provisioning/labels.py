@@ -7,7 +7,8 @@ from pydantic import StringConstraints
 from sqlmodel import Session
 
 from provisioning.errors import Invalid
-from provisioning.models import NAME, Bmc
+from provisioning.models import Bmc
+from provisioning.names import NAME
 from provisioning.store import record
 
 MOST: Final = 64

@@ -16,7 +16,8 @@ from pydantic import AfterValidator, BeforeValidator, Field, StringConstraints, 
 
 from provisioning.classes import Speed
 from provisioning.errors import Invalid
-from provisioning.models import Claim, Name, NewName
+from provisioning.models import Claim
+from provisioning.names import Name, NewName
 from provisioning.network_doc import LARGEST_MTU, WIRE, NetworkDoc, Strict
 
 LONGEST_NAME = 15  # IFNAMSIZ less the NUL, linux/if.h

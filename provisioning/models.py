@@ -4,45 +4,17 @@ Nodes are not here: they are Ironic's. A row names a node by its Ironic UUID.
 Times are UTC and aware.
 """
 
-import re
 from datetime import UTC, datetime, timedelta
-from typing import Annotated, Any
+from typing import Any
 from uuid import UUID, uuid4
 
-from pydantic import AfterValidator, StrictBool, StrictInt, StringConstraints
+from pydantic import StrictBool, StrictInt
 from sqlalchemy import JSON, Column, DateTime, Index, LargeBinary, text
 from sqlalchemy.types import TypeDecorator
 from sqlmodel import Field, SQLModel
 
+from provisioning.names import ImageRef, Name, NewHostLabel
 from provisioning.states import AddressKind, BmcGoal, ClaimState, IfFull, Login, OrderKind, Wanted
-
-# RFC 1123 label: it becomes the host name; "-499" may follow within 63 characters.
-HOST_LABEL = r"^[a-z0-9]([a-z0-9-]{0,57}[a-z0-9])?$"
-NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,79}$"
-IMAGE = r"^[a-z0-9]([a-z0-9.-]{0,61}[a-z0-9])?(:[a-z0-9]([a-z0-9.-]{0,61}[a-z0-9])?)?$"
-IN_WORDS = {  # what a person is told who did not meet them
-    HOST_LABEL: "only a-z, 0-9 and '-', at most 59, a letter or digit first and last",
-    IMAGE: "an image's name, or NAME:VERSION, of a-z, 0-9, '.' and '-'",
-    NAME: "only letters, digits, '.', '_' and '-', at most 80, a letter or digit first",
-}
-HostLabel = Annotated[str, StringConstraints(pattern=HOST_LABEL)]
-Name = Annotated[str, StringConstraints(pattern=NAME)]
-ImageRef = Annotated[str, StringConstraints(pattern=IMAGE)]
-_UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.IGNORECASE)
-_TAKEN = frozenset({"all", "ungrouped", "none", "null", "localhost", "detail"})
-
-
-def _free(name: str) -> str:
-    """A name is looked for beside UUIDs, and becomes a host's and an inventory group's."""
-    if _UUID.fullmatch(name):
-        raise ValueError("a name that looks like a UUID would be taken for one")
-    if name.lower() in _TAKEN:
-        raise ValueError(f"{name} means something else already")
-    return name
-
-
-NewHostLabel = Annotated[HostLabel, AfterValidator(_free)]
-NewName = Annotated[Name, AfterValidator(_free)]
 
 
 def now() -> datetime:

@@ -30,7 +30,7 @@ from provisioning.ip_text import (
     time_source,
     wire_net,
 )  # fmt: skip
-from provisioning.models import HostLabel, NewName
+from provisioning.names import HostLabel, NewName
 
 WIRE = "provisioning"
 """The name of the wire that seed.toml describes, and of addresses on it."""

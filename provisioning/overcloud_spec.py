@@ -15,7 +15,7 @@ from provisioning.cluster_rows import Cluster
 from provisioning.cluster_spec import MANY_WORKERS, ClusterSpec, Group, Spec
 from provisioning.errors import Conflict
 from provisioning.installers import ROLES, USES, Role
-from provisioning.models import HostLabel, Name
+from provisioning.names import HostLabel, Name
 from provisioning.network_doc import Strict
 from provisioning.states import Noun
 

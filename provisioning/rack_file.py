@@ -13,7 +13,7 @@ from provisioning import cabling, tables
 from provisioning.cabling import Port
 from provisioning.errors import Invalid
 from provisioning.identity import serial_key
-from provisioning.models import IN_WORDS, NAME
+from provisioning.names import IN_WORDS, NAME
 from provisioning.networks import mac
 from provisioning.rack_plan import Place, Rack
 

@@ -10,7 +10,8 @@ from uuid import UUID, uuid4
 from sqlalchemy import Index, UniqueConstraint
 from sqlmodel import Field, SQLModel
 
-from provisioning.models import Name, now, stored_json, stored_time
+from provisioning.models import now, stored_json, stored_time
+from provisioning.names import Name
 from provisioning.states import RotationStep
 
 

@@ -9,7 +9,8 @@ from uuid import UUID, uuid4
 from sqlalchemy import Column, LargeBinary
 from sqlmodel import Field, SQLModel
 
-from provisioning.models import Name, now, stored_time
+from provisioning.models import now, stored_time
+from provisioning.names import Name
 from provisioning.states import ImageState, IntakeState
 
 

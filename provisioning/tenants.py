@@ -9,7 +9,8 @@ from uuid import UUID, uuid4
 from sqlalchemy import Column, LargeBinary
 from sqlmodel import Field, SQLModel
 
-from provisioning.models import HostLabel, Name, now, stored_json, stored_time
+from provisioning.models import now, stored_json, stored_time
+from provisioning.names import HostLabel, Name
 
 
 class Project(SQLModel, table=True):

@@ -15,7 +15,7 @@ from provisioning.documents import document
 from provisioning.errors import Invalid
 from provisioning.labels import VALUE
 from provisioning.lenient import text as word
-from provisioning.models import NAME
+from provisioning.names import NAME
 from provisioning.tripleo_words import (
     FILE,
     GROUPS,

@@ -12,7 +12,8 @@ from cryptography.hazmat.primitives.serialization import load_ssh_public_key
 
 from provisioning import disks, root_device, user_data
 from provisioning.errors import Invalid
-from provisioning.models import NAME, ClaimSpec
+from provisioning.models import ClaimSpec
+from provisioning.names import NAME
 
 AHEAD: Final = timedelta(days=3650)
 LATE: Final = timedelta(minutes=5)  # a clock that is behind, a request that was under way

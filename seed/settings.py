@@ -18,7 +18,7 @@ from pydantic_settings import (
 from api.grants import KeystoneSettings, OidcSettings
 from ipxe.bootspec import checked_interface, checked_path, console_arguments
 from provisioning.errors import Invalid
-from provisioning.models import Name
+from provisioning.names import Name
 
 Url = Annotated[str, Field(pattern=r"^https?://[!-~]+$", max_length=1024)]
 Maker = Annotated[str, Field(pattern=r"^(kubernetes|cri-tools|cni-plugins|k3s)$")]

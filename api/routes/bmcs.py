@@ -24,7 +24,8 @@ from provisioning.abilities import Abilities
 from provisioning.acceptance import OnAccept
 from provisioning.errors import NotFound
 from provisioning.hardware import Inventory
-from provisioning.models import Bmc, Credential, Name, NewHostLabel
+from provisioning.models import Bmc, Credential
+from provisioning.names import Name, NewHostLabel
 from provisioning.ranges import address as one_form
 from provisioning.room import Rotation
 

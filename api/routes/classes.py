@@ -15,7 +15,8 @@ from provisioning import classify, drift, golden, reclass
 from provisioning.class_text import parse, written
 from provisioning.classes import Document, document_of
 from provisioning.errors import Conflict
-from provisioning.models import Bmc, Name
+from provisioning.models import Bmc
+from provisioning.names import Name
 from provisioning.reclass import ApplyPlan, Trial
 from provisioning.room import HardwareClass
 

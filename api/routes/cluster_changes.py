@@ -19,7 +19,7 @@ from provisioning.cluster_changes import Clusters
 from provisioning.cluster_release import Shown
 from provisioning.cluster_rows import Cluster
 from provisioning.cluster_spec import MANY_CONTROL, MANY_WORKERS, Version
-from provisioning.models import ImageRef, Name
+from provisioning.names import ImageRef, Name
 from provisioning.plans import PlanOut
 from provisioning.states import Noun
 

@@ -12,7 +12,8 @@ from api.auth import Insider, Operator
 from api.parts import Here, Parts, Secret
 from api.roles import Caller
 from provisioning.errors import Conflict, NotFound
-from provisioning.models import Credential, Name, NewName
+from provisioning.models import Credential
+from provisioning.names import Name, NewName
 from provisioning.store import record
 
 router = APIRouter(prefix="/v1/credentials", tags=["credentials"])

@@ -11,7 +11,7 @@ from api.roles import Caller
 from provisioning import handout, image, renderings
 from provisioning.errors import Forbidden, NotFound
 from provisioning.handout import HandOut
-from provisioning.models import HostLabel
+from provisioning.names import HostLabel
 from provisioning.renderings import Target
 from provisioning.states import ClaimState
 

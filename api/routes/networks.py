@@ -16,7 +16,8 @@ from provisioning.errors import Invalid
 from provisioning.fabric import Network
 from provisioning.fabric_rules import Served
 from provisioning.fabric_text import written
-from provisioning.models import Address, HostLabel
+from provisioning.models import Address
+from provisioning.names import HostLabel
 from provisioning.network_doc import NetworkDoc
 from provisioning.networks import network_of
 

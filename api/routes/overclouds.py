@@ -24,7 +24,7 @@ from provisioning.cluster_spec import MANY_CONTROL, MANY_WORKERS
 from provisioning.errors import Conflict, Invalid, NoCapacity, NotFound, SeedError
 from provisioning.installed import Installed, of
 from provisioning.installers import NodeFacts, OvercloudFacts
-from provisioning.models import Name
+from provisioning.names import Name
 from provisioning.overcloud_spec import OvercloudSpec
 from provisioning.overcloud_stages import installer_of, is_pending, rows_of
 from provisioning.plans import PlanOut

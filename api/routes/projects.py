@@ -12,7 +12,8 @@ from api.parts import Here
 from api.roles import Caller
 from provisioning import projects, quotas
 from provisioning.errors import Conflict, NotFound
-from provisioning.models import HostLabel, now
+from provisioning.models import now
+from provisioning.names import HostLabel
 from provisioning.store import record
 from provisioning.tenants import Project, Quota
 

@@ -14,7 +14,8 @@ from api.auth import Anyone
 from api.parts import Here, Secret
 from api.roles import Role
 from provisioning.errors import Conflict, SeedError
-from provisioning.models import Name, Token
+from provisioning.models import Token
+from provisioning.names import Name
 from provisioning.store import record
 from provisioning.users import MOST_BYTES, open_session
 

@@ -13,7 +13,8 @@ from api.parts import Here
 from api.roles import Caller, Role, within
 from provisioning import break_glass, projects, tokens
 from provisioning.errors import Conflict, Forbidden, Invalid, NotFound
-from provisioning.models import HostLabel, NewName, Token, now
+from provisioning.models import Token, now
+from provisioning.names import HostLabel, NewName
 from provisioning.secrets import digest, new_token
 from provisioning.store import record
 from provisioning.tenants import User

@@ -13,7 +13,8 @@ from api.roles import Caller, Role
 from api.routes.tokens import check_gift
 from provisioning import projects, tokens, users
 from provisioning.errors import Conflict, Invalid, NotFound, Unauthenticated
-from provisioning.models import HostLabel, Name, Token, now
+from provisioning.models import Token, now
+from provisioning.names import HostLabel, Name
 from provisioning.store import record
 from provisioning.tenants import User
 

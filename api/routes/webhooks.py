@@ -14,7 +14,8 @@ from api.roles import Caller, Role
 from provisioning import hooks
 from provisioning.errors import Forbidden, NotFound
 from provisioning.hooks import Delivery, DeliveryState, Webhook
-from provisioning.models import Event, HostLabel, Name
+from provisioning.models import Event
+from provisioning.names import HostLabel, Name
 from provisioning.tenants import Project
 
 router = APIRouter(prefix="/v1/webhooks", tags=["webhooks"])

@@ -14,7 +14,7 @@ from pydantic import AfterValidator, Field, StringConstraints
 from provisioning import addons
 from provisioning.addons import Addon, Document, _kubectl
 from provisioning.kinds import ClusterFacts, Fault, MemberFacts, Step
-from provisioning.models import HostLabel, NewHostLabel
+from provisioning.names import HostLabel, NewHostLabel
 from provisioning.targets import PartSpec
 
 NAMESPACE, DRIVER, SECRET = "default", "rbd.csi.ceph.com", "csi-rbd-secret"

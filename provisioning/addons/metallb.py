@@ -11,7 +11,7 @@ from pydantic import Field, model_validator
 from provisioning import addons
 from provisioning.addons import Addon, Document, Wanted, _kubectl
 from provisioning.kinds import ClusterFacts, Fault, MemberFacts, Step
-from provisioning.models import Name
+from provisioning.names import Name
 from provisioning.network_doc import Pool
 from provisioning.targets import PartSpec
 

@@ -11,7 +11,7 @@ from pydantic import Field, StringConstraints
 from provisioning import addons
 from provisioning.addons import Addon, _kubectl
 from provisioning.kinds import ClusterFacts, MemberFacts, Step
-from provisioning.models import NewHostLabel
+from provisioning.names import NewHostLabel
 from provisioning.targets import PartSpec
 
 NAMESPACE, DRIVER = "kube-system", "nfs.csi.k8s.io"

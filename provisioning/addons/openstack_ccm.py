@@ -14,7 +14,7 @@ from provisioning import addons
 from provisioning.addons import Addon, Document, _kubectl
 from provisioning.kinds import ClusterFacts, Fault, MemberFacts, Step
 from provisioning.kinds._kubeadm import CONTROL_PLANE
-from provisioning.models import HostLabel
+from provisioning.names import HostLabel
 from provisioning.targets import PartSpec
 
 NAME: Final = "openstack-cloud-controller-manager"

@@ -12,7 +12,7 @@ from pydantic import StringConstraints
 from provisioning import addons, disks
 from provisioning.addons import Addon, Document, _kubectl
 from provisioning.kinds import ClusterFacts, DataDisk, Fault, MemberFacts, Step
-from provisioning.models import NewHostLabel
+from provisioning.names import NewHostLabel
 from provisioning.targets import PartSpec
 
 LINKS: Final = "/dev/seed"

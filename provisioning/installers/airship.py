@@ -17,7 +17,7 @@ from provisioning.installers import Format, NetFacts, NodeFacts, OvercloudFacts,
 from provisioning.installers._airship_links import BONDS, Link, links, networks, over, wires
 from provisioning.installers._text import yaml_of
 from provisioning.kinds import Fault, part
-from provisioning.models import Name
+from provisioning.names import Name
 from provisioning.targets import PartSpec
 
 README: Final = """\

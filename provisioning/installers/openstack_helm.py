@@ -24,7 +24,7 @@ from provisioning.installers import (
 )
 from provisioning.installers._text import yaml_of
 from provisioning.kinds import Fault, part
-from provisioning.models import NewHostLabel
+from provisioning.names import NewHostLabel
 from provisioning.targets import PartSpec
 
 RELEASES: Final = {

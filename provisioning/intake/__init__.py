@@ -9,7 +9,7 @@ from pydantic import SecretStr
 
 from provisioning.errors import Invalid
 from provisioning.identity import address_key
-from provisioning.models import HOST_LABEL, NAME
+from provisioning.names import HOST_LABEL, NAME
 from provisioning.networks import mac
 
 HOST = "bmc_host"

@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from pydantic import TypeAdapter, ValidationError
 
 from provisioning.errors import Conflict, Invalid
-from provisioning.models import Address, HostLabel, Name
+from provisioning.models import Address
+from provisioning.names import HostLabel, Name
 from provisioning.networks import Pool, mac
 from provisioning.ranges import LARGEST_RANGE, address, addresses_of
 from provisioning.store import Store

@@ -1,6 +1,8 @@
 """Our names are ours alone, and the locks say what is installed and not where from."""
 
 import re
+import subprocess
+import sys
 from importlib.metadata import distribution, packages_distributions
 from pathlib import Path
 
@@ -82,6 +84,15 @@ def harmless(host: str) -> bool:
         or re.fullmatch(r"[0-9.]+|.*[<{$\[].*|\.\.\.,?", host) is not None
         or host.endswith((".example", ".invalid", ".test", "example.org", "example.com"))
     )
+
+
+def test_the_command_line_starts_without_a_databases_library() -> None:
+    """It is a third of that start, and only verbs that open a store of their own want it."""
+    asked = "import sys, seed.cli; print(*{'sqlalchemy', 'sqlmodel', 'seed'} & set(sys.modules))"
+    told = subprocess.run(
+        [sys.executable, "-c", asked], capture_output=True, text=True, check=True, timeout=120
+    )
+    assert told.stdout.split() == ["seed"]
 
 
 def test_no_registry_or_mirror_is_named() -> None:
