@@ -291,7 +291,9 @@ def test_a_forbidden_resource_is_not_told_and_no_second_login(line: str, tmp_pat
     server = netns.call(line, lambda: ThreadingHTTPServer((address, 443), Reserved))
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(certificate, key)
-    server.socket = context.wrap_socket(server.socket, server_side=True)
+    server.socket = context.wrap_socket(
+        server.socket, server_side=True, do_handshake_on_connect=False
+    )
     with serving(server):
         contact = found(line, address)
         told = netns.call(line, lambda: REDFISH.survey(contact, ACCESS, 20.0))

@@ -56,7 +56,9 @@ def main(tls: Path, redfish_address: str, ipmi_address: str) -> None:
     server = ThreadingHTTPServer((redfish_address, 443), Liar)
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(tls / "cert.pem", tls / "key.pem")
-    server.socket = context.wrap_socket(server.socket, server_side=True)
+    server.socket = context.wrap_socket(
+        server.socket, server_side=True, do_handshake_on_connect=False
+    )
     threading.Thread(target=ipmi, args=(ipmi_address,), daemon=True).start()
     sys.stdout.write("ready\n")
     sys.stdout.flush()

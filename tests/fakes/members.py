@@ -67,7 +67,10 @@ class Gateway:
         self.port = server.server_address[1]
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         context.load_cert_chain(self.folder / "gateway.pem", self.folder / "gateway.key")
-        server.socket = context.wrap_socket(server.socket, server_side=True)
+        # The handshake is the request's own thread's: a client that dies in it stops nobody else.
+        server.socket = context.wrap_socket(
+            server.socket, server_side=True, do_handshake_on_connect=False
+        )
         with serving(server):
             yield server
 

@@ -85,7 +85,7 @@ def node_vm(
     subprocess.run([*argv, str(folder / "disk.qcow2"), "6G"], check=True, timeout=60)
     disk = f"if=virtio,format=qcow2,cache=unsafe,file={folder / 'disk.qcow2'}"
     argv = ["ip", "netns", "exec", namespace, "qemu-system-x86_64", "-machine", "q35"]
-    argv += ["-accel", "tcg", "-m", "1024", "-cpu", "max,cx16=off", "-smp", "1"]
+    argv += ["-accel", "tcg", "-m", "1024", "-cpu", "max,cx16=off", "-smp", "2"]
     argv += ["-display", "none", "-nodefaults", "-device", "virtio-rng-pci"]
     argv += ["-serial", f"file:{folder / 'console'}", "-drive", disk]
     argv += ["-drive", f"if=virtio,readonly=on,format=raw,file={folder}/drive.iso"]

@@ -68,7 +68,9 @@ def gateway(tmp_path: Path) -> Iterator[Gateway]:
     server = ThreadingHTTPServer((WIRE, 0), Handler)
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(folder / "gateway.pem", folder / "gateway.key")
-    server.socket = context.wrap_socket(server.socket, server_side=True)
+    server.socket = context.wrap_socket(
+        server.socket, server_side=True, do_handshake_on_connect=False
+    )
     found.url = f"https://{WIRE}:{server.server_address[1]}"
     with serving(server):
         yield found
