@@ -80,11 +80,30 @@ system_info:
 # The root grows to its disk by systemd-repart and fstab, beside all else that starts: cloud-init's
 # growpart is a script of a dozen programs for which the rest of it waits.
 REPART = "[Partition]\nType=root\n"
-# A server may have ports that nobody plugged in: one that works is enough to go on.
+# A server may have ports that nobody plugged in: one that works is enough to go on. Of bonds, VLANs
+# and bridges cloud-init's files for networkd have only the addresses; the devices come by Seed's
+# files, in the next stage of its first boot: there is nothing to wait for until then.
+ONLINE = """\
+#!/bin/sh
+later=
+for file in /etc/systemd/network/*.network; do
+    grep -qs -e ^Address= -e ^DHCP=[^n] "$file" || continue
+    name=$(sed -n s/^Name=//p "$file")
+    if [ -n "${name##*[!a-z0-9.-]*}" ] && [ ! -e "/sys/class/net/$name" ] &&
+        ! grep -qsx "Name=$name" /etc/systemd/network/*.netdev; then
+        later=yes
+    else
+        later=
+        break
+    fi
+done
+[ -z "$later" ] || exit 0
+exec /usr/lib/systemd/systemd-networkd-wait-online --any --timeout=60
+"""
 WAIT = """\
 [Service]
 ExecStart=
-ExecStart=/usr/lib/systemd/systemd-networkd-wait-online --any --timeout=60
+ExecStart=/bin/sh /usr/lib/seed-online
 """
 FILES = {
     "etc/hostname": "localhost\n",
@@ -93,6 +112,7 @@ FILES = {
     "etc/cloud/cloud.cfg.d/90-seed.cfg": CLOUD,
     "etc/repart.d/50-root.conf": REPART,
     "etc/systemd/system/systemd-networkd-wait-online.service.d/any.conf": WAIT,
+    "usr/lib/seed-online": ONLINE,
     "etc/ssh/sshd_config.d/90-seed.conf": (
         "PasswordAuthentication no\nHostKey /etc/ssh/ssh_host_ed25519_key\n"
     ),

@@ -1,12 +1,14 @@
 """Scripts of the ramdisk: its own address is that of the NIC that booted, whatever else is on its
-wire; and partitions that the kernel knows already are no error."""
+wire; and partitions that the kernel knows already are no error. And of disks: what a network that
+comes later is waited for.
+"""
 
 import subprocess
 from pathlib import Path
 
 import pytest
 
-from images import inmemory
+from images import inmemory, wholedisk
 
 
 def network_of(folder: Path, cmdline: str) -> str:
@@ -73,6 +75,46 @@ def test_a_nic_that_is_renamed_while_it_is_waited_for_is_found_again(
     any_nic = "--any --ipv4 --timeout=120"
     named = [f"--interface={name} --ipv4 --timeout=2" for name in ("eth0", "enp1s0")]
     assert asked == (named if boots == MAC else [any_nic])
+
+
+STATIC = "[Address]\nAddress=10.30.0.10/24\n\n[Match]\nMACAddress=52:54:00:22:00:0b\nName={}\n"
+PLAIN = "[Match]\nName={}\n\n[Network]\nDHCP=no\n"
+LEASED = "[Match]\nName={}\n\n[Network]\nDHCP=ipv4\n"
+
+
+@pytest.mark.parametrize(
+    ("files", "waits"),
+    [
+        ({"eth0.network": STATIC.format("eth0")}, True),
+        ({"eth0.network": LEASED.format("eth0")}, True),
+        ({"eth0.network": LEASED.format("e*")}, True),
+        ({"any.network": "[Match]\nType=ether\n[Network]\nDHCP=yes\n"}, True),
+        ({"eth0.network": PLAIN.format("eth0"), "bond0.network": STATIC.format("bond0")}, False),
+        ({"bond0.network": STATIC.format("bond0"), "v.network": LEASED.format("bond0.30")}, False),
+        ({"bond0.network": STATIC.format("bond0"), "eth0.network": STATIC.format("eth0")}, True),
+        (
+            {"bond0.network": STATIC.format("bond0"), "b.netdev": "[NetDev]\nName=bond0\n"},
+            True,
+        ),
+        ({}, True),
+    ],
+)
+def test_a_disks_first_boot_does_not_wait_for_devices_that_come_later(
+    tmp_path: Path, files: dict[str, str], waits: bool
+) -> None:
+    """As cloud-init 25.1 writes them for a bond with a VLAN."""
+    (tmp_path / "sys/eth0").mkdir(parents=True)
+    (tmp_path / "network").mkdir()
+    for name, text in files.items():
+        (tmp_path / "network" / name).write_text(text)
+    online = "/usr/lib/systemd/systemd-networkd-wait-online"
+    script = wholedisk.ONLINE.replace("/sys/class/net", f"{tmp_path}/sys")
+    script = script.replace("/etc/systemd/network", f"{tmp_path}/network")
+    script = script.replace(f"exec {online}", "echo waits")
+    told = subprocess.run(
+        ["sh", "-c", script], check=True, timeout=30, capture_output=True, text=True
+    )
+    assert (told.stdout, told.stderr) == ("waits --any --timeout=60\n" if waits else "", "")
 
 
 KNOWN = "1 2048 2048\n2 4096 131072\n10 137216 1247232\n"
