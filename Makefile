@@ -119,7 +119,8 @@ PYTEST = $(PY) -m pytest -q --durations=5
 RACE = tests/contract/test_race.py
 # Alone: a thousand clients have 30 seconds, and the machine's cores to themselves.
 TWO = -n 2 --dist loadfile --no-loadscope-reorder
-# Modules wait more than they work: two at a time, each in namespaces of its own.
+# Modules wait more than they work: two at a time, each in namespaces of its own. -rP: what they said
+# in the end, as two at once say nothing meanwhile.
 KILLED = tests/integration/test_crashes.py tests/integration/test_rotation.py
 # Alone: a process dies at each step, dozens of times, and each of its lives has a limit in seconds.
 
@@ -140,7 +141,7 @@ test:  ## everything: set-up, lint, types, contracts, unit, contract, integratio
 	$(call phase,race,$(PYTEST) $(RACE))
 	$(call phase,integration,$(PYTEST) $(TWO) tests/integration $(addprefix --ignore ,$(KILLED)))
 	$(call phase,killed,$(PYTEST) $(KILLED))
-	$(call phase,e2e,$(PYTEST) -s tests/e2e)
+	$(call phase,e2e,$(PYTEST) $(TWO) -rP tests/e2e)
 	@$(PY) -m tests.slow.stale
 	@echo "== phases (seconds)"; expand -t 20 $(PREFIX)/phases
 
