@@ -541,7 +541,7 @@ def test_a_clean_server_becomes_a_swarm_by_one_call(
     assert is_as_it_was(chain, KEPT), "by a cluster's claim, too"
 
 
-def test_an_overclouds_first_stage_names_what_its_node_lacks(chain: Demo, tmp_path: Path) -> None:
+def test_an_overclouds_first_stage_names_what_its_node_lacks(chain: Demo) -> None:
     """The playbook of Seed's own installer, by SSH as root, on a server whose image is another."""
     (one,) = chain.look_at("/claims/hive-control-0")["handout"]["nodes"]
     (api,) = (a for a in one["addresses"] if a["network"] == "bees")
@@ -560,7 +560,9 @@ def test_an_overclouds_first_stage_names_what_its_node_lacks(chain: Demo, tmp_pa
     own = _ssh.new_key("cloud")
     on_node(chain, f"umask 077; mkdir -p /root/.ssh; echo '{own['ssh.pub'].strip()}' > {_ssh.KEYS}")
     runner = environments() / "ansible" / "bin" / "ansible-runner"
-    books = Playbooks(runner, DEBIAN.project(runner), tmp_path)
+    folder = HOME / "books"  # short: SSH's sockets are in it, and have 107 characters
+    folder.mkdir(mode=0o700, exist_ok=True)
+    books = Playbooks(runner, DEBIAN.project(runner), folder)
     first = DEBIAN.stages(facts)[0]
     inputs = DEBIAN.tree(facts, own | DEBIAN.secrets(facts))
     with chain.phase("first stage"):
@@ -574,9 +576,9 @@ def test_an_overclouds_first_stage_names_what_its_node_lacks(chain: Demo, tmp_pa
     assert run.task == "what every host must have", said
     assert "there is no unit mariadb: is the image openstack-node?" in said
     assert on_node(chain, "cat /etc/overcloud/hosts"), "its files came there"
-    secrets = json.loads((tmp_path / "cloud/env/extravars").read_text())["oc_secrets"]
+    secrets = json.loads((folder / "cloud/env/extravars").read_text())["oc_secrets"]
     assert not [one for one in secrets.values() if one in said]
-    kept = tmp_path / "cloud" / CONNECTIONS
+    kept = folder / "cloud" / CONNECTIONS
     until(lambda: not [*kept.glob("*")], 30, "its connections end with it")
     books.forget("cloud")
 
