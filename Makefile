@@ -119,8 +119,8 @@ PYTEST = $(PY) -m pytest -q --durations=5
 RACE = tests/contract/test_race.py
 # Alone: a thousand clients have 30 seconds, and the machine's cores to themselves.
 TWO = -n 2 --dist loadfile --no-loadscope-reorder
-# Modules wait more than they work: two at a time, each in namespaces of its own. -rP: what they said
-# in the end, as two at once say nothing meanwhile.
+# Modules wait more than they work: two at a time, each in namespaces of its own. What they said comes
+# at the end (-rP): two at once say nothing meanwhile.
 KILLED = tests/integration/test_crashes.py tests/integration/test_rotation.py
 # Alone: a process dies at each step, dozens of times, and each of its lives has a limit in seconds.
 

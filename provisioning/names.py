@@ -1,5 +1,5 @@
 """Names as people may write them. Apart from the stored nouns: the command line wants these alone,
-and a database's library is a third of its start."""
+and a database's library doubles what it loads: 1.3 s of CPU, not 0.65, on a slow machine."""
 
 import re
 from typing import Annotated

@@ -2,7 +2,8 @@
 
 One chain, told in order; each test takes it on from where the one before left it. Real lab, Ironic,
 dnsmasq, nginx, iPXE, ramdisk, image. The servers are claimed by people of two projects, at a
-machine of their own. About half an hour on two cores without KVM.
+machine of their own. About half an hour on two cores without KVM; the room (test_room.py) may run
+beside it.
 """
 
 import json
@@ -72,7 +73,7 @@ WORDS = (
 )  # fmt: skip
 """The same, typed."""
 BOTH = {"server1", "server2"}
-LIVE_SECONDS = 10  # between an event and its arrival, on two cores with two emulated servers
+LIVE_SECONDS = 10  # between an event and its arrival, on two cores with four emulated servers
 pytestmark = pytest.mark.timeout(2400)
 
 

@@ -87,7 +87,7 @@ def harmless(host: str) -> bool:
 
 
 def test_the_command_line_starts_without_a_databases_library() -> None:
-    """It is a third of that start, and only verbs that open a store of their own want it."""
+    """It is half of what would be loaded, and only verbs that open a store of their own want it."""
     asked = "import sys, seed.cli; print(*{'sqlalchemy', 'sqlmodel', 'seed'} & set(sys.modules))"
     told = subprocess.run(
         [sys.executable, "-c", asked], capture_output=True, text=True, check=True, timeout=120
