@@ -1,8 +1,9 @@
 """Verbs about this machine: init, up, down, status, doctor, logs, serve."""
 
+import gc
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
 from enum import StrEnum
@@ -15,6 +16,7 @@ from seed import show
 from seed.commands import break_glass
 from seed.commands.door import REFUSED, err
 from seed.config import settings
+from seed.settings import Settings
 
 
 class Process(StrEnum):
@@ -137,22 +139,23 @@ def logs(
 
 def serve(process: Process) -> None:
     """Run one of Seed's own services in the foreground; the supervisor calls this."""
+    gc.disable()  # modules are no garbage: looking for some while they load is a seventh of a start
+    run = _service(process)
+    gc.freeze()
+    gc.enable()
+    run(settings())
+
+
+def _service(process: Process) -> Callable[[Settings], None]:
     if process is Process.API:
-        from seed.serve import serve_api
-
-        serve_api(settings())
+        from seed.serve import serve_api as service
     elif process is Process.IMAGES:
-        from seed.images_service import serve_images
-
-        serve_images(settings())
+        from seed.images_service import serve_images as service
     elif process is Process.AUTOSCALER:
-        from seed.autoscaler.service import serve_autoscaler
-
-        serve_autoscaler(settings())
+        from seed.autoscaler.service import serve_autoscaler as service
     else:
-        from seed.reconciler import serve_reconciler
-
-        serve_reconciler(settings())
+        from seed.reconciler import serve_reconciler as service
+    return service
 
 
 def _say(step: str, seconds: float) -> None:

@@ -1,25 +1,34 @@
 """A real API process on a port: python -m tests.fakes.api_process FOLDER PORT IRONIC_URL.
 
-FOLDER is one that tests.fakes.api.some_parts made. With a token, as on the management wire.
+FOLDER is one that tests.fakes.api.some_parts made. With a token, as on the management wire; loaded
+and run as `seed serve api` does it.
 """
 
+import asyncio
+import gc
 import os
+import socket
 import sys
 import threading
 from pathlib import Path
 
-import uvicorn
-from pydantic import SecretStr
-
-from api.app import create_app
-from api.parts import Door, Parts
-from provisioning.secrets import Sealer
-from provisioning.store import Store
-from seed import log as logs
-from tests.fakes.api import IRONIC_PASSWORD
+BACKLOG = 2048  # a thousand come at once; nginx is not between
 
 
 def main(base: Path, port: int, ironic_url: str) -> None:
+    gc.disable()
+    from pydantic import SecretStr
+
+    from api.app import create_app
+    from api.parts import Door, Parts
+    from provisioning.secrets import Sealer
+    from provisioning.store import Store
+    from seed import log as logs
+    from seed import serve
+    from tests.fakes.api import IRONIC_PASSWORD
+
+    gc.enable()
+    logs.configure(sys.stdout)
     parts = Parts(
         store=Store(f"sqlite:///{base / 'seed.db'}"),
         sealer=Sealer(base / "master.pub"),
@@ -29,7 +38,9 @@ def main(base: Path, port: int, ironic_url: str) -> None:
         image_dir=base / "images",
         ca_pem=base / "ca.pem",
     )
-    uvicorn.run(create_app(parts, Door.WEB), port=port, log_config=None, ws="none")
+    with socket.create_server(("127.0.0.1", port), backlog=BACKLOG) as listener:
+        server = serve._server(create_app(parts, Door.WEB))
+        asyncio.run(serve._until_told({server: listener}, parts.feed))
 
 
 def follow() -> None:
@@ -39,6 +50,5 @@ def follow() -> None:
 
 
 if __name__ == "__main__":
-    logs.configure(sys.stdout)
     threading.Thread(target=follow, daemon=True).start()
     main(Path(sys.argv[1]), int(sys.argv[2]), sys.argv[3])
