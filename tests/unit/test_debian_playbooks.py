@@ -11,6 +11,7 @@ from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from threading import Thread
 from types import ModuleType, SimpleNamespace
+from unittest.mock import MagicMock
 from urllib.parse import parse_qs
 
 import pytest
@@ -242,9 +243,31 @@ def test_a_guest_asks_the_gateway_outside(
         get_server=lambda ident: None, get_server_console_output=lambda ident: told
     )
     look = check.Check(SimpleNamespace(compute=compute), "libvirt", 1.0)
-    look.told["router"] = router
-    state, sentence = look._reaches(SimpleNamespace(id="s"), gateway)
+    look.told["router"], look.gateway = router, gateway
+    state, sentence = look._reaches(SimpleNamespace(id="s"))
     assert (state, verdict[1] in sentence) == (verdict[0], True), sentence
+
+
+@pytest.mark.parametrize(
+    ("listed", "verdict"),
+    [
+        (True, ("none", "there is no external network")),
+        (False, ("failed", "ConnectionError: no answer")),
+    ],
+)
+def test_a_network_that_cannot_be_listed_fails_the_router_and_no_server(
+    listed: bool, verdict: tuple[str, str]
+) -> None:
+    def networks(is_router_external: bool = False, name: str = "") -> list[object]:
+        if is_router_external and not listed:
+            raise ConnectionError("no answer")
+        return []
+
+    cloud = MagicMock()  # what it lists else is empty
+    cloud.network.networks = networks
+    cloud.compute.get_server.return_value = SimpleNamespace(status="ACTIVE")
+    told = check.Check(cloud, "fake", 5.0).run()
+    assert (told["server"][0], told["router"]) == ("ok", verdict), told
 
 
 def test_a_look_that_fails_is_one_item_of_the_line(capsys: pytest.CaptureFixture[str]) -> None:

@@ -162,6 +162,8 @@ class Check:
         self.cloud, self.driver, self.seconds = cloud, driver, seconds
         self.url = dashboard
         self.told: dict[str, Verdict] = {}
+        self.outside: Network | None = None
+        self.gateway = ""
 
     def run(self) -> dict[str, Verdict]:
         for item, look in (
@@ -234,16 +236,17 @@ class Check:
         subnet = self.cloud.network.create_subnet(
             name=NAME, network_id=network.id, ip_version=4, cidr=CIDR
         )
-        outside, gateway = self._outside()
+        self.told["router"] = self._guarded(self._outside)
         flavor = self.cloud.compute.create_flavor(name=NAME, ram=192, vcpus=1, disk=1)
         began = time.monotonic()
         made = self.cloud.compute.create_server(
-            name=NAME, flavor_id=flavor.id, image_id=self._image(gateway),
+            name=NAME, flavor_id=flavor.id, image_id=self._image(self.gateway),
             networks=[{"uuid": network.id}],
         )  # fmt: skip
         server = self._active(made.id)
         took = f"ACTIVE in {time.monotonic() - began:.0f} s"
-        self.told["router"] = self._guarded(lambda: self._router(server, subnet, outside))
+        if self.told["router"][0] != "failed":
+            self.told["router"] = self._guarded(lambda: self._router(server, subnet))
         if self.driver == "fake":
             return "ok", f"{took}; the fake driver runs no guest, so none is proven"
         began = time.monotonic()
@@ -252,7 +255,7 @@ class Check:
             console = self._console(server.id)
             if address := address_in(console):
                 said = f"its guest took {address} by DHCP {time.monotonic() - began:.0f} s later"
-                self.told["router"] = self._guarded(lambda: self._reaches(server, gateway))
+                self.told["router"] = self._guarded(lambda: self._reaches(server))
                 return "ok", f"{took} on {server.compute_host}, {said}"
         last = " ".join(console.split())[-120:]
         raise Trouble(f"{took}, but its guest took no address; its console ends: {last!r}")
@@ -300,18 +303,21 @@ class Check:
         )  # fmt: skip
         return str(image.id)
 
-    def _outside(self) -> tuple["Network | None", str]:
-        """An external network, if there is one, and the address of its gateway."""
+    def _outside(self) -> Verdict:
+        """Keeps an external network, if there is one, and the address of its gateway."""
         network = self.cloud.network
-        found = next(iter(network.networks(is_router_external=True)), None)
-        subnets = network.subnets(network_id=found.id, ip_version=4) if found else ()
-        return found, next((str(s.gateway_ip) for s in subnets if s.gateway_ip), "")
-
-    def _router(self, server: "Server", subnet: "Subnet", outside: "Network | None") -> Verdict:
-        """A floating address of the server's, where there is a network to take one from."""
-        network = self.cloud.network
-        if outside is None:
+        self.outside = next(iter(network.networks(is_router_external=True)), None)
+        if self.outside is None:
             return "none", "there is no external network"
+        subnets = network.subnets(network_id=self.outside.id, ip_version=4)
+        self.gateway = next((str(s.gateway_ip) for s in subnets if s.gateway_ip), "")
+        return "none", "no server to reach"
+
+    def _router(self, server: "Server", subnet: "Subnet") -> Verdict:
+        """A floating address of the server's, where there is a network to take one from."""
+        network, outside = self.cloud.network, self.outside
+        if outside is None:
+            return self.told["router"]
         router = network.create_router(name=NAME, external_gateway_info={"network_id": outside.id})
         network.add_interface_to_router(router, subnet_id=subnet.id)
         port = next(iter(network.ports(device_id=server.id)))
@@ -326,9 +332,9 @@ class Check:
             return "failed", f"floating address {floating.floating_ip_address}: {floating.status}"
         return "ok", f"a router of {outside.name}, floating address {floating.floating_ip_address}"
 
-    def _reaches(self, server: "Server", gateway: str) -> Verdict:
+    def _reaches(self, server: "Server") -> Verdict:
         """Whether the guest has a way out by its router: it asks the gateway for an echo."""
-        state, said = self.told["router"]
+        (state, said), gateway = self.told["router"], self.gateway
         if state != "ok" or not gateway:
             return state, said
         for _ in self._looks(server.id, REACH_SECONDS):
