@@ -84,7 +84,8 @@ def use(session: Session, verb: str, nodes: list[PlannedNode], given: str) -> No
 
 
 def disks_of(inventory: dict[str, Any] | None) -> list[Disk]:
-    """From Ironic's inventory of an inspected node."""
+    """From Ironic's inventory of an inspected node; not what has no medium, as an array that does
+    not run: there is nothing to erase. One whose size nobody told is among them."""
     found = (inventory or {}).get("inventory", {}).get("disks") or []
     return [
         Disk(
@@ -94,4 +95,5 @@ def disks_of(inventory: dict[str, Any] | None) -> list[Disk]:
             size_bytes=int(d.get("size") or 0),
         )
         for d in found
+        if d.get("size") != 0
     ]
