@@ -3,7 +3,6 @@
 import asyncio
 import json
 import os
-import ssl
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -30,6 +29,7 @@ from seed.lab.scenario import BmcSpec
 from tests.fakes import liars
 from tests.fakes.appliance import until
 from tests.fakes.serving import serving
+from tests.fakes.tls import over_tls
 from tests.fakes.wire import ip
 
 PASSWORD = "fleet-password"
@@ -289,11 +289,7 @@ def test_a_forbidden_resource_is_not_told_and_no_second_login(line: str, tmp_pat
     spec = BmcSpec(protocol="redfish", address=IPv4Address(address), mac="02:00:5e:00:71:05")
     self_signed(spec, certificate, key)
     server = netns.call(line, lambda: ThreadingHTTPServer((address, 443), Reserved))
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(certificate, key)
-    server.socket = context.wrap_socket(
-        server.socket, server_side=True, do_handshake_on_connect=False
-    )
+    over_tls(server, certificate, key)
     with serving(server):
         contact = found(line, address)
         told = netns.call(line, lambda: REDFISH.survey(contact, ACCESS, 20.0))

@@ -1,7 +1,6 @@
 """A server of disk images, plain or with TLS: ETags, ranges, cut connections, redirects."""
 
 import re
-import ssl
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -10,6 +9,7 @@ from pathlib import Path
 
 from tests.fakes.receiver import a_certificate
 from tests.fakes.serving import serving
+from tests.fakes.tls import over_tls
 
 
 @dataclass
@@ -114,11 +114,7 @@ def a_depot(folder: Path, name: str = "images.test", *, tls: bool = False) -> It
 
     server = Server(("127.0.0.1", 0), Handler)
     if tls:
-        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        context.load_cert_chain(a_certificate(folder, name, depot.ca))
-        server.socket = context.wrap_socket(
-            server.socket, server_side=True, do_handshake_on_connect=False
-        )
+        over_tls(server, a_certificate(folder, name, depot.ca))
     depot.port = server.server_address[1]
     with serving(server):
         yield depot

@@ -23,6 +23,7 @@ from cryptography.x509.oid import NameOID
 
 from provisioning.kube_api import KubeAccess
 from tests.fakes.serving import serving
+from tests.fakes.tls import over_tls
 
 Document = dict[str, Any]
 Answer = tuple[int, Document | str]
@@ -365,12 +366,10 @@ def over_the_wire(server: KubeApiserver, certificate: Path, strangers: str = "")
         def log_message(self, *_: object) -> None:
             pass
 
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    http = Quiet(("127.0.0.1", 0), Handler)
+    context = over_tls(http, certificate)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
-    context.load_cert_chain(certificate)
     context.verify_mode = ssl.CERT_OPTIONAL
     context.load_verify_locations(cadata=server.ca + strangers)
-    http = Quiet(("127.0.0.1", 0), Handler)
-    http.socket = context.wrap_socket(http.socket, server_side=True, do_handshake_on_connect=False)
     with serving(http):
         yield f"https://127.0.0.1:{http.server_address[1]}"

@@ -4,12 +4,13 @@ TCP 443 says it is a Redfish service and then sends what is no JSON. UDP 623 ans
 question of every client as IPMI does and then sends noise. Prints `ready`, and each login it saw.
 """
 
-import ssl
 import sys
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from socket import AF_INET, SOCK_DGRAM, socket
+
+from tests.fakes.tls import over_tls
 
 ROOT = (
     b'{"RedfishVersion": "1.6.0", "Id": "RootService", "Name": "Root", '
@@ -54,11 +55,7 @@ def ipmi(address: str) -> None:
 
 def main(tls: Path, redfish_address: str, ipmi_address: str) -> None:
     server = ThreadingHTTPServer((redfish_address, 443), Liar)
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(tls / "cert.pem", tls / "key.pem")
-    server.socket = context.wrap_socket(
-        server.socket, server_side=True, do_handshake_on_connect=False
-    )
+    over_tls(server, tls / "cert.pem", tls / "key.pem")
     threading.Thread(target=ipmi, args=(ipmi_address,), daemon=True).start()
     sys.stdout.write("ready\n")
     sys.stdout.flush()

@@ -1,7 +1,6 @@
 """What the node gateway has for members of clusters, with TLS as the appliance makes it."""
 
 import json
-import ssl
 import threading
 import time
 from collections.abc import Iterator
@@ -23,6 +22,7 @@ from seed.host.paths import Paths
 from seed.settings import ProvisioningWire
 from tests.fakes.serving import serving
 from tests.fakes.settings import some_settings
+from tests.fakes.tls import over_tls
 
 TOKEN = "member-token-0123456789abcdef"
 
@@ -65,12 +65,7 @@ class Gateway:
             ),
         )
         self.port = server.server_address[1]
-        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        context.load_cert_chain(self.folder / "gateway.pem", self.folder / "gateway.key")
-        # The handshake is the request's own thread's: a client that dies in it stops nobody else.
-        server.socket = context.wrap_socket(
-            server.socket, server_side=True, do_handshake_on_connect=False
-        )
+        over_tls(server, self.folder / "gateway.pem", self.folder / "gateway.key")
         with serving(server):
             yield server
 

@@ -19,6 +19,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from provisioning.models import now
 from seed.host import netns
 from tests.fakes.serving import serving
+from tests.fakes.tls import over_tls
 
 NAME = "hooks.example.org"
 
@@ -93,11 +94,7 @@ def receiving(folder: Path, name: str = NAME, namespace: str = "") -> Iterator[R
 
     own = name if _is_address(name) else "127.0.0.1"
     server = netns.call(namespace, lambda: Server((own, 0), Handler))
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(a_certificate(folder, name, receiver.ca))
-    server.socket = context.wrap_socket(
-        server.socket, server_side=True, do_handshake_on_connect=False
-    )
+    over_tls(server, a_certificate(folder, name, receiver.ca))
     receiver.port = server.server_address[1]
     with serving(server):
         yield receiver

@@ -4,7 +4,6 @@ import json
 import os
 import pwd
 import runpy
-import ssl
 import stat
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -21,6 +20,7 @@ from seed.host.paths import Paths
 from seed.settings import ProvisioningWire
 from tests.fakes.serving import serving
 from tests.fakes.settings import some_settings
+from tests.fakes.tls import over_tls
 
 WIRE = "127.75.0.1"
 CONTENT = b"join=s3cr3t\n\0\xff"
@@ -66,11 +66,7 @@ def gateway(tmp_path: Path) -> Iterator[Gateway]:
             pass
 
     server = ThreadingHTTPServer((WIRE, 0), Handler)
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(folder / "gateway.pem", folder / "gateway.key")
-    server.socket = context.wrap_socket(
-        server.socket, server_side=True, do_handshake_on_connect=False
-    )
+    over_tls(server, folder / "gateway.pem", folder / "gateway.key")
     found.url = f"https://{WIRE}:{server.server_address[1]}"
     with serving(server):
         yield found
