@@ -8,6 +8,7 @@ import threading
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
+from hashlib import sha256
 from uuid import UUID
 
 from sqlmodel import Session, col, select
@@ -34,7 +35,7 @@ from provisioning.secret_files import Sealing
 from provisioning.states import ClaimState, IfFull
 from provisioning.store import record
 
-AS_NEW = timedelta(seconds=5)  # what only the clock changes is told anew after that
+AS_NEW = timedelta(seconds=refusing.AS_NEW)
 NO_FILES = Sealing()
 CHANGEABLE = frozenset({"protected", "priority", "if_full"})
 """Parts of a wish that have verbs of their own: they may differ when a wish is repeated."""
@@ -61,6 +62,7 @@ class Desk(Changes):
     _parts: Inventories = field(default_factory=Inventories)
     _seen: list[tuple[int, Pool]] = field(default_factory=list)
     _looking: threading.Lock = field(default_factory=threading.Lock)
+    _refusals: refusing.Refusals = field(default_factory=refusing.Refusals)
 
     def request(
         self,
@@ -181,13 +183,19 @@ class Desk(Changes):
 
     def _refuse_early(self, spec: ClaimSpec, project: str, insider: bool) -> None:
         """Most refusals need no write lock, and share one look at the pool."""
+        wish = sha256(spec.model_dump_json(exclude={"name"}).encode()).digest()
+        key, version = (wish, project, insider), self.store.version()
+        if told := self._refusals.again(key, version, spec.name):
+            raise told
         with self.store.read() as session:
             seen = self._look(session)
             claim = self.draft(session, spec, project, insider)
             w = holding.wish(session, claim, seen, self._parts)
         choice = choosing.choose(seen, w)
         if len(choice.chosen) < spec.count:
-            raise refusing.refusal(seen, w, choice, project, insider)
+            told = refusing.refusal(seen, w, choice, project, insider)
+            self._refusals.keep(key, version, spec.name, told)
+            raise told
 
     def _look(self, session: Session) -> Pool:
         """The pool now; the last look again while nobody wrote anything since.

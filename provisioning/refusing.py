@@ -1,5 +1,6 @@
 """Why a claim is refused, and when it could be had: for people, and for claimers who see less."""
 
+import time
 from collections.abc import Iterable
 from datetime import datetime
 from typing import Final
@@ -13,6 +14,37 @@ from provisioning.pool import Candidate, Pool
 from provisioning.states import BmcGoal
 
 NEAREST: Final = 5
+AS_NEW: Final = 5.0
+"""Seconds; what only the clock changes is told anew after that."""
+MOST_KEPT: Final = 100
+
+
+class Refusals:
+    """What was just refused, to be refused again without a look: hundreds ask for the same at once.
+
+    As long as nobody wrote anything (version: as Store.version() says it), and AS_NEW seconds. key:
+    all that the answer depends on but the claim's name.
+    """
+
+    def __init__(self) -> None:
+        self._told: dict[object, tuple[int, float, str, NoCapacity]] = {}
+
+    def again(self, key: object, version: int, name: str) -> NoCapacity | None:
+        """One of its own for each: who raises it adds its traceback."""
+        kept = self._told.get(key)
+        if kept is None or kept[0] != version or time.monotonic() - kept[1] >= AS_NEW:
+            return None
+        _, _, sentence, told = kept
+        return NoCapacity(
+            f"claim {name}{sentence}", told.remedy, told.reasons, told.free_at, told.nearest
+        )
+
+    def keep(self, key: object, version: int, name: str, told: NoCapacity) -> None:
+        """version: from before the look."""
+        if len(self._told) >= MOST_KEPT:
+            self._told.clear()
+        sentence = str(told).removeprefix(f"claim {name}")
+        self._told[key] = (version, time.monotonic(), sentence, told)
 
 
 def could_ever(seen: Pool, w: Wish, count: int) -> bool:

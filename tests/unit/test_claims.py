@@ -7,6 +7,7 @@ from contextlib import closing
 from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -16,7 +17,7 @@ from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 from pydantic import ValidationError
 from sqlmodel import col, select
 
-from provisioning import holding, plans
+from provisioning import choosing, holding, plans, refusing
 from provisioning.claims import Desk
 from provisioning.errors import Conflict, Invalid, NoCapacity, NotFound, SeedError
 from provisioning.holding import Short, let_go
@@ -139,6 +140,39 @@ def test_a_held_node_is_not_given_twice(house: House) -> None:
         house.ask("two")
     assert error.value.reasons == {"a": "it is held by another claim"}
     assert house.holds() == {"a": first.id}
+
+
+def test_the_same_wish_is_refused_again_without_a_look_until_somebody_writes(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looks: list[object] = []
+    choose = choosing.choose
+    monkeypatch.setattr(choosing, "choose", lambda *told: looks.append(told) or choose(*told))
+    clock = SimpleNamespace(now=1000.0)
+    monkeypatch.setattr(refusing, "time", SimpleNamespace(monotonic=lambda: clock.now))
+    house.add("bad", {"problem": "fan broken"})
+    desk = house.desk()
+
+    def refused(name: str, project: str = "default", insider: bool = True, **wish: Any) -> str:
+        with pytest.raises(NoCapacity) as error:
+            desk.request(a_spec(name, **wish), project, "me", insider)
+        assert error.value.remedy
+        assert error.value.reasons or not insider
+        return str(error.value)
+
+    first = refused("one")
+    assert (refused("other"), len(looks)) == (first.replace("claim one", "claim other"), 1)
+    clock.now += refusing.AS_NEW
+    refused("one")
+    assert len(looks) == 2, "what only the clock changes is told anew"
+    refused("one", memory_gib=1)
+    refused("one", project="theirs", insider=False)
+    assert len(looks) == 4, "another wish, and others see less"
+    house.add("good")
+    see(house.store, house.ironic)
+    assert desk.request(a_spec("one"), "default", "me", True)[1], "somebody wrote"
+    refused("two")
+    assert len(looks) > 5, "the answer from before is not told"
 
 
 def test_an_unknown_class_names_those_there_are(house: House) -> None:
