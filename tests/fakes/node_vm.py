@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from seed.lab.domain import SLOW
 from tests.fakes.wire import ip
 
 BOOT_SECONDS = 300  # on two busy cores without KVM
@@ -30,9 +31,10 @@ class NodeVm:
         argv = ["ip", "netns", "exec", self.namespace, "ssh", "-F", "none"]
         argv += ["-i", str(self.folder / "key"), *(w for o in options for w in ("-o", o))]
         done = subprocess.run(
-            [*argv, f"debian@{self.address}", command],
+            [*argv, f"debian@{self.address}", command], stdin=subprocess.DEVNULL,
             capture_output=True, text=True, timeout=timeout, check=False,
         )  # fmt: skip
+        # Not our stdin: ssh makes it non-blocking, for all who have it, and Ansible refuses that.
         if done.returncode:
             raise ConnectionError(done.stderr.strip())
         return done.stdout
@@ -85,7 +87,8 @@ def node_vm(
     subprocess.run([*argv, str(folder / "disk.qcow2"), "6G"], check=True, timeout=60)
     disk = f"if=virtio,format=qcow2,cache=unsafe,file={folder / 'disk.qcow2'}"
     argv = ["ip", "netns", "exec", namespace, "qemu-system-x86_64", "-machine", "q35"]
-    argv += ["-accel", "tcg", "-m", "1024", "-cpu", "max,cx16=off", "-smp", "2"]
+    cpu = ",".join(("max", *(f"{name}=off" for name in ("cx16", *SLOW))))
+    argv += ["-accel", "tcg", "-m", "1024", "-cpu", cpu, "-smp", "2"]
     argv += ["-display", "none", "-nodefaults", "-device", "virtio-rng-pci"]
     argv += ["-serial", f"file:{folder / 'console'}", "-drive", disk]
     argv += ["-drive", f"if=virtio,readonly=on,format=raw,file={folder}/drive.iso"]
