@@ -47,6 +47,8 @@ class Keys:
     store: Store
     _known: dict[str, Key] = field(default_factory=dict)
     _version: int | None = None
+    _uses: dict[UUID, datetime] = field(default_factory=dict)
+    _noting: bool = False
 
     async def find(self, header: str) -> Key:
         """The key in an Authorization header. Raises Unauthenticated."""
@@ -64,11 +66,25 @@ class Keys:
         return key
 
     async def note_use(self, key: Key) -> None:
-        """Keep when it was used, to the minute: one write in a minute at most."""
+        """Keep when it was used, to the minute: one write in a minute at most.
+
+        What others use while one is written is written at once after it, by whoever writes: each
+        write waits for the disk, and lets everybody look at the nodes anew.
+        """
         minute = now().replace(second=0, microsecond=0)
-        if key.used is None or key.used < minute:
-            key.used = minute
-            await run_in_threadpool(_write_use, self.store, key.token_id, minute)
+        if key.used is not None and key.used >= minute:
+            return
+        key.used = minute
+        self._uses[key.token_id] = minute
+        if self._noting:
+            return
+        self._noting = True
+        try:
+            while self._uses:
+                uses, self._uses = self._uses, {}
+                await run_in_threadpool(_write_uses, self.store, uses)
+        finally:
+            self._noting = False
 
     def _commits(self) -> int | None:
         """Changes with every commit of anybody's; None: not known at once."""
@@ -108,13 +124,14 @@ def _expired(name: str, when: datetime) -> Unauthenticated:
     return Unauthenticated(f"the token {name} expired on {when:%Y-%m-%d %H:%M} UTC", REMEDY)
 
 
-def _write_use(store: Store, token_id: UUID, minute: datetime) -> None:
+def _write_uses(store: Store, uses: dict[UUID, datetime]) -> None:
     """Not worth a refusal: who may not write it down is served all the same."""
     try:
         with store.write() as session:
-            session.execute(
-                update(Token).where(col(Token.id) == token_id).values(last_used_at=minute)
-            )
+            for token_id, minute in uses.items():
+                session.execute(
+                    update(Token).where(col(Token.id) == token_id).values(last_used_at=minute)
+                )
     except SQLAlchemyError as error:
         log.warning("token.use-not-noted", error=type(error).__name__)
 

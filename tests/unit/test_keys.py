@@ -8,7 +8,7 @@ from uuid import uuid4
 
 import pytest
 from sqlalchemy import event
-from sqlmodel import select
+from sqlmodel import col, select
 
 from api.keys import Key, Keys
 from api.roles import Caller, Role
@@ -106,3 +106,20 @@ def test_a_use_that_cannot_be_written_down_is_served(desk: Desk) -> None:
         connection.commit()
     asyncio.run(desk.keys.note_use(key))
     assert key.used is not None
+
+
+def test_uses_at_once_are_written_together(desk: Desk) -> None:
+    names = [f"ci-{n}" for n in range(5)]
+    secrets = [a_token(desk.parts, name, Role.VIEWER) for name in names]
+    keys = [asyncio.run(desk.keys.find(f"Bearer {secret}")) for secret in secrets]
+    before = desk.parts.store.commits
+
+    async def all_of_them() -> None:
+        await asyncio.gather(*(desk.keys.note_use(key) for key in keys))
+
+    asyncio.run(all_of_them())
+    assert desk.parts.store.commits - before == 2, "the first, and what came meanwhile"
+    with desk.parts.store.read() as session:
+        used = session.exec(select(Token.last_used_at).where(col(Token.name).in_(names))).all()
+    assert len(used) == 5
+    assert None not in used
