@@ -119,9 +119,8 @@ PYTEST = $(PY) -m pytest -q --durations=5
 RACE = tests/contract/test_race.py
 # Alone: a thousand clients have 30 seconds, and the machine's cores to themselves.
 TWO = -n 2 --dist loadfile --no-loadscope-reorder
-THREE = -n 3 --dist loadfile --no-loadscope-reorder
-# Modules of integration wait a quarter of their time: three at a time for two cores, each in
-# namespaces of its own; the two of e2e beside each other. What they said comes at the end (-rP).
+# Modules wait more than they work: two at a time, each in namespaces of its own. What they said comes
+# at the end (-rP): two at once say nothing meanwhile.
 KILLED = tests/integration/test_crashes.py tests/integration/test_rotation.py
 # Alone: a process dies at each step, dozens of times, and each of its lives has a limit in seconds.
 
@@ -140,7 +139,7 @@ test:  ## everything: set-up, lint, types, contracts, unit, contract, integratio
 	$(call phase,unit,$(PYTEST) -n auto --dist worksteal tests/unit)
 	$(call phase,contract,$(PYTEST) -n 4 --dist worksteal tests/contract --ignore $(RACE))
 	$(call phase,race,$(PYTEST) $(RACE))
-	$(call phase,integration,$(PYTEST) $(THREE) tests/integration $(addprefix --ignore ,$(KILLED)))
+	$(call phase,integration,$(PYTEST) $(TWO) tests/integration $(addprefix --ignore ,$(KILLED)))
 	$(call phase,killed,$(PYTEST) $(KILLED))
 	$(call phase,e2e,$(PYTEST) $(TWO) -rP tests/e2e)
 	@$(PY) -m tests.slow.stale
