@@ -28,6 +28,7 @@ class Refusals:
 
     def __init__(self) -> None:
         self._told: dict[object, tuple[int, float, str, NoCapacity]] = {}
+        self._version = -1
 
     def again(self, key: object, version: int, name: str) -> NoCapacity | None:
         """One of its own for each: who raises it adds its traceback."""
@@ -40,11 +41,13 @@ class Refusals:
         )
 
     def keep(self, key: object, version: int, name: str, told: NoCapacity) -> None:
-        """version: from before the look."""
-        if len(self._told) >= MOST_KEPT:
-            self._told.clear()
+        """version: from before the look. `told` itself is raised, and its traceback would keep the
+        whole look; what was told of other versions is of no more use."""
+        if len(self._told) >= MOST_KEPT or version != self._version:
+            self._told, self._version = {}, version
         sentence = str(told).removeprefix(f"claim {name}")
-        self._told[key] = (version, time.monotonic(), sentence, told)
+        same = NoCapacity("", told.remedy, told.reasons, told.free_at, told.nearest)
+        self._told[key] = (version, time.monotonic(), sentence, same)
 
 
 def could_ever(seen: Pool, w: Wish, count: int) -> bool:
