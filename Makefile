@@ -118,11 +118,11 @@ endef
 PYTEST = $(PY) -m pytest -q --durations=5
 RACE = tests/contract/test_race.py
 # Alone: a thousand clients have 30 seconds, and the machine's cores to themselves.
-TWO = -n 2 --dist loadfile --no-loadscope-reorder
-# Modules wait more than they work: two at a time, each in namespaces of its own. What they said comes
-# at the end (-rP): two at once say nothing meanwhile.
-KILLED = tests/integration/test_crashes.py tests/integration/test_rotation.py
-# Alone: a process dies at each step, dozens of times, and each of its lives has a limit in seconds.
+BESIDE = --dist loadfile --no-loadscope-reorder
+# Modules wait a good part of their time: three at a time for two cores, each in namespaces of its
+# own; of e2e the two beside each other, which say nothing meanwhile, but at the end (-rP).
+KILLED = $(addprefix tests/integration/test_,crashes.py rotation.py node_networks.py)
+# Where a process dies at each step, dozens of times, most is waiting: a server boots beside it.
 
 .PHONY: lint
 lint:
@@ -139,9 +139,9 @@ test:  ## everything: set-up, lint, types, contracts, unit, contract, integratio
 	$(call phase,unit,$(PYTEST) -n auto --dist worksteal tests/unit)
 	$(call phase,contract,$(PYTEST) -n 4 --dist worksteal tests/contract --ignore $(RACE))
 	$(call phase,race,$(PYTEST) $(RACE))
-	$(call phase,integration,$(PYTEST) $(TWO) tests/integration $(addprefix --ignore ,$(KILLED)))
-	$(call phase,killed,$(PYTEST) $(KILLED))
-	$(call phase,e2e,$(PYTEST) $(TWO) -rP tests/e2e)
+	$(call phase,integration,$(PYTEST) -n 3 $(BESIDE) tests/integration $(addprefix --ignore ,$(KILLED)))
+	$(call phase,killed,$(PYTEST) -n 3 $(BESIDE) $(KILLED))
+	$(call phase,e2e,$(PYTEST) -n 2 $(BESIDE) -rP tests/e2e)
 	@$(PY) -m tests.slow.stale
 	@echo "== phases (seconds)"; expand -t 20 $(PREFIX)/phases
 

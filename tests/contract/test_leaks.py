@@ -141,6 +141,7 @@ class everything_logged:
     def __enter__(self) -> io.StringIO:
         root = logging.getLogger()
         self.before = (root.level, root.handlers[:])
+        self.structlog = structlog.get_config()
         stream = io.StringIO()
         logs.configure(stream)
         structlog.configure(
@@ -156,7 +157,7 @@ class everything_logged:
         return stream
 
     def __exit__(self, *_: object) -> None:
-        structlog.reset_defaults()
+        structlog.configure(**self.structlog)
         root = logging.getLogger()
         root.level, root.handlers[:] = self.before
         for name, level in self.quiet.items():

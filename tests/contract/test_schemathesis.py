@@ -50,7 +50,7 @@ nothing else of the check is off.
 
 @pytest.fixture(autouse=True)
 def quiet() -> Iterator[None]:
-    """Tracebacks with locals for thousands of refusals are minutes of nothing."""
+    """Tracebacks of thousands of refusals are minutes of nothing."""
     before = structlog.get_config()
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(50))
     yield

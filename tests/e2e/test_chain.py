@@ -3,7 +3,7 @@
 One chain, told in order; each test takes it on from where the one before left it. Real lab, Ironic,
 dnsmasq, nginx, iPXE, ramdisk, image. The servers are claimed by people of two projects, at a
 machine of their own. About half an hour on two cores without KVM; the room (test_room.py) may run
-beside it.
+beside it, from when it leaves a core.
 """
 
 import json
@@ -57,6 +57,7 @@ from tests.fakes.estate import (
 )
 from tests.fakes.filled import fill, has_gpt, is_as_it_was
 from tests.fakes.machine import traces, until
+from tests.fakes.turn import Turn
 
 NAMESPACE = "seed-e2e"
 HOME = Path("/var/tmp/seed-e2e")  # noqa: S108  the services' own users must be able to enter it
@@ -83,11 +84,12 @@ def before() -> dict[str, str]:
 
 
 @pytest.fixture(scope="module")
-def chain(before: dict[str, str]) -> Iterator[Demo]:
+def chain(before: dict[str, str], turn: Turn) -> Iterator[Demo]:
     lab = demo(HOME, NAMESPACE)
     try:
         yield lab
     finally:
+        turn.give()
         lab.end()
 
 
@@ -511,10 +513,11 @@ def test_the_first_of_the_queue_gets_a_node_that_became_free(chain: Demo, people
 
 
 def test_a_clean_server_becomes_a_swarm_by_one_call(
-    chain: Demo, kubernetes_node: "Future[str]"
+    chain: Demo, kubernetes_node: "Future[str]", turn: Turn
 ) -> None:
     """Its first manager, with the address of the swarm; tests/slow/test_swarm.py has the rest. The
     other server is cleaned meanwhile."""
+    turn.give()
     with chain.phase("image kubernetes-node"):
         kubernetes_node.result()
     for verb, text in (("network", BEES), ("layout", BEES_LAYOUT), ("cluster", SWARM)):

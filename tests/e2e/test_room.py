@@ -14,6 +14,7 @@ import pytest
 from seed.host import netns
 from seed.lab.demo import Demo
 from tests.fakes.machine import traces, until
+from tests.fakes.turn import CHAIN_SECONDS, Turn
 
 NAMESPACE = "seed-room-e2e"
 HOME = Path("/var/tmp/seed-room-e2e")  # noqa: S108  the services' own users must be able to enter it
@@ -24,7 +25,8 @@ pytestmark = pytest.mark.timeout(2400)
 
 
 @pytest.fixture(scope="module")
-def before() -> dict[str, str]:
+def before(turn: Turn) -> dict[str, str]:
+    turn.wait()
     return traces(NAMESPACE)
 
 
@@ -43,6 +45,7 @@ def room(before: dict[str, str]) -> Iterator[Demo]:
         demo.end()
 
 
+@pytest.mark.timeout(CHAIN_SECONDS + 2400)
 def test_the_room_is_wired_otherwise_than_planned(room: Demo) -> None:
     room.start("ramdisk")
     lab(room, "cable", "swap", "server1:1", "server1:2")

@@ -36,6 +36,7 @@ from provisioning.reconcile import Reconciler
 from provisioning.secrets import Sealer
 from provisioning.store import Store
 from provisioning.wire import WireState
+from seed import log as logs
 from tests.fakes.hardware import an_inventory
 from tests.fakes.reborn import reborn
 
@@ -111,20 +112,22 @@ class NoWire:
 
 
 class Crasher:
+    """What Ironic is told is told to its end: no other thread's death hides what comes after it."""
+
     def __init__(self, folder: Path, store: Store) -> None:
         self.folder, self.store = folder, store
-        self.lock = threading.Lock()
+        self.lock = threading.RLock()
         self.done = folder / "crashed"
 
     def point(self, what: str) -> None:
         """Die here, if this point never killed before. The claim's state is part of its name."""
         if not (self.folder / "armed").exists():
             return
-        with self.store.read() as session:
-            states = session.exec(select(Claim.state).where(col(Claim.ended_at).is_(None))).all()
-            goals = session.exec(select(Bmc.goal)).all()
-        label = f"{what} claim={','.join(states) or '-'} bmc={','.join(sorted(set(goals)))}"
         with self.lock:
+            with self.store.read() as session:
+                claims = select(Claim.state).where(col(Claim.ended_at).is_(None))
+                states, goals = session.exec(claims).all(), session.exec(select(Bmc.goal)).all()
+            label = f"{what} claim={','.join(states) or '-'} bmc={','.join(sorted(set(goals)))}"
             known = self.done.read_text().splitlines() if self.done.exists() else []
             if label in known:
                 return
@@ -137,11 +140,12 @@ class Crasher:
     def around(self, name: str, function: Callable[..., Any]) -> Callable[..., Any]:
         def called(*args: Any, **kwargs: Any) -> Any:
             target = f" {args[1]}" if name == "provision" else ""
-            self.point(f"before {name}{target}")
-            try:
-                return function(*args, **kwargs)
-            finally:  # also where only its answer was lost: Ironic resets a connection now and then
-                self.point(f"after {name}{target}")
+            with self.lock:
+                self.point(f"before {name}{target}")
+                try:
+                    return function(*args, **kwargs)
+                finally:  # also where only its answer was lost: Ironic resets connections at times
+                    self.point(f"after {name}{target}")
 
         return called
 
@@ -200,5 +204,6 @@ def until_told(maker: Callable[[Path], Reconciler], folder: Path) -> None:
 
 
 if __name__ == "__main__":
+    logs.configure(sys.stdout)
     reconcile.THREADS = module_parts.GANG = 1  # so that no other death hides a point
     reborn(lambda: until_told(make, Path(sys.argv[1])), Path(sys.argv[1]) / "deaths")

@@ -2,23 +2,25 @@
 
 python -m tests.fakes.crashing_logins FOLDER, with SEED_CONFIG set. FOLDER/points gets a line for
 each step it passes; at the one that FOLDER/armed names it dies, once. The next life begins at once,
-with one more line in FOLDER/deaths.
+with one more line in FOLDER/deaths. What runs beside the change (the look at Ironic's nodes, the
+other BMC, surveys) is no step of it: whether it writes something just then is chance.
 """
 
 import os
 import signal
 import sys
+import threading
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
-
-from sqlmodel import select
+from uuid import UUID
 
 from provisioning import reconcile, rotation
 from provisioning.reconcile import Reconciler
 from provisioning.room import Rotation
 from provisioning.store import Store
+from seed import log as logs
 from seed import reconciler
 from seed.settings import Settings
 from tests.fakes.crashing import CrashingStore, until_told
@@ -33,11 +35,14 @@ class OneDeath:
 
     def __init__(self, folder: Path, store: Store) -> None:
         self.armed, self.points, self.store = folder / "armed", folder / "points", store
-        self.last = ""
+        self.stepping = threading.local()
 
     def point(self, what: str) -> None:
+        bmc = getattr(self.stepping, "bmc", None)
+        if bmc is None:
+            return
         with self.store.read() as session:
-            change = session.exec(select(Rotation)).first()
+            change = session.get(Rotation, bmc)
         if change is None and "_finish" not in what:
             return
         label = f"{what}: {change.step if change else 'gone'}"
@@ -57,6 +62,19 @@ class OneDeath:
         return called
 
 
+class Mortal(Reconciler):
+    """Its deaths happen in the steps of a BMC that changes its login."""
+
+    death: OneDeath
+
+    def _bmc(self, identity: UUID) -> float:
+        self.death.stepping.bmc = identity
+        try:
+            return super()._bmc(identity)
+        finally:
+            self.death.stepping.bmc = None
+
+
 def make(folder: Path) -> Reconciler:
     settings = Settings()  # type: ignore[call-arg]
     real = reconciler.make(settings)
@@ -68,10 +86,13 @@ def make(folder: Path) -> Reconciler:
             setattr(protocol, name, death.around(name, getattr(protocol, name)))
     for name in IN_IRONIC:
         setattr(real.parts.ironic, name, death.around(name, getattr(real.parts.ironic, name)))
-    return Reconciler(replace(real.parts, store=store), replace(real.finder, store=store))
+    mortal = Mortal(replace(real.parts, store=store), replace(real.finder, store=store))
+    mortal.death = death
+    return mortal
 
 
 if __name__ == "__main__":
+    logs.configure(sys.stdout)
     reconcile.THREADS = 1  # so that no other step's death hides a point
     rotation.QUIET_SECONDS = 0.2  # type: ignore[misc]  # Ironic's power sync is off here
     reborn(lambda: until_told(make, Path(sys.argv[1])), Path(sys.argv[1]) / "deaths")
