@@ -1,4 +1,4 @@
-"""Modules run three at a time (BESIDE in the Makefile), each with namespaces and folders of its own.
+"""Modules run three at a time (see the Makefile), each with namespaces and folders of its own.
 
 The longest begin first, so that none of them is what everybody waits for at the end. They share the
 machine's accounts: these are made once, before any of them asks for one.
