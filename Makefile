@@ -121,8 +121,10 @@ RACE = tests/contract/test_race.py
 BESIDE = --dist loadfile --no-loadscope-reorder
 # Modules wait a good part of their time: three at a time for two cores, each in namespaces of its
 # own; of e2e the two beside each other, which say nothing meanwhile, but at the end (-rP).
-KILLED = $(addprefix tests/integration/test_,crashes.py rotation.py node_networks.py)
-# Where a process dies at each step, dozens of times, most is waiting: a server boots beside it.
+KILLED = $(addprefix tests/integration/test_,crashes.py rotation.py)
+# A process dies at each step, dozens of times, and each of its lives has a limit in seconds.
+BOOTED = $(addprefix tests/integration/test_,node_networks.py ansible.py kubespray.py)
+# A server boots, and has a limit, too; what waits most is beside it.
 
 .PHONY: lint
 lint:
@@ -139,8 +141,9 @@ test:  ## everything: set-up, lint, types, contracts, unit, contract, integratio
 	$(call phase,unit,$(PYTEST) -n auto --dist worksteal tests/unit)
 	$(call phase,contract,$(PYTEST) -n 4 --dist worksteal tests/contract --ignore $(RACE))
 	$(call phase,race,$(PYTEST) $(RACE))
-	$(call phase,integration,$(PYTEST) -n 3 $(BESIDE) tests/integration $(addprefix --ignore ,$(KILLED)))
-	$(call phase,killed,$(PYTEST) -n 3 $(BESIDE) $(KILLED))
+	$(call phase,integration,$(PYTEST) -n 3 $(BESIDE) tests/integration $(addprefix --ignore ,$(KILLED) $(BOOTED)))
+	$(call phase,killed,$(PYTEST) -n 2 $(BESIDE) $(KILLED))
+	$(call phase,booted,$(PYTEST) -n 2 $(BESIDE) $(BOOTED))
 	$(call phase,e2e,$(PYTEST) -n 2 $(BESIDE) -rP tests/e2e)
 	@$(PY) -m tests.slow.stale
 	@echo "== phases (seconds)"; expand -t 20 $(PREFIX)/phases

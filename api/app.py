@@ -1,12 +1,13 @@
 """The API of one door, put together."""
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any, Final
 
 from fastapi import APIRouter, Depends, FastAPI, Request
 from fastapi.routing import APIRoute
+from starlette.routing import BaseRoute
 
 from api import baremetal, declared, docs_page, spec
 from api.auth import Anyone, Authenticate
@@ -140,8 +141,7 @@ def create_app(parts: Parts, door: Door) -> FastAPI:
         for route in _routes(routers)
     ]
     install(app)
-    for router in routers:
-        app.include_router(router, dependencies=[Depends(none_unasked)])
+    app.router.routes.extend(_served(routers))
     # The last one added is the outermost.
     files = {**observations.FILES, **racks.FILES}
     app.add_middleware(Representation)
@@ -153,6 +153,22 @@ def create_app(parts: Parts, door: Door) -> FastAPI:
     app.add_middleware(Safety)
     app.add_middleware(Measured, traffic=parts.traffic)
     return app
+
+
+_SERVED: Final[dict[tuple[int, ...], APIRouter]] = {}
+"""By the identities of the routers within; they have no hash, and live as long as what has them."""
+
+
+def _served(routers: tuple[APIRouter, ...]) -> Sequence[BaseRoute]:
+    """What applications serve, made once: FastAPI makes the fields of a route anew wherever that is
+    included, which is a second for all of ours."""
+    key = tuple(map(id, routers))
+    if key not in _SERVED:
+        whole = APIRouter()
+        for router in routers:
+            whole.include_router(router, dependencies=[Depends(none_unasked)])
+        _SERVED[key] = whole
+    return _SERVED[key].routes
 
 
 def _routes(routers: Iterable[APIRouter]) -> Iterator[APIRoute]:
