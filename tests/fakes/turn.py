@@ -1,6 +1,6 @@
-"""Who has the machine's cores: the chain, and then the room beside what is left of it.
+"""Who has the machine's cores: the chain until its servers are deployed, then the room beside it.
 
-Six servers at once are no quicker than three and then three, and nothing is idle at the end.
+Four servers at once are no quicker than two and then two; later the chain often waits for one.
 """
 
 from pathlib import Path
@@ -14,13 +14,13 @@ class Turn:
     """together: the chain runs in one process and the room in another; else nobody waits."""
 
     def __init__(self, folder: Path, *, together: bool) -> None:
-        self.given, self.together = folder / "the-chain-leaves-a-core", together
+        self.given, self.together = folder / "the-chain-has-deployed", together
 
     def give(self) -> None:
-        """There is one server left to boot, or the chain is over."""
+        """The chain's servers are deployed, or it is over."""
         if self.together:
             self.given.touch()
 
     def wait(self) -> None:
         if self.together:
-            until(self.given.exists, CHAIN_SECONDS, "the chain leaves a core")
+            until(self.given.exists, CHAIN_SECONDS, "the chain's servers are deployed")
