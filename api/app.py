@@ -161,7 +161,7 @@ _SERVED: Final[dict[tuple[int, ...], APIRouter]] = {}
 
 def _served(routers: tuple[APIRouter, ...]) -> Sequence[BaseRoute]:
     """What applications serve, made once: FastAPI makes the fields of a route anew wherever that is
-    included, which is a second for all of ours."""
+    included, 0.2 s of CPU for all of ours (measured 2026-11-30), a quarter of a test's."""
     key = tuple(map(id, routers))
     if key not in _SERVED:
         whole = APIRouter()

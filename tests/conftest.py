@@ -10,9 +10,7 @@ import structlog
 gc.set_threshold(50_000, 20, 50)
 structlog.configure(
     processors=[
-        structlog.contextvars.merge_contextvars,
-        structlog.processors.add_log_level,
-        structlog.processors.TimeStamper(fmt="iso", utc=True),
+        *structlog.get_config()["processors"][:-1],
         structlog.dev.ConsoleRenderer(
             colors=False, exception_formatter=structlog.dev.plain_traceback
         ),

@@ -79,17 +79,17 @@ pytestmark = pytest.mark.timeout(2400)
 
 
 @pytest.fixture(scope="module")
-def before() -> dict[str, str]:
-    return traces(NAMESPACE)
+def before(turn: Turn) -> Iterator[dict[str, str]]:
+    yield traces(NAMESPACE)
+    turn.give()  # also where the lab did not come up
 
 
 @pytest.fixture(scope="module")
-def chain(before: dict[str, str], turn: Turn) -> Iterator[Demo]:
+def chain(before: dict[str, str]) -> Iterator[Demo]:
     lab = demo(HOME, NAMESPACE)
     try:
         yield lab
     finally:
-        turn.give()
         lab.end()
 
 
