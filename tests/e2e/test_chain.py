@@ -3,7 +3,7 @@
 One chain, told in order; each test takes it on from where the one before left it. Real lab, Ironic,
 dnsmasq, nginx, iPXE, ramdisk, image. The servers are claimed by people of two projects, at a
 machine of their own. About half an hour on two cores without KVM; the room (test_room.py) may run
-beside it, from when one is left to boot.
+beside it, from when both are deployed.
 """
 
 import json
@@ -274,7 +274,7 @@ def test_a_claim_is_explained_and_refused_by_rules_before_anything_happens(
 
 
 def test_claimed_deployed_and_proved_though_the_reconciler_dies(
-    chain: Demo, people: Estate
+    chain: Demo, people: Estate, turn: Turn
 ) -> None:
     gardener, skipper = people.gardener, people.skipper
     key = f"{chain.key}.pub"
@@ -302,6 +302,7 @@ def test_claimed_deployed_and_proved_though_the_reconciler_dies(
         assert max(walked.values()) < 500, walked
     with chain.phase("deploy and proof"):
         chain.follow_claim("quinces", "active")
+    turn.give()
     follower.end(60)
     print(chain.ssh_lines("quinces"))
     came_once_and_live(gardener, follower)
@@ -513,11 +514,10 @@ def test_the_first_of_the_queue_gets_a_node_that_became_free(chain: Demo, people
 
 
 def test_a_clean_server_becomes_a_swarm_by_one_call(
-    chain: Demo, kubernetes_node: "Future[str]", turn: Turn
+    chain: Demo, kubernetes_node: "Future[str]"
 ) -> None:
     """Its first manager, with the address of the swarm; tests/slow/test_swarm.py has the rest. The
     other server is cleaned meanwhile."""
-    turn.give()
     with chain.phase("image kubernetes-node"):
         kubernetes_node.result()
     for verb, text in (("network", BEES), ("layout", BEES_LAYOUT), ("cluster", SWARM)):
