@@ -27,7 +27,7 @@ from seed.lab.demo import SCENARIO, Demo, out
 from seed.lab.lab import Lab, stored
 from tests.bench.measure import Row
 from tests.fakes.appliance import environments
-from tests.fakes.machine import until
+from tests.fakes.machine import fresh, until
 
 HOME = Path("/var/tmp/seed-bench-deploy")  # noqa: S108  the services' own users must enter it
 NAMESPACE, SERVER, CLAIM = "seed-bench-deploy", "server1", "bench"
@@ -80,11 +80,7 @@ def _watched(lab: Lab) -> Iterator[Power]:
 
 
 def _demo() -> Demo:
-    scenario = HOME / "lab.yaml"
-    if scenario.exists():  # an earlier run was killed
-        Demo(HOME, scenario).end()
-    subprocess.run(["rm", "-rf", str(HOME)], check=True, timeout=60)
-    HOME.mkdir(mode=0o755)
+    scenario = fresh(HOME, NAMESPACE)
     room = yaml.safe_load(SCENARIO.read_text())
     room["namespace"] = NAMESPACE
     room["servers"] = [s for s in room["servers"] if s["name"] == SERVER]

@@ -56,7 +56,7 @@ from tests.fakes.estate import (
     words_of_bmcs,
 )
 from tests.fakes.filled import fill, has_gpt, is_as_it_was
-from tests.fakes.machine import traces, until
+from tests.fakes.machine import fresh, traces, until
 from tests.fakes.turn import Turn
 
 NAMESPACE = "seed-e2e"
@@ -80,6 +80,7 @@ pytestmark = pytest.mark.timeout(2400)
 
 @pytest.fixture(scope="module")
 def before(turn: Turn) -> Iterator[dict[str, str]]:
+    fresh(HOME, NAMESPACE)
     yield traces(NAMESPACE)
     turn.give()  # also where the lab did not come up
 

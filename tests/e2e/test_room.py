@@ -3,7 +3,6 @@ empty once that is done. Four servers. One is accepted and boots twice: its BMC 
 cables. Beside it one boots that nobody accepted, because somebody pressed its button.
 """
 
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -13,7 +12,7 @@ import pytest
 
 from seed.host import netns
 from seed.lab.demo import Demo
-from tests.fakes.machine import traces, until
+from tests.fakes.machine import fresh, traces, until
 from tests.fakes.turn import CHAIN_SECONDS, Turn
 
 NAMESPACE = "seed-room-e2e"
@@ -27,16 +26,13 @@ pytestmark = pytest.mark.timeout(2400)
 @pytest.fixture(scope="module")
 def before(turn: Turn) -> dict[str, str]:
     turn.wait()
+    fresh(HOME, NAMESPACE)
     return traces(NAMESPACE)
 
 
 @pytest.fixture(scope="module")
 def room(before: dict[str, str]) -> Iterator[Demo]:
     scenario = HOME / "lab.yaml"
-    if scenario.exists():  # an earlier run was killed
-        Demo(HOME, scenario).end()
-    shutil.rmtree(HOME, ignore_errors=True)
-    HOME.mkdir(mode=0o755)
     scenario.write_text(ROOM.read_text().replace("seed-room", NAMESPACE))
     demo = Demo(HOME, scenario, discovery_ramdisk=True)
     try:

@@ -77,11 +77,6 @@ r1,2,LAB-0002,leaf1:Ethernet2
 def demo(home: Path, namespace: str) -> Demo:
     """Of the usual lab, but two disks per server: the bigger one is the first, or the second. And
     one that is to be kept."""
-    scenario = home / "lab.yaml"
-    if scenario.exists():  # an earlier run was killed
-        Demo(home, scenario).end()
-    subprocess.run(["rm", "-rf", str(home)], check=True, timeout=60)
-    home.mkdir(mode=0o755)
     room = yaml.safe_load(SCENARIO.read_text())
     room["namespace"] = namespace
     first, second = room["servers"]
@@ -97,6 +92,7 @@ def demo(home: Path, namespace: str) -> Demo:
             {**server["nics"][0], "mac": second, "port": f"leaf1:Ethernet{number}"}
         )
         room["switches"][0]["ports"].append({"name": f"Ethernet{number}", "vlan": 100})
+    scenario = home / "lab.yaml"
     scenario.write_text(yaml.safe_dump(room))
     settings = {"grace_seconds": 5, "webhook_ca_file": str(home / f"{DESK}.ca.pem")}
     return Demo(home, scenario, undo_seconds=10, settings=settings)

@@ -2,7 +2,6 @@
 
 import json
 import shlex
-import shutil
 import subprocess
 from collections.abc import Collection
 from datetime import datetime
@@ -12,6 +11,7 @@ from typing import Any
 import yaml
 
 from seed.lab.demo import Demo
+from tests.fakes.machine import fresh
 from tests.slow.log import Log
 
 ROOM = Path(__file__).resolve().parents[2] / "vagrant" / "room.yaml"
@@ -39,11 +39,7 @@ def a_room(
     disk_gib: int = 24,
 ) -> Demo:
     """These servers of vagrant/room.yaml, with one NIC and a disk that the image fits."""
-    scenario = home / "lab.yaml"
-    if scenario.exists():  # an earlier run was killed
-        Demo(home, scenario).end()
-    shutil.rmtree(home, ignore_errors=True)
-    home.mkdir(mode=0o755)
+    scenario = fresh(home, namespace)
     told = yaml.safe_load(ROOM.read_text())
     found = [
         s | {

@@ -1,7 +1,6 @@
 """A mirrored root on a server of the lab: asked for, booted from, and taken apart by the clean."""
 
 import shlex
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -10,7 +9,7 @@ import yaml
 
 from seed.lab.demo import Demo
 from tests.fakes.filled import fill, has_gpt, path_of, run
-from tests.fakes.machine import traces, until
+from tests.fakes.machine import fresh, traces, until
 from tests.slow.log import Log
 
 NAMESPACE = "seed-mirror-slow"
@@ -22,11 +21,7 @@ LOOK = "cat /proc/mdstat; findmnt -no SOURCE /; lsblk -no SERIAL,TYPE -s $(findm
 
 @pytest.fixture
 def room() -> Iterator[Demo]:
-    scenario = HOME / "lab.yaml"
-    if scenario.exists():  # an earlier run was killed
-        Demo(HOME, scenario).end()
-    shutil.rmtree(HOME, ignore_errors=True)
-    HOME.mkdir(mode=0o755)
+    scenario = fresh(HOME, NAMESPACE)
     told = yaml.safe_load(ROOM.read_text())
     server = told["servers"][0]
     disks = [
