@@ -123,8 +123,10 @@ BESIDE = --dist loadfile --no-loadscope-reorder
 # own; of e2e the two beside each other, which say nothing meanwhile, but at the end (-rP).
 KILLED = $(addprefix tests/integration/test_,crashes.py rotation.py)
 # A process dies at each step, dozens of times, and each of its lives has a limit in seconds.
-BOOTED = $(addprefix tests/integration/test_,node_networks.py ansible.py kubespray.py)
-# A server boots, and has a limit, too; what waits most is beside it.
+# The chain of e2e has one server for its last third, and uses one core: what needs no more than the
+# other follows the room. The last of it boots a server, and has a limit in seconds, too.
+AFTER = $(addprefix tests/,contract/test_reproducible.py integration/test_ansible.py \
+	integration/test_kubespray.py integration/test_node_networks.py)
 
 .PHONY: lint
 lint:
@@ -139,12 +141,11 @@ test:  ## everything: set-up, lint, types, contracts, unit, contract, integratio
 	$(call phase,set-up,$(MAKE) --no-print-directory setup env-kolla-ansible)
 	@$(MAKE) --no-print-directory lint
 	$(call phase,unit,$(PYTEST) -n auto --dist worksteal tests/unit)
-	$(call phase,contract,$(PYTEST) -n 4 --dist worksteal tests/contract --ignore $(RACE))
+	$(call phase,contract,$(PYTEST) -n 4 --dist worksteal tests/contract $(addprefix --ignore ,$(RACE) $(AFTER)))
 	$(call phase,race,$(PYTEST) $(RACE))
-	$(call phase,integration,$(PYTEST) -n 3 $(BESIDE) tests/integration $(addprefix --ignore ,$(KILLED) $(BOOTED)))
+	$(call phase,integration,$(PYTEST) -n 3 $(BESIDE) tests/integration $(addprefix --ignore ,$(KILLED) $(AFTER)))
 	$(call phase,killed,$(PYTEST) -n 2 $(BESIDE) $(KILLED))
-	$(call phase,booted,$(PYTEST) -n 2 $(BESIDE) $(BOOTED))
-	$(call phase,e2e,$(PYTEST) -n 2 $(BESIDE) -rP tests/e2e)
+	$(call phase,e2e,$(PYTEST) -n 2 $(BESIDE) -rP tests/e2e $(AFTER))
 	@$(PY) -m tests.slow.stale
 	@echo "== phases (seconds)"; expand -t 20 $(PREFIX)/phases
 

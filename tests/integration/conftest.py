@@ -11,8 +11,8 @@ import pytest
 from seed.host import users
 
 LONGEST = (
-    "test_node_networks", "test_kind_swarm", "test_bad_input", "test_keystone",
-    "test_changed_by_hand", "test_ipxe_firmware", "test_adoption", "test_lab",
+    "test_kind_swarm", "test_bad_input", "test_keystone", "test_changed_by_hand",
+    "test_ipxe_firmware", "test_adoption", "test_lab",
 )  # fmt: skip
 
 
