@@ -80,9 +80,11 @@ pytestmark = pytest.mark.timeout(2400)
 
 @pytest.fixture(scope="module")
 def before(turn: Turn) -> Iterator[dict[str, str]]:
-    fresh(HOME, NAMESPACE)
-    yield traces(NAMESPACE)
-    turn.give()  # also where the lab did not come up
+    try:
+        fresh(HOME, NAMESPACE)
+        yield traces(NAMESPACE)
+    finally:
+        turn.give()  # also where the lab did not come up
 
 
 @pytest.fixture(scope="module")
